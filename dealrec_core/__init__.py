@@ -1,0 +1,1 @@
+"""DEALRec: choose the few samples worth fine-tuning an LLM recommender on. Numerics and domain, no orchestration."""

@@ -1,0 +1,1 @@
+"""Coreset selection: combine scores, stratify, draw; one file per method."""

@@ -1,0 +1,1 @@
+"""Influence of every sample on a risk: gradient products, inverse-Hessian solvers, scores."""

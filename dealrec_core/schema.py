@@ -1,0 +1,110 @@
+"""The columns of every lake table, in one place. Frames are checked here, at the border, and nowhere else."""
+
+import polars as pl
+
+from dealrec_core.errors import DataError
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+TIMESTAMP = "timestamp"
+RATING = "rating"
+EVENT_TYPE = "event_type"
+EVENT_ID = "event_id"
+PERIOD = "period"
+FILE = "file"
+ROW = "row"
+TITLE = "title"
+CATEGORIES = "categories"
+COLUMN = "column"
+REASON = "reason"
+RAW = "raw"
+SAMPLE_ID = "sample_id"
+HISTORY = "history"
+NIGHT = "night"
+INFLUENCE = "influence"
+EFFORT = "effort"
+MODEL = "model"
+SCORE = "score"
+GROUP = "group"
+
+UTC_TIME = pl.Datetime("us", "UTC")
+
+INTERACTIONS = pl.Schema(
+    {
+        EVENT_ID: pl.String(),  # from the log, or a hash of user, item, time and type
+        USER_ID: pl.String(),
+        ITEM_ID: pl.String(),
+        TIMESTAMP: UTC_TIME,
+        EVENT_TYPE: pl.String(),
+        RATING: pl.Float64(),  # null where the log has none
+        PERIOD: pl.String(),  # partition: the day, month or year of the timestamp
+        FILE: pl.String(),  # sha256 of the raw file's bytes
+        ROW: pl.Int64(),  # 1-based record number in that file, header not counted
+    }
+)
+
+ITEMS = pl.Schema(
+    {ITEM_ID: pl.String(), TITLE: pl.String(), CATEGORIES: pl.List(pl.String()), FILE: pl.String(), ROW: pl.Int64()}
+)
+
+FILES = pl.Schema(
+    {
+        FILE: pl.String(),
+        "path": pl.String(),
+        "kind": pl.String(),  # interactions or items
+        "through": pl.Date(),  # the night's day that took it
+        "rows": pl.Int64(),  # = inserted + duplicates + quarantined + filtered + postponed
+        "inserted": pl.Int64(),
+        "duplicates": pl.Int64(),
+        "quarantined": pl.Int64(),
+        "filtered": pl.Int64(),
+        "postponed": pl.Int64(),  # rows later than the night's day; a later night takes them
+    }
+)
+
+QUARANTINE = pl.Schema(
+    {
+        FILE: pl.String(),
+        "path": pl.String(),
+        ROW: pl.Int64(),
+        COLUMN: pl.String(),
+        REASON: pl.String(),
+        RAW: pl.String(),  # bounded
+    }
+)
+
+SAMPLES = pl.Schema(
+    {
+        SAMPLE_ID: pl.String(),  # content hash of user, target item and time
+        USER_ID: pl.String(),
+        ITEM_ID: pl.String(),  # the target y
+        TIMESTAMP: UTC_TIME,  # when y happened
+        HISTORY: pl.List(pl.String()),  # x: the item ids before y, oldest first
+    }
+)
+
+INFLUENCES = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), INFLUENCE: pl.Float64()})
+
+EFFORTS = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), EFFORT: pl.Float64(), MODEL: pl.String()})
+
+CORESETS = pl.Schema(
+    {
+        NIGHT: pl.String(),
+        SAMPLE_ID: pl.String(),
+        SCORE: pl.Float64(),
+        INFLUENCE: pl.Float64(),
+        EFFORT: pl.Float64(),
+        GROUP: pl.Int32(),
+        REASON: pl.String(),
+    }
+)
+
+
+def check(frame: pl.DataFrame, expected: pl.Schema, *, name: str) -> pl.DataFrame:
+    """Returns `frame` with exactly the expected columns in order; DataError names the first column that does not fit."""
+    for column, dtype in expected.items():
+        if column not in frame.columns:
+            raise DataError(f"{name} lacks the column '{column}' (has {', '.join(frame.columns)})")
+        if frame.schema[column] != dtype:
+            raise DataError(f"{name}.{column} is {frame.schema[column]}, wanted {dtype}; cast it before writing")
+    return frame.select(expected.names())
