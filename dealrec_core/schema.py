@@ -24,6 +24,7 @@ NIGHT = "night"
 INFLUENCE = "influence"
 EFFORT = "effort"
 MODEL = "model"
+CONTENT = "content"
 SCORE = "score"
 GROUP = "group"
 
@@ -85,7 +86,15 @@ SAMPLES = pl.Schema(
 
 INFLUENCES = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), INFLUENCE: pl.Float64()})
 
-EFFORTS = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), EFFORT: pl.Float64(), MODEL: pl.String()})
+EFFORTS = pl.Schema(
+    {
+        NIGHT: pl.String(),  # the night that computed it
+        SAMPLE_ID: pl.String(),
+        CONTENT: pl.String(),  # hash of history and target: a late event makes another sample of the same id
+        MODEL: pl.String(),  # fingerprint of model and settings
+        EFFORT: pl.Float64(),
+    }
+)
 
 CORESETS = pl.Schema(
     {
@@ -96,6 +105,30 @@ CORESETS = pl.Schema(
         EFFORT: pl.Float64(),
         GROUP: pl.Int32(),
         REASON: pl.String(),
+    }
+)
+
+EVALUATIONS = pl.Schema(
+    {
+        NIGHT: pl.String(),
+        "recommender": pl.String(),
+        USER_ID: pl.String(),
+        "recall": pl.Float64(),
+        "ndcg": pl.Float64(),
+        "mrr": pl.Float64(),
+    }
+)
+
+PROMOTIONS = pl.Schema(
+    {
+        "at": UTC_TIME,
+        "action": pl.String(),  # promoted, rejected or rolled back
+        NIGHT: pl.String(),  # the night that made the model
+        "version": pl.String(),  # of the registered model
+        "bundle": pl.String(),  # folder below the lake's root
+        "trained_through": UTC_TIME,
+        REASON: pl.String(),
+        "who": pl.String(),
     }
 )
 

@@ -1,0 +1,59 @@
+# Every target sets the machine up first; Python 3.11+, pip and make are all that must be there.
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := 2.13.0
+
+export PREFECT_HOME ?= $(CURDIR)/var/prefect
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+export DO_NOT_TRACK ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup demo test up deploy check format bench lock clean
+
+setup: $(VENV)/ready
+
+# On Linux without an NVIDIA GPU only the CPU build of torch is accepted; anywhere else pip's own choice is right.
+$(VENV)/ready: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then torch=torch==$(TORCH)+cpu; else torch=torch==$(TORCH); fi; \
+	echo "installing $$torch"; \
+	$(BIN)/pip install --quiet -c constraints.txt "$$torch" || { \
+	echo "pip finds no $$torch. Set PIP_EXTRA_INDEX_URL to the CPU index that pytorch.org names under Get Started, then run make again." >&2; \
+	echo "(make setup never falls back to the CUDA build on a machine without a GPU: that is several GB.)" >&2; exit 1; }
+	$(BIN)/pip install --quiet uv -c constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	|| $(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/dealrec demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+up: setup
+	deployments/up.sh
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# For a Prefect server that is already there (PREFECT_API_URL).
+deploy: setup
+	$(BIN)/prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml
+
+# The lock file: what a fresh install resolves to today, without build tags such as +cpu.
+lock: setup
+	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) var

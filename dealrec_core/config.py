@@ -1,0 +1,77 @@
+"""Every setting of a night in one tree; each section is defined beside the algorithm it steers."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dealrec_core.coreset import CoresetConfig
+from dealrec_core.effort import EffortConfig
+from dealrec_core.evaluation import EvaluateConfig
+from dealrec_core.fine_tuning import FineTuneConfig
+from dealrec_core.gate import GateConfig
+from dealrec_core.influence import InfluenceConfig
+from dealrec_core.language_model import LanguageModelConfig
+from dealrec_core.recommenders.bigrec import BIGRecConfig
+from dealrec_core.samples import SamplesConfig
+from dealrec_core.sources import SourcesConfig
+from dealrec_core.surrogate import SurrogateConfig
+
+
+class Section(BaseModel):
+    """A part of pipeline.toml: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunConfig(Section):
+    """Where a night keeps its local state, and what it draws at random."""
+
+    home: str = Field(default="var", title="Home folder")
+    """Local folder for locks, caches and, by default, the lake and the registry."""
+    seed: int = Field(default=0, ge=0, lt=2**31, title="Seed")
+    """Every random choice of a night comes from here."""
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", title="Device")
+    """auto takes a GPU when there is one."""
+    warm_start: bool = Field(default=True, title="Warm start")
+    """Start the surrogate from last night's; False trains it from scratch."""
+
+
+class LakeConfig(Section):
+    """Where the tables, models and coresets are."""
+
+    root: str = Field(default="var/lake", title="Lake root")
+    """A folder, or s3://bucket/prefix (endpoint and keys from the AWS_* environment variables)."""
+    partition: Literal["day", "month", "year"] = Field(default="day", title="Partition of interactions")
+    """How long a period one partition of the interactions holds; choose so that one holds at least some 10,000 rows."""
+
+
+class RegistryConfig(Section):
+    """The MLflow server and the names used there."""
+
+    tracking_uri: str = Field(default="sqlite:///var/mlflow.db", title="MLflow tracking URI")
+    """An MLflow server (http://…), or a SQLite file for one machine."""
+    artifacts: str | None = Field(default="var/mlflow-artifacts", title="Artifact folder")
+    """Where a new experiment keeps its artifacts; None leaves it to the MLflow server."""
+    experiment: str = Field(default="dealrec", title="Experiment")
+    """One per domain."""
+    model: str = Field(default="recommender", title="Registered model")
+    """Its aliases candidate and champion are moved by the nights."""
+
+
+class Config(Section):
+    """All settings of a night, as in deployments/pipeline.toml."""
+
+    sources: SourcesConfig
+    run: RunConfig = Field(default=RunConfig())
+    lake: LakeConfig = Field(default=LakeConfig())
+    samples: SamplesConfig = Field(default=SamplesConfig())
+    surrogate: SurrogateConfig = Field(default=SurrogateConfig())
+    influence: InfluenceConfig = Field(default=InfluenceConfig())
+    effort: EffortConfig = Field(default=EffortConfig())
+    coreset: CoresetConfig = Field(default=CoresetConfig())
+    language_model: LanguageModelConfig = Field(default=LanguageModelConfig())
+    recommender: BIGRecConfig = Field(default=BIGRecConfig())
+    fine_tune: FineTuneConfig = Field(default=FineTuneConfig())
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig())
+    gate: GateConfig = Field(default=GateConfig())
+    registry: RegistryConfig = Field(default=RegistryConfig())

@@ -1,0 +1,74 @@
+"""Who is champion: a Delta table of decisions. MLflow's aliases are copies of its last word."""
+
+from datetime import datetime
+
+import polars as pl
+
+from dealrec_core import schema
+from dealrec_core.errors import DataError
+from dealrec_core.lake import Lake
+from dealrec_core.night import Champion
+
+TABLE = "promotions"
+PROMOTED = "promoted"
+REJECTED = "rejected"
+ROLLED_BACK = "rolled back"
+
+
+def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, now: datetime) -> int:
+    """Appends one decision about a model; returns the table's new version."""
+    row = pl.DataFrame(
+        [
+            {
+                "at": now,
+                "action": action,
+                schema.NIGHT: night.night,
+                "version": night.version,
+                "bundle": night.bundle,
+                "trained_through": night.trained_through,
+                schema.REASON: reason,
+                "who": who,
+            }
+        ],
+        schema=schema.PROMOTIONS,
+    )
+    return lake.append(TABLE, row, schema=schema.PROMOTIONS)
+
+
+def decisions(lake: Lake) -> pl.DataFrame:
+    """Every decision so far, oldest first (PROMOTIONS)."""
+    if not lake.exists(TABLE):
+        return pl.DataFrame(schema=schema.PROMOTIONS)
+    return lake.scan(TABLE).sort("at").collect()
+
+
+def champion(lake: Lake) -> Champion | None:
+    """The model in charge, None before the first promotion."""
+    reigns = _reigns(lake)
+    return reigns[-1] if reigns else None
+
+
+def previous(lake: Lake) -> Champion:
+    """The model that a rollback restores: the last one in charge that is not the present champion.
+
+    Raises:
+        DataError: there is none.
+    """
+    reigns = _reigns(lake)
+    earlier = [reign for reign in reigns if reign.version != reigns[-1].version]
+    if not earlier:
+        raise DataError("no earlier champion to go back to; `dealrec status` shows the promotions so far")
+    return earlier[-1]
+
+
+def _reigns(lake: Lake) -> list[Champion]:
+    in_charge = decisions(lake).filter(pl.col("action").is_in([PROMOTED, ROLLED_BACK]))
+    return [
+        Champion(
+            night=row[schema.NIGHT],
+            bundle=row["bundle"],
+            version=row["version"],
+            trained_through=row["trained_through"],
+        )
+        for row in in_charge.iter_rows(named=True)
+    ]

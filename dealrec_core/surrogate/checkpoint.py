@@ -1,0 +1,79 @@
+"""A surrogate on disk: safetensors, JSON and hashes; nothing that could run code when it is loaded."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, torch as safetensors
+from torch import nn
+
+from dealrec_core.errors import DataError
+from dealrec_core.surrogate import networks
+from dealrec_core.surrogate.sasrec import Shape
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+HASHES = "sha256.json"
+
+
+def save(
+    folder: Path | str,
+    model: nn.Module,
+    *,
+    item_ids: Sequence[str],
+    config: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+) -> None:
+    """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
+
+    The hashes are written last, so a torn folder does not load. Equal inputs give equal bytes.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    description = {
+        "network": networks.name_of(model),
+        "shape": {**model.shape._asdict(), "item_count": len(item_ids)},  # type: ignore[operator, union-attr]
+        "item_ids": list(item_ids),
+        "config": dict(config),
+        "lineage": dict(lineage),
+    }
+    (folder / WEIGHTS).write_bytes(safetensors.save(weights))
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True), encoding="utf-8")
+    hashes = {name: _sha256(folder / name) for name in (WEIGHTS, DESCRIPTION)}
+    (folder / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+
+
+def load(folder: Path | str, *, device: str = "cpu") -> tuple[Any, list[str], dict[str, Any]]:
+    """The model in eval mode on `device`, its item ids and its lineage.
+
+    Raises:
+        DataError: a file is missing, torn or changed since it was written.
+    """
+    folder = Path(folder)
+    _verify(folder)
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    model = networks.build(description["network"], Shape(**description["shape"]), seed=0)
+    try:
+        weights = safetensors.load_file(folder / WEIGHTS)
+        model.to(weights["items.weight"].dtype).load_state_dict(weights)
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise DataError(f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({error}); retrain the surrogate") from error
+    return model.to(device).eval(), description["item_ids"], description["lineage"]
+
+
+def _verify(folder: Path) -> None:
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+        found = {name: _sha256(folder / name) for name in (WEIGHTS, DESCRIPTION)}
+    except (OSError, ValueError) as error:
+        raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
+    for name, digest in found.items():
+        if hashes.get(name) != digest:
+            raise DataError(f"{folder / name} has sha256 {digest[:12]}, written was {str(hashes.get(name))[:12]}; retrain the surrogate")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

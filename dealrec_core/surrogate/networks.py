@@ -1,0 +1,33 @@
+"""The surrogate networks by name, and how one is built."""
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dealrec_core.errors import SettingsError
+from dealrec_core.surrogate import sasrec
+
+NetworkName = Literal["sasrec"]
+
+NETWORKS: dict[str, type[nn.Module]] = {"sasrec": sasrec.SASRec}
+
+
+def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
+    """An untrained network of that name (the Surrogate protocol and nn.Module) on the CPU; weights follow `seed` alone.
+
+    Raises:
+        SettingsError: the name is unknown, or the heads do not divide the width.
+    """
+    if name not in NETWORKS:
+        raise SettingsError(f"surrogate.network is '{name}'; choose one of {', '.join(NETWORKS)}")
+    if shape.width % shape.heads:
+        raise SettingsError(f"surrogate.width {shape.width} is not a multiple of surrogate.heads {shape.heads}; change one")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NETWORKS[name](shape)
+
+
+def name_of(model: nn.Module) -> str:
+    """The name under which this network is built."""
+    return next(name for name, network in NETWORKS.items() if type(model) is network)

@@ -1,0 +1,219 @@
+"""Training a surrogate on every transition of the log, with validation, early stopping and a warm start."""
+
+import copy
+import logging
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate import base, networks
+from dealrec_core.surrogate.networks import NetworkName
+from dealrec_core.surrogate.sasrec import Shape
+from dealrec_core.surrogate.windows import windows
+
+log = logging.getLogger(__name__)
+
+
+class SurrogateConfig(BaseModel):
+    """The small network whose gradients stand in for the language model's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: NetworkName = Field(default="sasrec", title="Network")
+    """Which network is trained."""
+    width: int = Field(default=64, ge=2, le=1024, title="Width")
+    """Length of an item's vector."""
+    layers: int = Field(default=2, ge=1, le=24, title="Layers")
+    """Blocks of the network."""
+    heads: int = Field(default=2, ge=1, le=32, title="Attention heads")
+    """Must divide the width."""
+    history_length: int = Field(default=50, ge=1, le=1000, title="History length")
+    """Items of a history that the network reads, the latest ones."""
+    dropout: float = Field(default=0.2, ge=0, lt=1, title="Dropout")
+    """Share of values dropped in training; the paper has 0.5."""
+    learning_rate: float = Field(default=3e-3, gt=0, le=1, title="Learning rate")
+    """Of Adam."""
+    weight_decay: float = Field(default=1e-4, ge=0, le=1, title="Weight decay")
+    """Of AdamW; also what keeps the influence's curvature away from zero."""
+    epochs: int = Field(default=40, ge=1, le=10000, title="Most epochs")
+    """Passes over the log, fewer when validation stops improving."""
+    patience: int = Field(default=4, ge=1, le=1000, title="Patience")
+    """Epochs without a better validation NDCG@10 before training stops."""
+    batch_tokens: int = Field(default=2048, ge=1, title="Batch size in items")
+    """Items of histories in one training step."""
+    negatives: int = Field(default=4096, ge=1, title="Sampled negatives")
+    """Random items in the softmax of a training step; a catalogue no larger than this is used whole."""
+    validation_samples: int = Field(default=5000, ge=1, title="Most validation samples")
+    """A larger validation slice is sampled once."""
+
+
+class Epoch(NamedTuple):
+    """What one pass over the log gave."""
+
+    epoch: int
+    """0 is the warm start before any training."""
+    loss: float | None
+    """Mean cross-entropy of a prediction in training."""
+    ndcg: float
+    """Validation NDCG@10 over the whole catalogue."""
+    recall: float
+    """Validation recall@10."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best network and how it came about."""
+
+    model: Any
+    """Surrogate of the best epoch, in eval mode."""
+    history: list[Epoch]
+    best: Epoch
+    stopped_early: bool
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the log."""
+        return self.history[-1].epoch
+
+
+def train(
+    train: Sequences,
+    validation: Sequences,
+    *,
+    item_count: int,
+    config: SurrogateConfig,
+    seed: int,
+    device: str = "cpu",
+    initial: Any | None = None,
+) -> Trained:
+    """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
+
+    `train` may hold one sample per user or one per interaction: both become windows in which each transition stands once,
+    earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it counts as
+    epoch 0 and is grown when the catalogue is larger.
+
+    Raises:
+        DataError: no train or no validation samples, or an item number beyond `item_count`.
+        NotFinite: the loss is NaN or infinite.
+    """
+    _check(train, validation, item_count=item_count)
+    model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
+    cut = [torch.from_numpy(part).to(device) for part in windows(train, length=config.history_length)]
+    validation = _sampled(validation, config.validation_samples, seed=seed)
+    history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
+    best, kept = (history[0], copy.deepcopy(model)) if history else (None, model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        for number in range(1, config.epochs + 1):
+            torch.manual_seed(seed + number)  # dropout
+            loss = _pass(model, cut, optimiser=optimiser, config=config, seed=seed + number)
+            history.append(_epoch(model, validation, number=number, loss=loss))
+            if best is None or history[-1].ndcg > best.ndcg:
+                best, kept = history[-1], copy.deepcopy(model)
+            elif number - best.epoch >= config.patience:
+                break
+    log.info("surrogate: best epoch %d of %d, NDCG@10 %.4f", best.epoch, history[-1].epoch, best.ndcg)
+    return Trained(kept.eval(), history, best, stopped_early=history[-1].epoch < config.epochs)
+
+
+@torch.no_grad()
+def ranks(model: Any, samples: Sequences, *, device: str = "cpu", max_tokens: int = 8192) -> np.ndarray:
+    """Rank (N,) of each sample's target among all items, 0 = first; an item of equal score counts as half ahead."""
+    found = np.empty(len(samples))
+    table = model.item_table()
+    for rows, histories, targets in samples.batches(max_tokens):
+        for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
+            logits = model.last(histories[part].to(device), table) @ table.T  # (B, V)
+            own = logits.gather(1, targets[part].to(device)[:, None])
+            ahead = (logits > own).sum(1) + ((logits == own).sum(1) - 1) / 2
+            found[rows[part.numpy()]] = ahead.cpu().numpy()
+    return found
+
+
+def _pass(
+    model: Any, cut: list[Tensor], *, optimiser: torch.optim.Optimizer, config: SurrogateConfig, seed: int
+) -> float:
+    model.train()
+    total, count = 0.0, 0
+    for step, batch in enumerate(_shuffled(cut, config.batch_tokens, seed=seed)):
+        step_seed = seed * 1_000_003 + step
+        table = model.item_table()
+        states, targets = model.predictions(batch, table, seed=step_seed)
+        loss = _loss_sum(states, table, targets, negatives=config.negatives, seed=step_seed)
+        # A batch of few windows takes a small step: every prediction of the log has one weight.
+        optimiser.zero_grad()
+        (loss / config.batch_tokens).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        total, count = total + loss.item(), count + len(targets)
+    if not np.isfinite(total):
+        raise NotFinite(f"surrogate training loss is {total}; lower surrogate.learning_rate ({config.learning_rate})")
+    return total / count
+
+
+def _shuffled(cut: list[Tensor], batch_tokens: int, *, seed: int) -> list[Tensor]:
+    random = np.random.default_rng(seed)
+    batches = []
+    for part in cut:
+        order = torch.from_numpy(random.permutation(len(part))).to(part.device)
+        batches.extend(part[order].split(max(1, batch_tokens // (part.shape[1] - 1))))
+    return [batches[place] for place in random.permutation(len(batches))]
+
+
+def _loss_sum(states: Tensor, table: Tensor, targets: Tensor, *, negatives: int, seed: int) -> Tensor:
+    """Summed cross-entropy, over all items or over `negatives` uniform ones that stand for the rest.
+
+    Sampled: log(V / K) is added to each negative, which makes the partition sum unbiased.
+    """
+    if len(table) <= negatives:
+        return functional.cross_entropy(states @ table.T, targets, reduction="sum")
+    random = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(table), (negatives,), generator=random).to(table.device)
+    own = (states * table[targets]).sum(1, keepdim=True)
+    others = states @ table[drawn].T + np.log(len(table) / negatives)
+    others = others.masked_fill(drawn == targets[:, None], -torch.inf)
+    return (torch.cat([own, others], 1).logsumexp(1) - own[:, 0]).sum()
+
+
+def _epoch(model: Any, validation: Sequences, *, number: int, loss: float | None) -> Epoch:
+    model.eval()
+    place = ranks(model, validation, device=str(model.items.weight.device))
+    hit = place < 10
+    gain = np.where(hit, 1 / np.log2(place + 2), 0.0)
+    return Epoch(number, loss, float(gain.mean()), float(hit.mean()))
+
+
+def _start(item_count: int, *, config: SurrogateConfig, seed: int, initial: Any | None) -> Any:
+    if initial is not None:
+        return base.grown(initial, item_count, seed=seed)
+    shape = Shape(
+        item_count=item_count,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        history_length=config.history_length,
+        dropout=config.dropout,
+    )
+    return networks.build(config.network, shape, seed=seed)
+
+
+def _sampled(samples: Sequences, most: int, *, seed: int) -> Sequences:
+    if len(samples) <= most:
+        return samples
+    return samples.take(np.sort(np.random.default_rng(seed).choice(len(samples), most, replace=False)))
+
+
+def _check(train: Sequences, validation: Sequences, *, item_count: int) -> None:
+    for name, samples in (("train", train), ("validation", validation)):
+        if not len(samples):
+            raise DataError(f"0 {name} samples; the surrogate needs at least 1: widen samples.{name}_fraction or wait for data")
+        highest = int(max(samples.items.max(), samples.targets.max()))
+        if highest >= item_count:
+            raise DataError(f"{name} samples hold item number {highest}, the catalogue has {item_count}; encode them again")

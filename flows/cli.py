@@ -1,0 +1,197 @@
+"""The `dealrec` command: one night, one stage, or a look at what there is.
+
+Flows are imported inside the commands, because Prefect and torch take seconds and `--help` should not.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from dealrec_core.errors import DealrecError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
+out = Console(soft_wrap=True)
+
+Day = Annotated[datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); today when left out.")]
+ConfigFile = Annotated[str, typer.Option("--config", help="Settings file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+PIPELINE = "deployments/pipeline.toml"
+
+
+def main() -> None:
+    """Runs the command line; a dealrec error becomes one line and exit code 1."""
+    try:
+        app()
+    except DealrecError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def nightly(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Run or continue one night in this process."""
+    from flows import nightly as flow
+
+    _show(_run(flow.nightly, day, config, set), json)
+
+
+@app.command()
+def ingest(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Take new raw files into the lake and build samples."""
+    from flows import ingest as flow
+
+    _show(_run(flow.ingest, day, config, set), json)
+
+
+@app.command()
+def retrain(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Retrain the surrogate."""
+    from flows import retrain_surrogate as flow
+
+    _show(_run(flow.retrain_surrogate, day, config, set), json)
+
+
+@app.command()
+def score(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Score every train sample: influence and effort."""
+    from flows import score_samples as flow
+
+    _show(_run(flow.score_samples, day, config, set), json)
+
+
+@app.command()
+def select(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Select the coreset."""
+    from flows import select_coreset as flow
+
+    _show(_run(flow.select_coreset, day, config, set), json)
+
+
+@app.command("fine-tune")
+def fine_tune(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Tune the language model on the coreset."""
+    from flows import fine_tune as flow
+
+    _show(_run(flow.fine_tune, day, config, set), json)
+
+
+@app.command()
+def evaluate(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Compare tonight's model with champion, surrogate and baselines."""
+    from flows import evaluate_candidate as flow
+
+    _show(_run(flow.evaluate_candidate, day, config, set), json)
+
+
+@app.command()
+def promote(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Register tonight's model and promote it if it is better."""
+    from flows import promote as flow
+
+    _show(_run(flow.promote, day, config, set), json)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Kept with the decision.")] = "by hand",
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+) -> None:
+    """Put the previous champion back in charge."""
+    from flows import roll_back as flow
+
+    _quiet()
+    _show(flow.roll_back(config=config, overrides=set or [], reason=reason), json)
+
+
+@app.command()
+def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Show the nights, the champion and the tables of the lake."""
+    from flows.look import status as look
+
+    found = look(config, set or [])
+    if json:
+        out.print_json(found.model_dump_json())
+        return
+    out.print(_table("nights", [night.model_dump() for night in found.nights]))
+    out.print(_table("tables", [{"table": name, "version": version} for name, version in found.tables.items()]))
+    out.print(f"champion: {found.champion or 'none'}", markup=False)
+
+
+@app.command()
+def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Follow one sample through every stage, from the raw line to the tuned model."""
+    from dealrec_core import settings
+    from dealrec_core.lake import Lake
+    from dealrec_core.trace import trace as follow
+
+    steps = follow(Lake(settings.load(config, set or []).lake.root), sample_id)
+    if json:
+        out.print_json(data=[{"stage": step.stage, **dict(step.facts)} for step in steps])
+        return
+    for step in steps:
+        out.print(step.stage, style="bold", markup=False)
+        for name, value in step.facts:
+            out.print(f"    {name + ': ' if name else ''}{value}", markup=False, highlight=False)
+
+
+@app.command()
+def demo(json: Json = False) -> None:
+    """Run three nights on a bundled synthetic log that grows every day."""
+    from flows.demo import table, three_nights
+
+    _quiet()
+    summaries = three_nights()
+    if json:
+        out.print_json(data=[summary.model_dump(mode="json") for summary in summaries])
+    else:
+        out.print(_table("three nights on a growing log", table(summaries)))
+
+
+def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
+    from tasks.nights import NightRequest
+
+    _quiet()
+    request = NightRequest(day=_date(day), config=config, overrides=overrides or [])
+    request.settings()  # a wrong setting is told before a server starts
+    return flow(request)
+
+
+def _date(day: datetime | None) -> date | None:
+    return day.date() if day else None
+
+
+def _show(result: BaseModel, json: bool) -> None:
+    if json:
+        out.print_json(result.model_dump_json())
+        return
+    facts = result.model_dump(mode="json", exclude_none=True)
+    for name, value in facts.items():
+        text = ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
+        out.print(f"{name}: {text}", markup=False, highlight=False)
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ["nothing yet"]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*["" if value is None else str(value) for value in row.values()])
+    return table
+
+
+def _quiet() -> None:
+    """Keeps failures out of the console log: the error leaves the flow and is told in one line by main()."""
+    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(lambda record: record.levelno < logging.ERROR)

@@ -1,0 +1,14 @@
+"""Tunes the language model on the coreset."""
+
+from prefect import flow
+
+from dealrec_core.night import Snapshot
+from tasks.tuning import tune
+from tasks.nights import NightRequest, one_night
+
+
+@flow(name="fine-tune", persist_result=True, result_serializer="json")
+def fine_tune(request: NightRequest = NightRequest()) -> Snapshot:
+    """Tunes the language model on the coreset."""
+    with one_night(request) as night:
+        return tune(night)

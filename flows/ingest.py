@@ -1,0 +1,17 @@
+"""Takes new raw files into the lake and builds samples."""
+
+from prefect import flow
+
+from dealrec_core.night import Snapshot
+from tasks.ingest import build_samples, take_new_files
+from tasks.nights import NightRequest, one_night
+
+
+@flow(name="ingest", persist_result=True, result_serializer="json")
+def ingest(request: NightRequest = NightRequest()) -> Snapshot:
+    """Takes new raw files into the lake and builds samples; on an empty day it ends early and says so."""
+    with one_night(request) as night:
+        taken = take_new_files(night)
+        if not taken.facts["empty"]:
+            build_samples(night)
+        return taken

@@ -1,0 +1,14 @@
+"""Retrains the surrogate on the night's samples."""
+
+from prefect import flow
+
+from dealrec_core.night import Snapshot
+from tasks.surrogate import retrain
+from tasks.nights import NightRequest, one_night
+
+
+@flow(name="retrain-surrogate", persist_result=True, result_serializer="json")
+def retrain_surrogate(request: NightRequest = NightRequest()) -> Snapshot:
+    """Retrains the surrogate on the night's samples."""
+    with one_night(request) as night:
+        return retrain(night)

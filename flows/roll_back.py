@@ -1,0 +1,21 @@
+"""Puts the previous champion back in charge."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from dealrec_core import settings
+from dealrec_core.lake import Lake, lock
+from dealrec_core.night import Champion
+from tasks.nights import PIPELINE
+from tasks.promotion import roll_back as restore
+
+
+@flow(name="roll-back", persist_result=True, result_serializer="json")
+def roll_back(config: str = PIPELINE, overrides: list[str] = [], reason: str = "by hand") -> Champion:  # noqa: B006 - Prefect shows it
+    """Restores the champion before the present one: a new row in `promotions`, then the MLflow alias."""
+    loaded = settings.load(config, overrides)
+    lake = Lake(loaded.lake.root)
+    with lock(lake, home=loaded.run.home):
+        champion = restore(loaded.registry, lake, who="rollback", reason=reason)
+    create_markdown_artifact(f"Version {champion.version} of night {champion.night} is champion again: {reason}", key="rollback")
+    return champion

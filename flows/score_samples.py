@@ -1,0 +1,17 @@
+"""Scores every train sample: influence by the surrogate, effort by the language model."""
+
+from prefect import flow
+
+from dealrec_core.night import Snapshot
+from tasks.base_model import provide_base_model
+from tasks.scores import score_effort, score_influence
+from tasks.nights import NightRequest, one_night
+
+
+@flow(name="score-samples", persist_result=True, result_serializer="json")
+def score_samples(request: NightRequest = NightRequest()) -> Snapshot:
+    """Scores every train sample: influence by the surrogate, effort by the language model."""
+    with one_night(request) as night:
+        score_influence(night)
+        provide_base_model(night)
+        return score_effort(night)

@@ -1,0 +1,14 @@
+"""Selects tonight's coreset."""
+
+from prefect import flow
+
+from dealrec_core.night import Snapshot
+from tasks.coreset import select
+from tasks.nights import NightRequest, one_night
+
+
+@flow(name="select-coreset", persist_result=True, result_serializer="json")
+def select_coreset(request: NightRequest = NightRequest()) -> Snapshot:
+    """Selects tonight's coreset."""
+    with one_night(request) as night:
+        return select(night)

@@ -1,0 +1,83 @@
+"""Takes new raw files into the lake, and builds samples from what is there."""
+
+from datetime import datetime
+
+import polars as pl
+
+from dealrec_core import interactions, samples, schema
+from dealrec_core.errors import DataError
+from dealrec_core.night import Fact, Night, Snapshot, nights
+from dealrec_core.samples import Boundaries
+from tasks.stage import stage
+
+
+@stage("ingest")
+def take_new_files(night: Night) -> Snapshot:
+    """Table `interactions` (and `items`, `quarantine`, `files`): every row up to the night's day that no night took before."""
+    config = night.config
+    report = interactions.ingest(
+        night.lake, config.sources, through=night.day, partition=config.lake.partition
+    )
+    items = interactions.ingest_items(night.lake, config.sources)
+    version = night.lake.version("interactions")
+    facts: dict[str, Fact] = {
+        "files": len(report.files),
+        "rows read": report.rows,
+        "rows new": report.inserted,
+        "duplicates": report.duplicates,
+        "quarantined": report.quarantined + items.quarantined,
+        "filtered": report.filtered,
+        "postponed": report.postponed,
+        "items new or changed": items.inserted,
+        "items version": night.lake.version("items"),
+        "quarantine version": night.lake.version("quarantine"),
+        "empty": version < 0 or (report.inserted == 0 and _nothing_to_redo(night, version)),
+    }
+    return Snapshot(stage="ingest", table="interactions", version=version, rows=report.inserted, facts=facts)
+
+
+@stage("samples")
+def build_samples(night: Night) -> Snapshot:
+    """Table `samples`: every (history, next item) of the log, and the moments that split it for this night."""
+    ingested = night.need("ingest")
+    log = night.lake.scan("interactions", ingested.version)
+    champion = night.manifest.champion
+    bounds = samples.boundaries(
+        log, night.config.samples, not_before=champion.trained_through if champion else None
+    )
+    frame = samples.build(log, night.config.samples)
+    if frame.is_empty():
+        raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
+    version = night.lake.replace("samples", frame, schema=schema.SAMPLES)
+    facts: dict[str, Fact] = {
+        **{name: moment.isoformat() for name, moment in bounds.model_dump().items()},
+        "train": len(samples.split(frame, bounds, "train")),
+        "validation": len(samples.split(frame, bounds, "validation")),
+        "test": len(samples.split(frame, bounds, "test")),
+    }
+    return Snapshot(stage="samples", table="samples", version=version, rows=len(frame), facts=facts)
+
+
+def boundaries_of(night: Night) -> Boundaries:
+    """The moments that split this night's samples."""
+    facts = night.need("samples").facts
+    return Boundaries(**{name: datetime.fromisoformat(str(facts[name])) for name in Boundaries.model_fields})
+
+
+def samples_of(night: Night, which: str) -> pl.DataFrame:
+    """This night's train, validation or test samples, sorted by sample_id: the lake promises no order."""
+    frame = night.lake.scan("samples", night.need("samples").version).collect()
+    return samples.split(frame, boundaries_of(night), which).sort(schema.SAMPLE_ID)
+
+
+def _nothing_to_redo(night: Night, version: int) -> bool:
+    """Whether a finished night with the same settings and code saw the same log."""
+    return any(
+        earlier.finished
+        and earlier.manifest.settings == night.config
+        and earlier.manifest.code == night.manifest.code
+        and (ingested := earlier.find("ingest")) is not None
+        and ingested.version == version
+        for earlier in nights(night.lake)
+        if earlier.name != night.name
+    )

@@ -1,0 +1,116 @@
+"""Scores every training sample: influence by the surrogate, effort by the language model."""
+
+import polars as pl
+
+from dealrec_core import effort, influence, schema, sequences
+from dealrec_core.errors import DataError
+from dealrec_core.night import Fact, Night, Snapshot, fingerprint
+from tasks.base_model import base_model_of, examples
+from tasks.ingest import samples_of
+from tasks.stage import device, stage
+from tasks.surrogate import surrogate_of
+
+
+@stage("influence")
+def score_influence(night: Night) -> Snapshot:
+    """Table `influences`: what leaving each train sample out would do to the surrogate's risk."""
+    model, item_ids = surrogate_of(night)
+    train = samples_of(night, "train")
+    risk = samples_of(night, "train" if night.config.influence.risk == "train" else "validation")
+    if risk.is_empty():
+        raise DataError("the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'")
+    result = influence.score(
+        model,
+        sequences.encode(train, item_ids),
+        sequences.encode(risk, item_ids),
+        config=night.config.influence,
+        seed=night.config.run.seed,
+        device=device(night),
+    )
+    frame = pl.DataFrame(
+        {
+            schema.NIGHT: [night.name] * len(train),
+            schema.SAMPLE_ID: train[schema.SAMPLE_ID],
+            schema.INFLUENCE: result.scores,
+        }
+    )
+    version = night.lake.replace(
+        "influences", frame, schema=schema.INFLUENCES, where=f"{schema.NIGHT} = '{night.name}'"
+    )
+    facts: dict[str, Fact] = {
+        "samples": len(train),
+        "solver": night.config.influence.solver,
+        "products": result.products,
+        "residual": float(f"{result.residual:.2e}"),
+        "damping": float(f"{result.damping:.3g}"),
+        "share positive": round(float((result.scores > 0).mean()), 4),
+    }
+    return Snapshot(stage="influence", table="influences", version=version, rows=len(train), facts=facts)
+
+
+@stage("effort")
+def score_effort(night: Night) -> Snapshot:
+    """Table `efforts`: the gradient norm of each train sample, computed once per sample and model."""
+    train = _with_content(samples_of(night, "train"))
+    base = base_model_of(night)
+    model_name = fingerprint([base.sha256, night.config.effort.model_dump_json(), night.config.fine_tune.lora.model_dump_json()])[:16]
+    known = _known_efforts(night, model_name)
+    missing = train.join(known, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti").sort(schema.SAMPLE_ID)
+    if not missing.is_empty():
+        model, tokenizer = base.load(device(night))
+        scores = effort.score(
+            model,
+            tokenizer,
+            examples(night, missing),
+            config=night.config.effort,
+            lora=night.config.fine_tune.lora,
+            device=device(night),
+        )
+        fresh = missing.select(
+            pl.lit(night.name).alias(schema.NIGHT),
+            schema.SAMPLE_ID,
+            schema.CONTENT,
+            pl.lit(model_name).alias(schema.MODEL),
+            pl.Series(schema.EFFORT, scores),
+        )
+        night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+    facts: dict[str, Fact] = {"samples": len(train), "computed": len(missing), "kept": len(train) - len(missing), "model": model_name}
+    return Snapshot(stage="effort", table="efforts", version=night.lake.version("efforts"), rows=len(missing), facts=facts)
+
+
+def scores_of(night: Night) -> pl.DataFrame:
+    """sample_id, influence and effort of every train sample of this night, sorted by sample_id."""
+    train = _with_content(samples_of(night, "train"))
+    influences = (
+        night.lake.scan("influences", night.need("influence").version)
+        .filter(pl.col(schema.NIGHT) == night.name)
+        .collect()
+    )
+    efforts = _known_efforts(night, str(night.need("effort").facts["model"]))
+    return (
+        train.select(schema.SAMPLE_ID, schema.CONTENT)
+        .join(influences, on=schema.SAMPLE_ID, how="left")
+        .join(efforts, on=[schema.SAMPLE_ID, schema.CONTENT], how="left")
+        .select(schema.SAMPLE_ID, schema.INFLUENCE, schema.EFFORT)
+        .sort(schema.SAMPLE_ID)
+    )
+
+
+def _known_efforts(night: Night, model_name: str) -> pl.DataFrame:
+    if not night.lake.exists("efforts"):
+        return pl.DataFrame(schema=schema.EFFORTS).drop(schema.NIGHT)
+    recorded = night.find("effort")
+    return (
+        night.lake.scan("efforts", recorded.version if recorded else None)
+        .filter(pl.col(schema.MODEL) == model_name)
+        .unique([schema.SAMPLE_ID, schema.CONTENT], keep="any")
+        .select(schema.SAMPLE_ID, schema.CONTENT, schema.MODEL, schema.EFFORT)
+        .collect()
+    )
+
+
+def _with_content(samples: pl.DataFrame) -> pl.DataFrame:
+    """Adds the text that tells two samples of one id apart: the history and the target."""
+    words = pl.concat_str(pl.col(schema.HISTORY).list.join("\x1f"), pl.lit("\x1e"), pl.col(schema.ITEM_ID))
+    hashed = [fingerprint([text])[:16] for text in samples.select(words).to_series()]
+    return samples.with_columns(pl.Series(schema.CONTENT, hashed, dtype=pl.String))

@@ -1,0 +1,80 @@
+"""What all stages share: skip what is recorded, run, record, and show it in Prefect."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from prefect import Task, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging import get_run_logger
+
+from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError
+from dealrec_core.night import Night, Snapshot
+
+MAY_PASS = (LakeError, RegistryError, SourceError, OSError)
+"""Faults that another try may not meet again; every other dealrec error is the same the second time."""
+
+
+def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapshot]], Task[[Night], Snapshot]]:
+    """Makes a Prefect task of a function that does one stage of a night.
+
+    A stage that this night has recorded is not done again. Prefect retries and shows; the record is ours.
+    """
+
+    def decorate(work: Callable[[Night], Snapshot]) -> Task[[Night], Snapshot]:
+        @functools.wraps(work)
+        def run(night: Night) -> Snapshot:
+            log = get_run_logger()
+            found = night.find(name)
+            if found is not None:
+                log.info("%s of night %s is done already: kept", name, night.name)
+                return found
+            log.info("%s of night %s: start", name, night.name)
+            started = time.monotonic()
+            done = work(night).model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+            night.record(done)
+            log.info("%s of night %s: done in %.1f s, %s", name, night.name, done.seconds, _facts(done))
+            create_markdown_artifact(_markdown(night, done), key=name.replace("_", "-"), description=night.name)
+            return done
+
+        return task(
+            run,
+            name=name.replace("_", " "),
+            retries=retries,
+            retry_delay_seconds=[2, 10][:retries],
+            retry_condition_fn=_worth_retrying,
+            cache_policy=NO_CACHE,
+            persist_result=True,
+            result_serializer="json",
+        )
+
+    return decorate
+
+
+def device(night: Night) -> torch.device:
+    """The device that the settings ask for; auto takes a GPU when there is one."""
+    wanted = night.config.run.device
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, MAY_PASS) or not isinstance(error, DealrecError)
+
+
+def _facts(snapshot: Snapshot) -> str:
+    return ", ".join(f"{name} {value}" for name, value in snapshot.facts.items())
+
+
+def _markdown(night: Night, snapshot: Snapshot) -> str:
+    rows = [f"| {name} | {value} |" for name, value in snapshot.facts.items()]
+    where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
+    return "\n".join(
+        [f"# {snapshot.stage} of {night.name}", "", f"In {where}; {snapshot.seconds:.1f} s.", "", "| | |", "|---|---|", *rows]
+    )

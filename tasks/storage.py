@@ -1,0 +1,65 @@
+"""Moves folders (checkpoints, model bundles, coresets) between this machine and the lake, with hashes."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from dealrec_core.errors import LakeError
+from dealrec_core.lake import Lake
+
+SUMS = "sha256sums.json"
+
+
+def publish(lake: Lake, folder: Path, path: str) -> str:
+    """Copies a local folder to `path` below the lake's root, its hashes last; returns the hash over all files.
+
+    A folder without its hashes is unfinished and is never named by a record, so a kill in between loses nothing.
+    """
+    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    sums = {}
+    for name in names:
+        content = (folder / name).read_bytes()
+        sums[name] = hashlib.sha256(content).hexdigest()
+        lake.write_bytes(f"{path}/{name}", content)
+    listing = json.dumps(sums, indent=1).encode()
+    lake.write_bytes(f"{path}/{SUMS}", listing)
+    return hashlib.sha256(listing).hexdigest()
+
+
+def published(lake: Lake, path: str) -> str | None:
+    """The hash over a published folder, None when it is missing or unfinished."""
+    listing = f"{path}/{SUMS}"
+    return hashlib.sha256(lake.read_bytes(listing)).hexdigest() if lake.exists_path(listing) else None
+
+
+def local_copy(lake: Lake, path: str, *, home: str) -> Path:
+    """A checked local folder with the files published at `path`: the lake's own where it is local, else a cached copy.
+
+    Raises:
+        LakeError: the folder is missing, or a file is not what was published.
+    """
+    listing = f"{path}/{SUMS}"
+    if not lake.exists_path(listing):
+        raise LakeError(f"{lake.root}/{path} is missing or unfinished; run the night again")
+    sums: dict[str, str] = json.loads(lake.read_bytes(listing))
+    local = lake.local_path(path)
+    if local is None:
+        local = Path(home) / "cache" / hashlib.sha256(lake.read_bytes(listing)).hexdigest()
+        _download(lake, path, list(sums), local)
+    for name, wanted in sums.items():
+        if hashlib.sha256((local / name).read_bytes()).hexdigest() != wanted:
+            raise LakeError(f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it")
+    return local
+
+
+def _download(lake: Lake, path: str, names: list[str], local: Path) -> None:
+    if local.exists():
+        return
+    part = local.with_name(f"{local.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for name in names:
+        target = part / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(lake.read_bytes(f"{path}/{name}"))
+    part.rename(local)

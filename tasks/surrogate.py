@@ -1,0 +1,74 @@
+"""Retrains the surrogate, from last night's weights where there are any."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from dealrec_core import schema, sequences, surrogate
+from dealrec_core.night import Fact, Night, Snapshot, nights
+from dealrec_core.surrogate import checkpoint, training
+from tasks import storage
+from tasks.catalogue import known_catalogue
+from tasks.ingest import samples_of
+from tasks.stage import device, stage
+
+
+@stage("surrogate")
+def retrain(night: Night) -> Snapshot:
+    """Folder `models/surrogate/<night>`: the surrogate, trained on the train slice and stopped by the validation slice."""
+    where = device(night)
+    earlier = _last_surrogate(night)
+    start, item_ids = (None, []) if earlier is None else _load(night, earlier, where)
+    fresh = [item for item in known_catalogue(night).item_ids if item not in set(item_ids)]
+    item_ids = [*item_ids, *fresh]
+    trained = training.train(
+        sequences.encode(samples_of(night, "train"), item_ids),
+        sequences.encode(samples_of(night, "validation"), item_ids),
+        item_count=len(item_ids),
+        config=night.config.surrogate,
+        seed=night.config.run.seed,
+        device=where,
+        initial=start,
+    )
+    path = f"models/surrogate/{night.name}"
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save(
+            Path(folder),
+            trained.model,
+            item_ids=item_ids,
+            config=night.config.surrogate,
+            lineage={"night": night.name, "started_from": earlier.path if earlier else None},
+        )
+        sha256 = storage.publish(night.lake, Path(folder), path)
+    facts: dict[str, Fact] = {
+        "started from": earlier.path if earlier else "scratch",
+        "items": len(item_ids),
+        "items new": len(fresh),
+        "epochs": trained.epochs,
+        "validation ndcg@10": round(trained.best_ndcg, 4),
+    }
+    return Snapshot(stage="surrogate", path=path, sha256=sha256, rows=len(item_ids), facts=facts)
+
+
+def surrogate_of(night: Night) -> tuple[surrogate.Surrogate, list[str]]:
+    """This night's surrogate on the device of the settings, and the item id of each row of its table."""
+    return _load(night, night.need("surrogate"), device(night))
+
+
+def _load(night: Night, snapshot: Snapshot, where: torch.device) -> tuple[surrogate.Surrogate, list[str]]:
+    folder = storage.local_copy(night.lake, str(snapshot.path), home=night.config.run.home)
+    model, item_ids, _ = checkpoint.load(folder, device=where)
+    return model, item_ids
+
+
+def _last_surrogate(night: Night) -> Snapshot | None:
+    """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
+    if not night.config.run.warm_start:
+        return None
+    for earlier in reversed(nights(night.lake)):
+        same = earlier.name != night.name and earlier.config.surrogate == night.config.surrogate
+        found = earlier.find("surrogate") if same and earlier.manifest.opened_at < night.manifest.opened_at else None
+        if found is not None:
+            return found
+    return None
