@@ -5,7 +5,8 @@ Flows are imported inside the commands, because Prefect and torch take seconds a
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Annotated, Any
 
@@ -110,8 +111,8 @@ def rollback(
     """Put the previous champion back in charge."""
     from flows import roll_back as flow
 
-    _quiet()
-    _show(flow.roll_back(config=config, overrides=set or [], reason=reason), json)
+    with _in_this_process():
+        _show(flow.roll_back(config=config, overrides=set or [], reason=reason), json)
 
 
 @app.command()
@@ -150,8 +151,8 @@ def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
     from flows.demo import table, three_nights
 
-    _quiet()
-    summaries = three_nights()
+    with _in_this_process():
+        summaries = three_nights()
     if json:
         out.print_json(data=[summary.model_dump(mode="json") for summary in summaries])
     else:
@@ -161,10 +162,10 @@ def demo(json: Json = False) -> None:
 def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
     from tasks.nights import NightRequest
 
-    _quiet()
     request = NightRequest(day=_date(day), config=config, overrides=overrides or [])
     request.settings()  # a wrong setting is told before a server starts
-    return flow(request)
+    with _in_this_process():
+        return flow(request)
 
 
 def _date(day: datetime | None) -> date | None:
@@ -190,8 +191,17 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _quiet() -> None:
-    """Keeps failures out of the console log: the error leaves the flow and is told in one line by main()."""
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(lambda record: record.levelno < logging.ERROR)
+@contextmanager
+def _in_this_process() -> Iterator[None]:
+    """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
+    from prefect.logging.configuration import setup_logging
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    setup_logging()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # each flow would wait a second for its thread
+        yield

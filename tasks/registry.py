@@ -116,7 +116,7 @@ def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) ->
             return changed
         present = dict(client.get_registered_model(config.model).aliases)
         for alias, version in wanted.items():
-            if version is not None and present.get(alias) != version:
+            if version is not None and str(present.get(alias)) != version:
                 client.set_registered_model_alias(config.model, alias, version)
                 changed.append(f"{alias}: {present.get(alias, 'none')} -> {version}")
     return changed
