@@ -54,7 +54,8 @@ FILES = pl.Schema(
         "path": pl.String(),
         "kind": pl.String(),  # interactions or items
         "through": pl.Date(),  # the night's day that took it
-        "rows": pl.Int64(),  # = inserted + duplicates + quarantined + filtered + postponed
+        "rows": pl.Int64(),  # = earlier + inserted + duplicates + quarantined + filtered + postponed
+        "earlier": pl.Int64(),  # taken from the same file by an earlier night
         "inserted": pl.Int64(),
         "duplicates": pl.Int64(),
         "quarantined": pl.Int64(),

@@ -1,0 +1,229 @@
+"""The lake: Delta tables and small files below one root, in a folder or an S3 bucket."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from dealrec_core import schema as schemas
+from dealrec_core.errors import LakeError, NightBusy
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Tables and files below `root`: a folder, or s3://bucket/prefix with the usual AWS_* environment variables."""
+
+    root: str
+
+    # Tables
+
+    def exists(self, table: str) -> bool:
+        """Whether the table has been written at least once."""
+        return self.version(table) >= 0
+
+    def version(self, table: str) -> int:
+        """The newest version of a table, -1 when it does not exist."""
+        handle = self._open(table)
+        return -1 if handle is None else handle.version()
+
+    def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
+        """The rows of a table at a version (the newest when None); their order is not defined.
+
+        Raises:
+            LakeError: there is no such table or version.
+        """
+        try:
+            handle = DeltaTable(self._uri(table), version=version, storage_options=_s3_options(self.root))
+        except (TableNotFoundError, DeltaError, OSError) as error:
+            wanted = "" if version is None else f", version {version}"
+            raise LakeError(f"no table '{table}'{wanted} in {self.root}: {_line(error)}; run `dealrec nightly`") from error
+        return pl.scan_delta(handle)
+
+    def append(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        *,
+        schema: pl.Schema,
+        transaction: tuple[str, int] | None = None,
+        partition_by: list[str] | None = None,
+    ) -> int:
+        """Adds rows and returns the new version.
+
+        transaction: (identifier, number) recorded with the commit. A number that is not larger than the recorded one means
+        that these rows are there already: nothing is written.
+        """
+        handle = self._open(table)
+        if transaction is not None and handle is not None:
+            recorded = handle.transaction_version(transaction[0])
+            if recorded is not None and recorded >= transaction[1]:
+                return handle.version()
+        return self._write(
+            table, frame, schema=schema, handle=handle, mode="append", transaction=transaction, partition_by=partition_by
+        )
+
+    def replace(self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, where: str | None = None) -> int:
+        """Puts `frame` in the place of the rows that match `where` (of all rows when None); returns the new version."""
+        handle = self._open(table)
+        predicate = where if handle is not None else None
+        return self._write(table, frame, schema=schema, handle=handle, mode="overwrite", predicate=predicate)
+
+    def transaction_version(self, table: str, identifier: str) -> int | None:
+        """The number that the table has recorded for a transaction identifier, None when it has none."""
+        handle = self._open(table)
+        return None if handle is None else handle.transaction_version(identifier)
+
+    def _write(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        *,
+        schema: pl.Schema,
+        handle: DeltaTable | None,
+        transaction: tuple[str, int] | None = None,
+        **options: Any,
+    ) -> int:
+        checked = schemas.check(frame, schema, name=table)
+        commit = CommitProperties(app_transactions=[Transaction(*transaction)] if transaction else None)
+        if handle is None:
+            # Personal columns stay out of the log's statistics, where an erasure would not reach them.
+            columns = [name for name in schema.names() if name in SAFE_STATISTICS]
+            options["configuration"] = {"delta.dataSkippingStatsColumns": ",".join(columns), "delta.enableChangeDataFeed": "true"}
+        try:
+            # Through the handle that was asked for the transaction: a racing writer of the same one is then refused.
+            write_deltalake(
+                handle or self._uri(table),
+                checked,
+                commit_properties=commit,
+                storage_options=None if handle else _s3_options(self.root),
+                **options,
+            )
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"cannot write table '{table}' in {self.root}: {_line(error)}; start the night again") from error
+        return self.version(table)
+
+    def _open(self, table: str) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._uri(table), storage_options=_s3_options(self.root))
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"cannot open table '{table}' in {self.root}: {_line(error)}") from error
+
+    def _uri(self, table: str) -> str:
+        return f"{self.root.rstrip('/')}/{table}" if self.is_remote else str(Path(self.root).resolve() / table)
+
+    # Files
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the root is in an object store."""
+        return "://" in self.root
+
+    def local_path(self, path: str) -> Path | None:
+        """The file or folder on this machine, None where the lake is in an object store."""
+        return None if self.is_remote else Path(self.root).resolve() / path
+
+    def write_bytes(self, path: str, content: bytes) -> None:
+        """Writes a file below the root in one atomic step: whole or not at all, also when the machine stops."""
+        local = self.local_path(path)
+        if local is None:
+            with self._files() as (files, root):
+                files.pipe_file(f"{root}/{path}", content)
+            return
+        local.parent.mkdir(parents=True, exist_ok=True)
+        part = local.with_name(f".{local.name}.{uuid.uuid4().hex}")
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(local)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The content of a file below the root."""
+        local = self.local_path(path)
+        if local is not None:
+            try:
+                return local.read_bytes()
+            except OSError as error:
+                raise LakeError(f"cannot read {path} in {self.root}: {_line(error)}") from error
+        with self._files() as (files, root):
+            return bytes(files.cat_file(f"{root}/{path}"))
+
+    def exists_path(self, path: str) -> bool:
+        """Whether the file is there."""
+        local = self.local_path(path)
+        if local is not None:
+            return local.is_file()
+        with self._files() as (files, root):
+            return bool(files.isfile(f"{root}/{path}"))
+
+    def list_paths(self, folder: str) -> list[str]:
+        """Every file below a folder, as paths below the root, sorted."""
+        local = self.local_path(folder)
+        if local is not None:
+            start = Path(self.root).resolve()
+            return sorted(str(file.relative_to(start)) for file in local.rglob("*") if file.is_file())
+        with self._files() as (files, root):
+            return sorted(found.removeprefix(f"{root}/") for found in files.find(f"{root}/{folder}"))
+
+    @contextmanager
+    def _files(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+        try:
+            files, root = fsspec.url_to_fs(self.root.rstrip("/"), **fsspec_options(self.root))
+            yield files, root
+        except (OSError, ValueError) as error:
+            raise LakeError(f"cannot reach {self.root}: {_line(error)}; check the bucket and the AWS_* variables") from error
+
+
+SAFE_STATISTICS = {
+    schemas.TIMESTAMP, schemas.PERIOD, schemas.NIGHT, schemas.ROW, "at", "through", "version",
+    schemas.INFLUENCE, schemas.EFFORT, schemas.SCORE, "recall",
+}  # fmt: skip
+
+
+@contextmanager
+def lock(lake: Lake, *, home: str) -> Iterator[None]:
+    """Holds the lake for this process: a file lock that the kernel frees however the process ends.
+
+    Raises:
+        NightBusy: another process holds it.
+    """
+    folder = Path(lake.root) if not lake.is_remote else Path(home) / "locks" / lake.root.split("://")[1].replace("/", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "night.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise NightBusy(f"process {file.read().strip() or '?'} holds {lake.root}; wait until it ends") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def fsspec_options(uri: str) -> dict[str, Any]:
+    """Options for fsspec: the endpoint for S3, none for folders."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    return {"endpoint_url": endpoint} if uri.startswith("s3://") and endpoint else {}
+
+
+def _s3_options(root: str) -> dict[str, str] | None:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if not root.startswith("s3://"):
+        return None
+    return {"aws_conditional_put": "etag", **({"aws_allow_http": "true"} if endpoint.startswith("http://") else {})}
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

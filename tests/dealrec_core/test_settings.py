@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from dealrec_core import settings
+from dealrec_core.errors import SettingsError
+
+MINIMAL = """
+[sources]
+root = "logs"
+[sources.interactions]
+files = ["*.csv"]
+user_id = "u"
+item_id = "i"
+timestamp = "t"
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(MINIMAL + "[coreset]\nratio = 0.05\n")
+    return path
+
+
+def test_what_the_file_leaves_out_has_its_default(pipeline):
+    config = settings.load(pipeline)
+    assert config.coreset.ratio == 0.05
+    assert config.evaluate.k == 10
+
+
+def test_set_wins_over_environment_and_environment_over_file(pipeline, monkeypatch):
+    monkeypatch.setenv("DEALREC_CORESET__RATIO", "0.1")
+    monkeypatch.setenv("DEALREC_EVALUATE__K", "5")
+    config = settings.load(pipeline, ["coreset.ratio=0.2"])
+    assert config.coreset.ratio == 0.2
+    assert config.evaluate.k == 5
+
+
+def test_a_value_that_is_not_toml_is_text(pipeline):
+    assert settings.load(pipeline, ["lake.root=s3://bucket/lake"]).lake.root == "s3://bucket/lake"
+
+
+def test_a_misspelt_setting_names_the_nearest_one(pipeline):
+    with pytest.raises(SettingsError, match=r"unknown setting 'coreset\.ratoi'; did you mean 'ratio'\?"):
+        settings.load(pipeline, ["coreset.ratoi=0.1"])
+
+
+def test_a_misspelt_section_names_the_nearest_one(pipeline):
+    with pytest.raises(SettingsError, match=r"unknown setting 'corset'; did you mean 'coreset'\?"):
+        settings.load(pipeline, ["corset.ratio=0.1"])
+
+
+def test_a_value_out_of_bounds_names_value_and_limit(pipeline):
+    with pytest.raises(SettingsError, match=r"'evaluate\.k' = 0: .*greater than or equal to 1"):
+        settings.load(pipeline, ["evaluate.k=0"])
+
+
+def test_a_missing_setting_is_named(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('[sources]\nroot = "x"\n')
+    with pytest.raises(SettingsError, match=r"setting 'sources\.interactions' is missing"):
+        settings.load(path)
+
+
+def test_a_missing_file_is_one_line_with_the_next_step(tmp_path):
+    with pytest.raises(SettingsError, match="no settings file .*; name one with --config"):
+        settings.load(tmp_path / "nowhere.toml")
+
+
+def test_an_override_without_a_value_is_refused(pipeline):
+    with pytest.raises(SettingsError, match="not of the form section.key=value"):
+        settings.load(pipeline, ["coreset.ratio"])
