@@ -57,7 +57,7 @@ def _predecessors(samples: Sequences) -> np.ndarray:
     histories = _numbered(own, rows, "row")
     ends = _numbered(continued, rows, "before")
     joined = histories.join(ends, on=["key", "occurrence"], how="left").sort("row")
-    return joined["before"].fill_null(-1).to_numpy()
+    return joined["before"].fill_null(-1).to_numpy(writable=True)
 
 
 def _numbered(keys: np.ndarray, rows: np.ndarray, name: str) -> pl.DataFrame:

@@ -1,0 +1,83 @@
+"""Plain recommenders that every coreset and model is compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from dealrec_core import schema
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The same items for everybody, best first."""
+
+    name: str
+    item_ids: list[str] = field(repr=False)
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
+        """The first k items, whatever the history."""
+        return [self.item_ids[:k] for _ in histories]
+
+
+def popularity(interactions: pl.DataFrame, *, name: str = "popularity") -> Ranking:
+    """Items by number of interactions, ties by item id."""
+    counts = interactions.group_by(schema.ITEM_ID).len().sort("len", schema.ITEM_ID, descending=[True, False])
+    return Ranking(name, counts[schema.ITEM_ID].to_list())
+
+
+@dataclass(frozen=True)
+class ItemKNN:
+    """Items near those of the history, by cosine of their users; 'item knn' in tables.
+
+    Sarwar et al. 2001: similarity(i, j) = users of both / sqrt(users of i * users of j); a history's score for j is the sum over
+    its items. Items that no neighbour votes for follow by popularity.
+    """
+
+    name: str
+    item_ids: list[str] = field(repr=False)
+    """By popularity: position is also the order of ties."""
+    similarity: sparse.csr_matrix = field(repr=False)
+    """(V, V), each row's nearest neighbours, no diagonal."""
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
+        """The k items with the largest summed similarity to each history."""
+        place = {item: row for row, item in enumerate(self.item_ids)}
+        rows = [[place[item] for item in history if item in place] for history in histories]
+        lengths = [len(row) for row in rows]
+        indices = np.fromiter((item for row in rows for item in row), dtype=np.int64, count=sum(lengths))
+        taken = sparse.csr_matrix(
+            (np.ones(len(indices)), indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(len(rows), len(self.item_ids))
+        )
+        scores = np.asarray((taken @ self.similarity).todense())
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return [[self.item_ids[item] for item in row] for row in best]
+
+
+def item_knn(interactions: pl.DataFrame, *, neighbours: int = 100, name: str = "item knn") -> ItemKNN:
+    """An ItemKNN over distinct (user, item) pairs, keeping each item's nearest `neighbours`."""
+    item_ids = popularity(interactions).item_ids
+    pairs = interactions.select(schema.USER_ID, schema.ITEM_ID).unique()
+    places = pl.DataFrame({schema.ITEM_ID: item_ids, "column": np.arange(len(item_ids))})
+    coded = pairs.join(places, on=schema.ITEM_ID).with_columns(pl.col(schema.USER_ID).rank("dense").alias("row") - 1)
+    taken = sparse.csr_matrix(
+        (np.ones(len(coded)), (coded["row"].to_numpy(), coded["column"].to_numpy())),
+        shape=(coded["row"].n_unique(), len(item_ids)),
+    )
+    norm = sparse.diags(1 / np.sqrt(np.asarray(taken.sum(axis=0)).ravel()))
+    cosine = (norm @ (taken.T @ taken) @ norm).tocsr()
+    cosine.setdiag(0)
+    cosine.eliminate_zeros()
+    return ItemKNN(name, item_ids, _nearest(cosine, neighbours))
+
+
+def _nearest(similarity: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
+    """Keeps the largest entries of each row; of equal ones, those of the more popular items."""
+    similarity.sort_indices()
+    rows = np.repeat(np.arange(similarity.shape[0]), np.diff(similarity.indptr))
+    order = np.lexsort((similarity.indices, -similarity.data, rows))
+    rank = np.arange(len(order)) - similarity.indptr[rows[order]]
+    kept = order[rank < neighbours]
+    return sparse.csr_matrix((similarity.data[kept], (rows[kept], similarity.indices[kept])), shape=similarity.shape)
