@@ -14,13 +14,13 @@ from dealrec_core.language_model import LanguageModelConfig
 from dealrec_core.recommenders.bigrec import BIGRecConfig
 from dealrec_core.samples import SamplesConfig
 from dealrec_core.sources import SourcesConfig
-from dealrec_core.surrogate import SurrogateConfig
+from dealrec_core.surrogate.training import SurrogateConfig
 
 
 class Section(BaseModel):
     """A part of pipeline.toml: frozen, and a misspelt key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class RunConfig(Section):

@@ -13,7 +13,7 @@ from dealrec_core.recommenders.base import Recommender
 class EvaluateConfig(BaseModel):
     """How recommenders are compared on the held-out slice."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     k: int = Field(default=10, ge=1, le=1000, title="List length K")
     """Recall, NDCG and MRR are taken at this length; the gate uses it too."""

@@ -11,7 +11,7 @@ from dealrec_core import metrics
 class GateConfig(BaseModel):
     """When a candidate is promoted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     metric: Literal["recall", "ndcg", "mrr"] = Field(default="recall", title="Metric")
     """Compared per user at evaluate.k."""

@@ -12,6 +12,7 @@ from dealrec_core import schema
 from dealrec_core.errors import DataError
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class SamplesConfig(BaseModel):

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core import language_model, schema
-from dealrec_core.fine_tuning import Example
+from dealrec_core.recommenders.prompts import Example
 from dealrec_core.night import Night, Snapshot, fingerprint
 from tasks import storage
 from tasks.catalogue import known_catalogue
@@ -36,7 +36,8 @@ def provide_base_model(night: Night) -> Snapshot:
     config = night.config.language_model
     if not config.embedded:
         return Snapshot(stage="base_model", path=None, sha256=fingerprint([config.base_model]), facts={"base model": config.base_model})
-    path = f"models/base/{fingerprint([config.model_dump_json(), str(night.config.run.seed)])[:16]}"
+    described = [config.model_dump_json(), night.config.recommender.prompt.model_dump_json(), str(night.config.run.seed)]
+    path = f"models/base/{fingerprint(described)[:16]}"
     sha256 = storage.published(night.lake, path)
     built = sha256 is None
     if sha256 is None:
@@ -72,6 +73,11 @@ def _build(night: Night, path: str) -> str:
     ]
     with tempfile.TemporaryDirectory() as folder:
         language_model.build(
-            Path(folder), known.titles, histories, config=night.config.language_model, seed=night.config.run.seed
+            Path(folder),
+            known.titles,
+            histories,
+            config=night.config.language_model,
+            prompt=night.config.recommender.prompt,
+            seed=night.config.run.seed,
         )
         return storage.publish(night.lake, Path(folder), path)

@@ -58,9 +58,9 @@ def _recommenders(night: Night) -> list[Recommender]:
     recent = known.filter(pl.col(schema.TIMESTAMP) >= boundaries_of(night).validation_start)
     found: list[Recommender] = [
         _bundle(night, str(night.need("fine_tune").path), CANDIDATE),
-        SurrogateRecommender(model, item_ids, name=SURROGATE),
+        SurrogateRecommender(model, item_ids, name=SURROGATE, popular=baselines.popularity(recent).item_ids),
         baselines.popularity(train),
-        baselines.recent_popularity(recent),
+        baselines.popularity(recent, name="recent popularity"),
         baselines.item_knn(known),
     ]
     if night.manifest.champion is not None:

@@ -51,9 +51,7 @@ def build_samples(night: Night) -> Snapshot:
     version = night.lake.replace("samples", frame, schema=schema.SAMPLES)
     facts: dict[str, Fact] = {
         **{name: moment.isoformat() for name, moment in bounds.model_dump().items()},
-        "train": len(samples.split(frame, bounds, "train")),
-        "validation": len(samples.split(frame, bounds, "validation")),
-        "test": len(samples.split(frame, bounds, "test")),
+        **{which: len(samples.split(frame, bounds, which, night.config.samples.mode)) for which in samples.SPLITS},
     }
     return Snapshot(stage="samples", table="samples", version=version, rows=len(frame), facts=facts)
 
@@ -64,10 +62,10 @@ def boundaries_of(night: Night) -> Boundaries:
     return Boundaries(**{name: datetime.fromisoformat(str(facts[name])) for name in Boundaries.model_fields})
 
 
-def samples_of(night: Night, which: str) -> pl.DataFrame:
+def samples_of(night: Night, which: samples.Split) -> pl.DataFrame:
     """This night's train, validation or test samples, sorted by sample_id: the lake promises no order."""
     frame = night.lake.scan("samples", night.need("samples").version).collect()
-    return samples.split(frame, boundaries_of(night), which).sort(schema.SAMPLE_ID)
+    return samples.split(frame, boundaries_of(night), which, night.config.samples.mode).sort(schema.SAMPLE_ID)
 
 
 def _nothing_to_redo(night: Night, version: int) -> bool:

@@ -25,7 +25,6 @@ def score_influence(night: Night) -> Snapshot:
         sequences.encode(risk, item_ids),
         config=night.config.influence,
         seed=night.config.run.seed,
-        device=device(night),
     )
     frame = pl.DataFrame(
         {
@@ -53,7 +52,7 @@ def score_effort(night: Night) -> Snapshot:
     """Table `efforts`: the gradient norm of each train sample, computed once per sample and model."""
     train = _with_content(samples_of(night, "train"))
     base = base_model_of(night)
-    model_name = fingerprint([base.sha256, night.config.effort.model_dump_json(), night.config.fine_tune.lora.model_dump_json()])[:16]
+    model_name = _model_name(night, base.sha256)
     known = _known_efforts(night, model_name)
     missing = train.join(known, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti").sort(schema.SAMPLE_ID)
     if not missing.is_empty():
@@ -62,8 +61,10 @@ def score_effort(night: Night) -> Snapshot:
             model,
             tokenizer,
             examples(night, missing),
+            prompt=night.config.recommender.prompt,
             config=night.config.effort,
             lora=night.config.fine_tune.lora,
+            seed=night.config.run.seed,
             device=device(night),
         )
         fresh = missing.select(
@@ -94,6 +95,13 @@ def scores_of(night: Night) -> pl.DataFrame:
         .select(schema.SAMPLE_ID, schema.INFLUENCE, schema.EFFORT)
         .sort(schema.SAMPLE_ID)
     )
+
+
+def _model_name(night: Night, base: str) -> str:
+    """Changes with everything that effort depends on beside the sample."""
+    config = night.config
+    parts = [config.effort, config.fine_tune.lora, config.recommender.prompt]
+    return fingerprint([base, str(config.run.seed), *(part.model_dump_json() for part in parts)])[:16]
 
 
 def _known_efforts(night: Night, model_name: str) -> pl.DataFrame:

@@ -2,10 +2,9 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from dealrec_core import schema, sequences, surrogate
+from dealrec_core import sequences
 from dealrec_core.night import Fact, Night, Snapshot, nights
 from dealrec_core.surrogate import checkpoint, training
 from tasks import storage
@@ -17,7 +16,7 @@ from tasks.stage import device, stage
 @stage("surrogate")
 def retrain(night: Night) -> Snapshot:
     """Folder `models/surrogate/<night>`: the surrogate, trained on the train slice and stopped by the validation slice."""
-    where = device(night)
+    where = str(device(night))
     earlier = _last_surrogate(night)
     start, item_ids = (None, []) if earlier is None else _load(night, earlier, where)
     fresh = [item for item in known_catalogue(night).item_ids if item not in set(item_ids)]
@@ -37,7 +36,7 @@ def retrain(night: Night) -> Snapshot:
             Path(folder),
             trained.model,
             item_ids=item_ids,
-            config=night.config.surrogate,
+            config=night.config.surrogate.model_dump(),
             lineage={"night": night.name, "started_from": earlier.path if earlier else None},
         )
         sha256 = storage.publish(night.lake, Path(folder), path)
@@ -46,17 +45,18 @@ def retrain(night: Night) -> Snapshot:
         "items": len(item_ids),
         "items new": len(fresh),
         "epochs": trained.epochs,
-        "validation ndcg@10": round(trained.best_ndcg, 4),
+        "best epoch": trained.best.epoch,
+        "validation ndcg@10": round(trained.best.ndcg, 4),
     }
     return Snapshot(stage="surrogate", path=path, sha256=sha256, rows=len(item_ids), facts=facts)
 
 
-def surrogate_of(night: Night) -> tuple[surrogate.Surrogate, list[str]]:
+def surrogate_of(night: Night) -> tuple[Any, list[str]]:
     """This night's surrogate on the device of the settings, and the item id of each row of its table."""
-    return _load(night, night.need("surrogate"), device(night))
+    return _load(night, night.need("surrogate"), str(device(night)))
 
 
-def _load(night: Night, snapshot: Snapshot, where: torch.device) -> tuple[surrogate.Surrogate, list[str]]:
+def _load(night: Night, snapshot: Snapshot, where: str) -> tuple[Any, list[str]]:
     folder = storage.local_copy(night.lake, str(snapshot.path), home=night.config.run.home)
     model, item_ids, _ = checkpoint.load(folder, device=where)
     return model, item_ids

@@ -1,0 +1,170 @@
+"""Language models: any causal model of Hugging Face, or a small one built on the spot from the catalogue's own text."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.recommenders.prompts import TAIL, PromptConfig, Prompter, head
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+PAD, BEGIN, END = "<pad>", "<begin>", "<end>"
+
+
+class LanguageModelConfig(BaseModel):
+    """The model that is tuned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
+    """A causal model of Hugging Face by name or folder, or 'embedded' for a small one built on the spot."""
+    vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
+    width: int = Field(default=256, ge=32, le=2048, title="Embedded: width")
+    layers: int = Field(default=4, ge=1, le=32, title="Embedded: layers")
+    heads: int = Field(default=4, ge=1, le=32, title="Embedded: attention heads")
+    steps: int = Field(default=600, ge=1, title="Embedded: pretraining steps")
+    batch_size: int = Field(default=16, ge=1, title="Embedded: histories in a step")
+    history_length: int = Field(default=10, ge=1, title="Embedded: titles in a history")
+    learning_rate: float = Field(default=3e-3, gt=0, title="Embedded: learning rate")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model is built on the spot."""
+        return self.base_model == EMBEDDED
+
+
+def load(location: str, *, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal model and its tokenizer, by folder or by name; bfloat16 on a GPU, float32 elsewhere.
+
+    Raises:
+        SettingsError: there is no such folder, or the name cannot be had from the hub.
+    """
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location)
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind)
+    except (OSError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise SettingsError(f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(device), tokenizer
+
+
+def build(
+    folder: Path,
+    titles: Sequence[str],
+    histories: Sequence[Sequence[str]],
+    *,
+    config: LanguageModelConfig,
+    prompt: PromptConfig,
+    seed: int,
+) -> list[float]:
+    """Writes a tokenizer and a Llama trained on histories in the prompt's frame as a Hugging Face folder; returns the losses.
+
+    histories: titles in time order; those with one title are left out. Every step cuts each history at a random place, so
+    that the model learns to answer after any number of titles.
+
+    Raises:
+        DataError: no history has two titles.
+    """
+    usable = [list(history) for history in histories if len(history) > 1]
+    if not usable:
+        raise DataError("no history of two titles to pretrain the embedded model on; wait for more data")
+    tokenizer = _tokenizer(titles, vocabulary=config.vocabulary, prompt=prompt)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(_shape(config, tokenizer))
+        losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    log.info("embedded model: %.1f M parameters, loss %.2f to %.2f", model.num_parameters() / 1e6, losses[0], losses[-1])
+    return losses
+
+
+def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the titles; each end of the prompt's frame is one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, BEGIN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(titles), trainer)
+    tokenizer.add_tokens([AddedToken(head(prompt), normalized=False), AddedToken(TAIL, normalized=False)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END)
+
+
+def _shape(config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.width,
+        intermediate_size=int(config.width * 8 / 3) // 8 * 8,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _pretrain(
+    model: LlamaForCausalLM, prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, seed: int
+) -> list[float]:
+    random = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=config.learning_rate, total_steps=config.steps, pct_start=0.1
+    )
+    model.train()
+    losses = []
+    for _ in range(config.steps):
+        chosen = random.integers(len(histories), size=config.batch_size)
+        texts = [_cut(histories[row], config.history_length, random) for row in chosen]
+        ids = padded([[*prompter.prompt(past), *prompter.answer(future)] for past, future in texts], value=-1)
+        inputs = ids.clamp(min=0)
+        labels = torch.where(ids < 0, -100, ids)
+        loss = model(input_ids=inputs, attention_mask=(ids >= 0).long(), labels=labels).loss
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _cut(history: list[str], length: int, random: np.random.Generator) -> tuple[list[str], str]:
+    stop = int(random.integers(1, len(history)))
+    return history[max(0, stop - length) : stop], history[stop]
+
+
+def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
+    """Rows of ids as one tensor (B, L), filled up on the right: with causal attention, what follows changes nothing."""
+    found = torch.full((len(rows), max(map(len, rows))), value)
+    for place, row in enumerate(rows):
+        found[place, : len(row)] = torch.tensor(row)
+    return found

@@ -1,0 +1,28 @@
+"""A bundle as MLflow's pyfunc flavour loads it: a module with `_load_pyfunc`, so that nothing is pickled."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from dealrec_core.recommenders import bundle
+from dealrec_core.recommenders.base import Recommender
+
+
+class Served:
+    """Answers frames of histories with frames of item ids."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Column `item_ids`: the k (default 10) best items for each list in column `history`, best first."""
+        k = int((params or {}).get("k", 10))
+        histories = [[str(item) for item in history] for history in frame["history"]]
+        return pd.DataFrame({"item_ids": self._recommender.recommend(histories, k)})
+
+
+def _load_pyfunc(data_path: str) -> Served:
+    """Called by MLflow with the folder of the bundle."""
+    return Served(bundle.load(Path(data_path), device=torch.device("cuda" if torch.cuda.is_available() else "cpu")))
