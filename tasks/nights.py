@@ -86,17 +86,22 @@ class NightSummary(BaseModel):
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
     """What a finished night did, from its records alone."""
     ingested = night.need("ingest")
-    base = {"night": night.name, "day": night.day, "rows_new": ingested.rows or 0}
     if ingested.facts.get("empty"):
-        outcome = "done before" if before else "empty"
-        return NightSummary(**base, outcome=outcome, message=f"nothing new up to {night.day}: no table but the books was changed")
+        return NightSummary(
+            night=night.name,
+            day=night.day,
+            outcome="done before" if before else "empty",
+            message=f"nothing new up to {night.day}: no sample, score or model was made",
+        )
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
-    outcome = "done before" if before else ("promoted" if promotion.facts["promoted"] else "rejected")
-    message = f"night {night.name} was finished before: nothing taken, no table changed" if before else str(promotion.facts["reason"])
+    reason = str(promotion.facts["reason"])
+    done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"
     return NightSummary(
-        **base,
-        outcome=outcome,
-        message=message,
+        night=night.name,
+        day=night.day,
+        rows_new=0 if before else ingested.rows or 0,
+        outcome="done before" if before else ("promoted" if promotion.facts["promoted"] else "rejected"),
+        message=done_before if before else reason,
         samples=night.need("samples").rows or 0,
         coreset=night.need("coreset").rows or 0,
         version=str(promotion.facts["version"]),

@@ -110,7 +110,7 @@ def load(config: RegistryConfig, version: str) -> Any:
 
 def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) -> list[str]:
     """Points each alias at its version where it does not already; returns what was changed, in words."""
-    changed = []
+    changed: list[str] = []
     with _mlflow(config) as client:
         if not client.search_registered_models(f"name = '{config.model}'"):
             return changed

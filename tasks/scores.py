@@ -25,6 +25,7 @@ def score_influence(night: Night) -> Snapshot:
         sequences.encode(risk, item_ids),
         config=night.config.influence,
         seed=night.config.run.seed,
+        device=device(night),
     )
     frame = pl.DataFrame(
         {
@@ -42,6 +43,7 @@ def score_influence(night: Night) -> Snapshot:
         "products": result.products,
         "residual": float(f"{result.residual:.2e}"),
         "damping": float(f"{result.damping:.3g}"),
+        "cosine of q and v": round(result.alignment, 4),
         "share positive": round(float((result.scores > 0).mean()), 4),
     }
     return Snapshot(stage="influence", table="influences", version=version, rows=len(train), facts=facts)

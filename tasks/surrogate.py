@@ -36,7 +36,7 @@ def retrain(night: Night) -> Snapshot:
             Path(folder),
             trained.model,
             item_ids=item_ids,
-            config=night.config.surrogate.model_dump(),
+            config=night.config.surrogate,
             lineage={"night": night.name, "started_from": earlier.path if earlier else None},
         )
         sha256 = storage.publish(night.lake, Path(folder), path)
