@@ -1,4 +1,4 @@
-"""Influence of every sample on a risk: gradient products, inverse-Hessian solver, scores."""
+"""Influence of every sample on a risk: gradient products, inverse-Hessian solvers, scores."""
 
 from dealrec_core.influence.scores import InfluenceConfig, InfluenceResult, score
 

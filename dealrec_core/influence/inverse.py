@@ -1,61 +1,185 @@
-"""Solves (G + damping I) q = v for a symmetric positive semidefinite G that is only known by its products."""
+"""Solving (G + dI) q = v when G is only a product.
 
-import math
+The damping d follows a rule: a share of the largest eigenvalue (`top`) or a plain number (`absolute`). Every solver
+returns its evidence.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from torch import Tensor
 
-from dealrec_core.errors import NotConverged, NotFinite
-from dealrec_core.influence.gradients import Operator, Vector, axpy, dot, scaled, zeros
+from dealrec_core.errors import NotConverged, NotFinite, NumericsError, SettingsError
+
+Product = Callable[[Tensor], Tensor]
+DampingRule = Literal["top", "absolute"]
+EXACT_LIMIT = 5000
+"""Most parameters of a dense solve."""
+TOP_TOLERANCE = 1e-2
+"""How well the largest eigenvalue is known before damping follows it."""
+
+
+@dataclass(frozen=True)
+class Damping:
+    """What is added to every eigenvalue of the curvature."""
+
+    value: float
+    rule: DampingRule
+
+    def given(self, top: float) -> float:
+        """d for an operator whose largest eigenvalue is `top`."""
+        return self.value if self.rule == "absolute" else self.value * top
 
 
 @dataclass(frozen=True)
 class Solution:
     """q with its evidence."""
 
-    vector: Vector
+    q: Tensor
     residual: float
-    """Norm of (G + damping I) q - v over that of v."""
+    """‖(G + dI)q − v‖ / ‖v‖."""
     products: int
+    """Products with G over all samples."""
+    damping: float
+    """d as used."""
+    top: float
+    """Largest absolute eigenvalue of G, as far as v sees it."""
 
 
-def conjugate_gradients(product: Operator, v: Vector, *, damping: float, tolerance: float, most_steps: int) -> Solution:
-    """Hestenes and Stiefel 1952. G must be symmetric positive semidefinite.
+def conjugate_gradients(
+    product: Product, v: Tensor, *, damping: Damping, tolerance: float, most_steps: int
+) -> Solution:
+    """q by conjugate gradients for symmetric G with G + dI positive definite, in their Lanczos form.
+
+    The basis K of {v, Gv, G²v, …} does not depend on d, and Kᵀ G K is a small tridiagonal T. So the same products
+    give the largest eigenvalue, hence d by its rule, and q = K (T + dI)⁻¹ Kᵀ v, the very iterate of conjugate gradients
+    at that d. Its residual is β_k |y_k| / ‖v‖. It stops when that is within tolerance and the top eigenvalue is known
+    to 1%. The basis is kept orthogonal by a second projection; memory is steps × P.
+    Source: Golub and Van Loan, Matrix Computations, sections 10.1-10.3.
 
     Raises:
-        NotConverged: the residual is above `tolerance` after `most_steps`.
-        NotFinite: a product is not finite.
+        NotConverged: the residual after `most_steps` products is above `tolerance`.
+        NumericsError: G + dI is singular or not positive definite, or v is zero.
+        NotFinite: v or a product holds NaN or infinity.
     """
-    size = math.sqrt(dot(v, v))
-    q, residual, direction = zeros(v), v, v
-    squared = dot(residual, residual)
-    for step in range(most_steps + 1):
-        if math.sqrt(squared) <= tolerance * size:
-            return Solution(q, math.sqrt(squared) / size if size else 0.0, step)
-        if step == most_steps:
+    size = _norm(v)
+    basis = [v / size]
+    alphas: list[float] = []
+    betas: list[float] = []
+    while True:
+        image = _finite(product(basis[-1]))
+        alphas.append(_dot(basis[-1], image))
+        for _ in range(2):
+            image = _projected_out(image, basis)
+        betas.append(image.double().norm().item())
+        found = _iterate(alphas, betas, damping=damping)
+        if found.settled(tolerance):
             break
-        curved = axpy(damping, direction, product(direction))
-        length = squared / dot(direction, curved)
-        if not math.isfinite(length):
-            raise NotFinite(f"conjugate gradients met a product that is not finite at step {step}; retrain the surrogate")
-        q = axpy(length, direction, q)
-        residual = axpy(-length, curved, residual)
-        before, squared = squared, dot(residual, residual)
-        direction = axpy(squared / before, direction, residual)
-    raise NotConverged(
-        f"residual {math.sqrt(squared) / size:.1e} after {most_steps} steps, wanted {tolerance:.1e}; "
-        "raise influence.damping or influence.most_steps"
+        if len(alphas) >= most_steps:
+            raise NotConverged(
+                f"residual {found.residual:.1e} after {len(alphas)} products, wanted {tolerance:.1e}; "
+                f"raise influence.damping ({damping.value:g}) or influence.most_steps ({most_steps})"
+            )
+        basis.append(image / betas[-1])
+    q = sum((weight * size) * vector for weight, vector in zip(found.weights.tolist(), basis, strict=True))
+    assert isinstance(q, Tensor)
+    return Solution(q, found.residual, len(alphas), found.damping, found.top)
+
+
+@dataclass(frozen=True)
+class _Iterate:
+    weights: Tensor
+    residual: float
+    damping: float
+    top: float
+    top_error: float
+
+    def settled(self, tolerance: float) -> bool:
+        return self.residual <= tolerance and self.top_error <= TOP_TOLERANCE * self.top
+
+
+def _iterate(alphas: list[float], betas: list[float], *, damping: Damping) -> _Iterate:
+    """The answer within the Krylov space of len(alphas) products, for a right-hand side of norm 1."""
+    off = torch.tensor(betas[:-1], dtype=torch.float64)
+    tridiagonal = torch.diag(torch.tensor(alphas, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+    values, vectors = torch.linalg.eigh(tridiagonal)
+    largest = int(values.abs().argmax())
+    top, top_error = abs(values[largest].item()), betas[-1] * abs(vectors[-1, largest].item())
+    added = damping.given(top)
+    if damping.rule == "absolute" or top_error <= TOP_TOLERANCE * top:
+        # Values found so far lie within the spectrum: what is not positive here is not positive at all.
+        _check_definite(values[0].item(), damping=added, top=top)
+    weights = vectors @ (vectors[0] / (values + added))
+    return _Iterate(weights, betas[-1] * abs(weights[-1].item()), added, top, top_error)
+
+
+def _check_definite(smallest: float, *, damping: float, top: float) -> None:
+    if smallest + damping > 1e-12 * max(top, damping):
+        return
+    what = "has negative curvature" if smallest < -1e-6 * top else "is singular"
+    raise NumericsError(
+        f"the operator {what}: eigenvalue {smallest:.2e} with damping {damping:.2e}; "
+        "raise influence.damping or set influence.curvature = 'gauss_newton'"
     )
 
 
-def top_eigenvalue(product: Operator, like: Vector, *, steps: int, seed: int) -> float:
-    """The largest eigenvalue of G from below, by power iteration from a random start."""
-    random = torch.Generator().manual_seed(seed)
-    vector = {name: torch.randn(part.shape, generator=random).to(part) for name, part in like.items()}
-    value = 0.0
-    for _ in range(steps):
-        vector = scaled(1 / math.sqrt(dot(vector, vector)), vector)
-        after = product(vector)
-        value = dot(vector, after)
-        vector = after
-    return value
+def exact(product: Product, v: Tensor, *, damping: Damping) -> Solution:
+    """q by a dense float64 solve; costs P products, for small parameter sets.
+
+    Raises:
+        SettingsError: more than EXACT_LIMIT parameters.
+        NumericsError: G + dI is singular or not positive definite, or v is zero.
+        NotFinite: v or a product holds NaN or infinity.
+    """
+    if len(v) > EXACT_LIMIT:
+        raise SettingsError(
+            f"influence.solver 'exact' takes at most {EXACT_LIMIT} parameters, the chosen set has {len(v)}; use 'cg'"
+        )
+    size = _norm(v)
+    unit = torch.eye(len(v), dtype=v.dtype, device=v.device)
+    dense = torch.stack([_finite(product(row)) for row in unit]).double()
+    values, vectors = torch.linalg.eigh((dense + dense.T) / 2)
+    top = values.abs().max().item()
+    added = damping.given(top)
+    _check_definite(values[0].item(), damping=added, top=top)
+    q = vectors @ ((vectors.T @ v.double()) / (values + added))
+    residual = (dense @ q + added * q - v.double()).norm().item() / size
+    return Solution(q.to(v), residual, len(v), added, top)
+
+
+def identity(v: Tensor) -> Solution:
+    """q = v: the plain gradient product, for comparison."""
+    _norm(v)
+    return Solution(v, 0.0, 0, 0.0, 0.0)
+
+
+def _norm(v: Tensor) -> float:
+    size = _finite(v).double().norm().item()
+    if size == 0:
+        raise NumericsError(
+            "the risk's gradient is exactly 0, so every score would be 0; choose another influence.risk or "
+            "influence.parameters"
+        )
+    return size
+
+
+def _finite(vector: Tensor) -> Tensor:
+    if not torch.isfinite(vector).all():
+        bad = int((~torch.isfinite(vector)).sum())
+        raise NotFinite(
+            f"{bad} of {len(vector)} entries of a gradient or curvature product are NaN or infinite; "
+            "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
+        )
+    return vector
+
+
+def _projected_out(vector: Tensor, basis: list[Tensor]) -> Tensor:
+    for known in basis:
+        vector = vector - _dot(known, vector) * known
+    return vector
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    return torch.dot(left.double(), right.double()).item()

@@ -1,92 +1,155 @@
-"""Influence scores of all samples."""
+"""Influence of every train sample on a risk (METHOD: DEALRec, section 3.1, Eq. 11).
 
+    v = (1/m) Σ_i ∇L(r_i)           over the risk samples r
+    q = (G + dI)⁻¹ v                 G = (1/n) Σ_j Jᵀ B J over the train samples s
+    I(s) = (1/n) ∇L(s)ᵀ q            for every s at once, as the derivative of L(s) along q
+
+I(s) estimates by how much the risk rises when s is left out: large and positive means keep it. Deviations from the
+paper, each an option: the risk is that of recent held-out samples, not of the train samples (whose gradient vanishes
+at the optimum); all weights count, not one; the loss is exact or has fixed negatives and includes the target; the
+curvature is Gauss-Newton, which is never negative; the residual is checked.
+"""
+
+import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-from dealrec_core.errors import DataError, NotFinite
-from dealrec_core.influence import gradients, inverse
-from dealrec_core.influence.gradients import Vector
-from dealrec_core.influence.inverse import Solution
+from dealrec_core.errors import DataError
+from dealrec_core.influence import inverse, losses, operators
+from dealrec_core.influence.inverse import Damping, DampingRule, Product, Solution
+from dealrec_core.influence.losses import LossName
+from dealrec_core.influence.operators import Problem
 from dealrec_core.sequences import Sequences
+
+log = logging.getLogger(__name__)
 
 
 class InfluenceConfig(BaseModel):
-    """How influence is computed."""
+    """What leaving a sample out would do to the surrogate's risk."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    risk: Literal["recent", "train"] = Field(default="recent", title="Risk")
-    """recent: the mean loss on the newest slice before the test slice; train: that on the training set, as in the paper."""
-    solver: Literal["cg", "identity"] = Field(default="cg", title="Solver")
-    """cg: Gauss-Newton by conjugate gradients; identity: the plain gradient product, for comparison."""
+    risk: Literal["recent", "validation", "train"] = Field(default="recent", title="Risk")
+    """Whose loss counts: the most recent held-out samples, all validation samples, or the train samples (paper)."""
+    parameters: str = Field(default="all", title="Parameters", pattern=r"^(all|released|layer:.+)$")
+    """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
+    loss: LossName = Field(default="softmax", title="Loss")
+    """softmax over the catalogue, or sampled softmax or bce with fixed negatives."""
+    negatives: int = Field(default=1024, ge=1, title="Negatives")
+    """Fixed random items of the sampled and bce losses, the same for every sample."""
+    curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
+    """The Hessian may have negative eigenvalues; they are detected, not repaired."""
+    solver: Literal["cg", "exact", "identity"] = Field(default="cg", title="Solver")
+    """cg for any size, exact for small parameter sets, identity for the plain gradient product."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
-    """Added to every eigenvalue, as a share of the largest one. Larger is stabler and blunter."""
+    """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
+    damping_rule: DampingRule = Field(default="top", title="Damping rule")
+    """top: a share of the largest eigenvalue. absolute: the number itself."""
     tolerance: float = Field(default=1e-3, gt=0, lt=1, title="Tolerance")
-    """Wanted relative residual."""
-    most_steps: int = Field(default=100, ge=1, title="Most steps")
-    curvature_samples: int | None = Field(default=4096, ge=1, title="Samples for the curvature")
-    """The Gauss-Newton matrix is averaged over so many train samples, drawn once; None takes all."""
+    """Largest residual of q, relative to the risk's gradient."""
+    most_steps: int = Field(default=100, ge=1, title="Most products")
+    """Curvature products after which cg gives up."""
     batch_tokens: int = Field(default=16384, ge=1, title="Batch size in items")
+    """Items of histories in one batch: memory, not results."""
 
 
 @dataclass(frozen=True)
 class InfluenceResult:
-    """scores: float64 (N,); large and positive means that leaving the sample out raises the risk."""
+    """Scores in the order of the train samples, with their evidence."""
 
     scores: np.ndarray
+    """I(s), float64 (N,)."""
     residual: float
+    """‖(G + dI)q − v‖ / ‖v‖."""
     products: int
+    """Curvature products over all train samples."""
     damping: float
-    """As added to the eigenvalues."""
+    """d as added to every eigenvalue."""
     top_eigenvalue: float
+    """Of G, as far as v sees it; 0 for the identity solver."""
+    alignment: float
+    """Cosine of q and v: 1 means that the curvature changed nothing."""
+    gradient_norm: float
+    """‖v‖."""
+    parameter_count: int
+    """P."""
+    q: np.ndarray
+    """(P,), for reuse as a start and for checks."""
+    negatives: np.ndarray
+    """Items (K,) of the loss, empty for softmax."""
 
 
-def score(model: Any, train: Sequences, risk: Sequences, *, config: InfluenceConfig, seed: int) -> InfluenceResult:
-    """I(s) = (1/n) grad L(s)' q with (G + damping I) q = grad R (paper, Eq. 11).
-
-    G is the Gauss-Newton matrix of the train loss where the paper has the Hessian, which is not positive definite away from a
-    minimum. R is the mean loss over `risk`; the paper takes the training set, whose gradient is 0 where training ended.
+def score(
+    model: Any,
+    train: Sequences,
+    risk: Sequences,
+    *,
+    config: InfluenceConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> InfluenceResult:
+    """Influence of every train sample on the mean loss of the risk samples; `seed` draws nothing but the negatives.
 
     Raises:
         DataError: no train or no risk samples.
-        NotConverged: q was not found; the message says what to change.
-        NotFinite: a gradient or a score is NaN or infinite.
+        SettingsError: an unknown layer, or a solver that cannot take so many parameters.
+        NotConverged: the residual stayed above the tolerance.
+        NotFinite: a NaN or infinity in a gradient, product or score.
+        NumericsError: negative curvature, a singular operator, or a risk without gradient.
     """
-    if len(train) == 0 or len(risk) == 0:
-        raise DataError(f"{len(train)} train and {len(risk)} risk samples; influence needs both: widen the slices or wait for data")
-    model.eval()
-    v = gradients.mean_gradient(model, risk, batch_tokens=config.batch_tokens)
-    solution, damping, top = _solve(model, train, v, config=config, seed=seed)
-    derivatives = gradients.directional_derivatives(model, train, solution.vector, batch_tokens=config.batch_tokens)
-    scores = derivatives.numpy() / len(train)
-    if not np.isfinite(scores).all():
-        raise NotFinite(f"{int((~np.isfinite(scores)).sum())} influence scores are not finite; retrain the surrogate")
-    return InfluenceResult(scores, solution.residual, solution.products, damping, top)
-
-
-def _solve(
-    model: Any, train: Sequences, v: Vector, *, config: InfluenceConfig, seed: int
-) -> tuple[Solution, float, float]:
-    if config.solver == "identity":
-        return Solution(v, 0.0, 0), 0.0, 0.0
-    part = _drawn(train, config.curvature_samples, seed=seed)
-
-    def product(vector: Vector) -> Vector:
-        return gradients.gauss_newton_product(model, part, vector, batch_tokens=config.batch_tokens)
-
-    power_steps = 5
-    top = inverse.top_eigenvalue(product, v, steps=power_steps, seed=seed)
-    damping = config.damping * top
-    found = inverse.conjugate_gradients(
-        product, v, damping=damping, tolerance=config.tolerance, most_steps=config.most_steps
+    _check(train, risk)
+    problem = _problem(model, config=config, seed=seed, device=device)
+    v = operators.gradient(problem, risk)
+    solution = _solve(problem, train, v, config=config)
+    scores = operators.directional(problem, train, solution.q) / len(train)
+    log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
+    return InfluenceResult(
+        scores=scores,
+        residual=solution.residual,
+        products=solution.products,
+        damping=solution.damping,
+        top_eigenvalue=solution.top,
+        alignment=_cosine(solution.q, v),
+        gradient_norm=v.double().norm().item(),
+        parameter_count=problem.parameters.size,
+        q=solution.q.cpu().numpy(),
+        negatives=np.empty(0, np.int64) if problem.loss.negatives is None else problem.loss.negatives.cpu().numpy(),
     )
-    return Solution(found.vector, found.residual, found.products + power_steps), damping, top
 
 
-def _drawn(samples: Sequences, most: int | None, *, seed: int) -> Sequences:
-    if most is None or len(samples) <= most:
-        return samples
-    return samples.take(np.sort(np.random.default_rng(seed).choice(len(samples), most, replace=False)))
+def _problem(model: Any, *, config: InfluenceConfig, seed: int, device: torch.device | str) -> Problem:
+    loss = losses.build(config.loss, item_count=model.item_count, negatives=config.negatives, seed=seed, device=device)
+    return operators.problem(model, config.parameters, loss, batch_tokens=config.batch_tokens, device=device)
+
+
+def _solve(problem: Problem, train: Sequences, v: Tensor, *, config: InfluenceConfig) -> Solution:
+    curvature = operators.hessian if config.curvature == "hessian" else operators.gauss_newton
+    product: Product = partial(curvature, problem, train)
+    damping = Damping(config.damping, config.damping_rule)
+    match config.solver:
+        case "cg":
+            return inverse.conjugate_gradients(
+                product, v, damping=damping, tolerance=config.tolerance, most_steps=config.most_steps
+            )
+        case "exact":
+            return inverse.exact(product, v, damping=damping)
+        case "identity":
+            return inverse.identity(v)
+
+
+def _check(train: Sequences, risk: Sequences) -> None:
+    if not len(train):
+        raise DataError("0 train samples to score; ingest more interactions or widen the train slice")
+    if not len(risk):
+        raise DataError("0 risk samples; raise samples.validation_fraction or set influence.risk = 'train'")
+
+
+def _cosine(left: Tensor, right: Tensor) -> float:
+    left, right = left.double(), right.double()
+    return (left @ right / (left.norm() * right.norm())).item()

@@ -42,7 +42,7 @@ class Surrogate(Protocol):
         ...
 
     def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Training predictions from windows (B, L + 1): states (M, D) and the items (M,) that they should rank first."""
+        """Training predictions from windows (B, L + 1): states (M, D) and the items (M,) they should rank first."""
         ...
 
 
@@ -56,7 +56,9 @@ def realigned(model: Network, *, item_ids: Sequence[str], wanted: Sequence[str],
     """
     weight = model.get_parameter("items.weight").detach()
     if len(item_ids) != len(weight):
-        raise DataError(f"{len(item_ids)} item ids for a table of {len(weight)} rows; load the ids of the same checkpoint")
+        raise DataError(
+            f"{len(item_ids)} item ids for a table of {len(weight)} rows; load the ids of the same checkpoint"
+        )
     place = {item: row for row, item in enumerate(item_ids)}
     rows = torch.tensor([place.get(item, -1) for item in wanted], device=weight.device)
     return _with_table(model, _gathered(weight, rows, seed=seed))
@@ -70,7 +72,9 @@ def grown(model: Network, item_count: int, *, seed: int) -> Network:
     """
     weight = model.get_parameter("items.weight").detach()
     if item_count < len(weight):
-        raise DataError(f"the surrogate knows {len(weight)} items, the catalogue {item_count}; use realigned() by item id")
+        raise DataError(
+            f"the surrogate knows {len(weight)} items, the catalogue {item_count}; use realigned() by item id"
+        )
     rows = torch.arange(item_count, device=weight.device)
     return _with_table(model, _gathered(weight, torch.where(rows < len(weight), rows, -1), seed=seed))
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, torch as safetensors
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
 from torch import nn
 
 from dealrec_core.errors import DataError
@@ -23,7 +26,7 @@ def save(
     model: nn.Module,
     *,
     item_ids: Sequence[str],
-    config: Mapping[str, Any],
+    config: BaseModel,
     lineage: Mapping[str, Any],
 ) -> None:
     """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
@@ -37,7 +40,7 @@ def save(
         "network": networks.name_of(model),
         "shape": {**model.shape._asdict(), "item_count": len(item_ids)},  # type: ignore[operator, union-attr]
         "item_ids": list(item_ids),
-        "config": dict(config),
+        "config": config.model_dump(mode="json"),
         "lineage": dict(lineage),
     }
     (folder / WEIGHTS).write_bytes(safetensors.save(weights))
@@ -46,7 +49,7 @@ def save(
     (folder / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
 
 
-def load(folder: Path | str, *, device: str = "cpu") -> tuple[Any, list[str], dict[str, Any]]:
+def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any, list[str], dict[str, Any]]:
     """The model in eval mode on `device`, its item ids and its lineage.
 
     Raises:
@@ -72,7 +75,10 @@ def _verify(folder: Path) -> None:
         raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
     for name, digest in found.items():
         if hashes.get(name) != digest:
-            raise DataError(f"{folder / name} has sha256 {digest[:12]}, written was {str(hashes.get(name))[:12]}; retrain the surrogate")
+            raise DataError(
+                f"{folder / name} has sha256 {digest[:12]}, written was {str(hashes.get(name))[:12]}; "
+                "retrain the surrogate"
+            )
 
 
 def _sha256(path: Path) -> str:

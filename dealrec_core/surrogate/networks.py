@@ -22,7 +22,9 @@ def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
     if name not in NETWORKS:
         raise SettingsError(f"surrogate.network is '{name}'; choose one of {', '.join(NETWORKS)}")
     if shape.width % shape.heads:
-        raise SettingsError(f"surrogate.width {shape.width} is not a multiple of surrogate.heads {shape.heads}; change one")
+        raise SettingsError(
+            f"surrogate.width {shape.width} is not a multiple of surrogate.heads {shape.heads}; change one"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[name](shape)

@@ -49,5 +49,7 @@ class SurrogateRecommender:
         for rows, histories, _ in samples.batches(8192):
             for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
                 logits = self.model.last(histories[part].to(table.device), table) @ table.T  # (B, V)
-                best[rows[part.numpy()]] = logits.sort(1, descending=True, stable=True).indices[:, :k].cpu().numpy()
+                best[rows[part.numpy()]] = (
+                    torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].cpu().numpy()
+                )
         return best

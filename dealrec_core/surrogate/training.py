@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class SurrogateConfig(BaseModel):
     """The small network whose gradients stand in for the language model's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     network: NetworkName = Field(default="sasrec", title="Network")
     """Which network is trained."""
@@ -78,6 +78,11 @@ class Trained:
     stopped_early: bool
 
     @property
+    def best_ndcg(self) -> float:
+        """Validation NDCG@10 of the model."""
+        return self.best.ndcg
+
+    @property
     def epochs(self) -> int:
         """Passes over the log."""
         return self.history[-1].epoch
@@ -90,14 +95,14 @@ def train(
     item_count: int,
     config: SurrogateConfig,
     seed: int,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     initial: Any | None = None,
 ) -> Trained:
     """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
 
-    `train` may hold one sample per user or one per interaction: both become windows in which each transition stands once,
-    earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it counts as
-    epoch 0 and is grown when the catalogue is larger.
+    `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
+    once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
+    counts as epoch 0 and is grown when the catalogue is larger.
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
@@ -110,7 +115,7 @@ def train(
     history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
     best, kept = (history[0], copy.deepcopy(model)) if history else (None, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         for number in range(1, config.epochs + 1):
             torch.manual_seed(seed + number)  # dropout
             loss = _pass(model, cut, optimiser=optimiser, config=config, seed=seed + number)
@@ -119,12 +124,13 @@ def train(
                 best, kept = history[-1], copy.deepcopy(model)
             elif number - best.epoch >= config.patience:
                 break
+    assert best is not None
     log.info("surrogate: best epoch %d of %d, NDCG@10 %.4f", best.epoch, history[-1].epoch, best.ndcg)
     return Trained(kept.eval(), history, best, stopped_early=history[-1].epoch < config.epochs)
 
 
 @torch.no_grad()
-def ranks(model: Any, samples: Sequences, *, device: str = "cpu", max_tokens: int = 8192) -> np.ndarray:
+def ranks(model: Any, samples: Sequences, *, device: torch.device | str = "cpu", max_tokens: int = 8192) -> np.ndarray:
     """Rank (N,) of each sample's target among all items, 0 = first; an item of equal score counts as half ahead."""
     found = np.empty(len(samples))
     table = model.item_table()
@@ -184,7 +190,7 @@ def _loss_sum(states: Tensor, table: Tensor, targets: Tensor, *, negatives: int,
 
 def _epoch(model: Any, validation: Sequences, *, number: int, loss: float | None) -> Epoch:
     model.eval()
-    place = ranks(model, validation, device=str(model.items.weight.device))
+    place = ranks(model, validation, device=model.items.weight.device)
     hit = place < 10
     gain = np.where(hit, 1 / np.log2(place + 2), 0.0)
     return Epoch(number, loss, float(gain.mean()), float(hit.mean()))
@@ -213,7 +219,11 @@ def _sampled(samples: Sequences, most: int, *, seed: int) -> Sequences:
 def _check(train: Sequences, validation: Sequences, *, item_count: int) -> None:
     for name, samples in (("train", train), ("validation", validation)):
         if not len(samples):
-            raise DataError(f"0 {name} samples; the surrogate needs at least 1: widen samples.{name}_fraction or wait for data")
+            raise DataError(
+                f"0 {name} samples; the surrogate needs at least 1: widen samples.{name}_fraction or wait for data"
+            )
         highest = int(max(samples.items.max(), samples.targets.max()))
         if highest >= item_count:
-            raise DataError(f"{name} samples hold item number {highest}, the catalogue has {item_count}; encode them again")
+            raise DataError(
+                f"{name} samples hold item number {highest}, the catalogue has {item_count}; encode them again"
+            )

@@ -1,0 +1,172 @@
+"""The loss of a sample as a function of the network's outputs, with its first and second derivatives written out.
+
+A loss sees the state h (B, D), the table E (V, D) and the targets y (B,). Derivatives by hand never build a graph over
+(B, V) logits, and they run in blocks of rows, so memory does not grow with the batch. Dotted names are derivatives
+along one direction of the parameters; None stands for a zero.
+
+softmax   −z_y + log Σ_v exp z_v                              z = h Eᵀ over the whole catalogue
+sampled   the same with the sum over y and K fixed negatives, each shifted by log((V − 1)/K): an unbiased sum
+bce       softplus(−z_y) + (1/K) Σ_k softplus(z_k)            K fixed negatives; one that equals y counts 0
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dealrec_core.errors import SettingsError
+
+LossName = Literal["softmax", "sampled", "bce"]
+_CELLS = 2**21  # logits in one block of rows: 8 MB
+
+
+class Cotangents(NamedTuple):
+    """Derivative of a sum of losses by the network's outputs: of the state (B, D) and of the table (V, D)."""
+
+    state: Tensor
+    table: Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss with its candidates fixed, so that risk, curvature and scores all see the same function."""
+
+    name: LossName
+    negatives: Tensor | None
+    """Items (K,) that stand for the catalogue, None for all of it."""
+    item_count: int
+
+    def values(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each sample, (B,); differentiable, and the definition that everything below differentiates."""
+        logits = self._logits(state, table, targets)
+        if self.name == "bce":
+            return functional.softplus(-logits[:, 0]) + functional.softplus(logits[:, 1:]).mean(1)
+        own = logits.gather(1, targets[:, None]) if self.negatives is None else logits[:, :1]
+        return logits.logsumexp(1) - own[:, 0]
+
+    @torch.no_grad()
+    def gradient(self, state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
+        """Derivative of the summed loss."""
+        found = _Sums(state, table)
+        for rows in self._blocks(state):
+            slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
+            self._pull_back(found, slope, rows, state, table, targets)
+        return found.cotangents
+
+    @torch.no_grad()
+    def tangents(
+        self, state: Tensor, table: Tensor, targets: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
+    ) -> Tensor:
+        """Derivative of each sample's loss along the direction, (B,)."""
+        found = state.new_zeros(len(state))
+        for rows in self._blocks(state):
+            slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
+            pulled = _Sums(state[rows], table, want_table=False)
+            self._pull_back(pulled, slope, slice(None), state[rows], table, targets[rows])
+            if state_dot is not None:
+                found[rows] += (pulled.state * state_dot[rows]).sum(1)
+            if table_dot is not None:
+                pulled = _Sums(state[rows], table_dot, want_table=False)
+                self._pull_back(pulled, slope, slice(None), state[rows], table_dot, targets[rows])
+                found[rows] += (pulled.state * state[rows]).sum(1)
+        return found
+
+    @torch.no_grad()
+    def gauss_newton(
+        self, state: Tensor, table: Tensor, targets: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
+    ) -> Cotangents:
+        """Jᵀ B J along the direction, up to the outputs; B, the loss's Hessian by the logits, is never negative."""
+        found = _Sums(state, table)
+        for rows in self._blocks(state):
+            some, wanted = state[rows], targets[rows]
+            logits = self._logits(some, table, wanted)
+            logits_dot = torch.zeros_like(logits)
+            if state_dot is not None:
+                logits_dot += self._products(state_dot[rows], table, wanted)
+            if table_dot is not None:
+                logits_dot += self._products(some, table_dot, wanted)
+            self._pull_back(found, self._curved(logits, logits_dot), rows, state, table, targets)
+        return found.cotangents
+
+    def _logits(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """(B, V), or (B, 1 + K) with the target first."""
+        logits = self._products(state, table, targets)
+        if self.negatives is None:
+            return logits
+        shift = 0.0 if self.name == "bce" else np.log((self.item_count - 1) / len(self.negatives))
+        others = (logits[:, 1:] + shift).masked_fill(self.negatives == targets[:, None], -torch.inf)
+        return torch.cat([logits[:, :1], others], 1)
+
+    def _products(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        if self.negatives is None:
+            return state @ table.T
+        own = (state * table[targets]).sum(1, keepdim=True)
+        return torch.cat([own, state @ table[self.negatives].T], 1)
+
+    def _slope(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Derivative by the logits."""
+        if self.name == "bce":
+            return torch.cat([-torch.sigmoid(-logits[:, :1]), torch.sigmoid(logits[:, 1:]) / (logits.shape[1] - 1)], 1)
+        slope = logits.softmax(1)
+        own = targets[:, None] if self.negatives is None else torch.zeros_like(targets)[:, None]
+        return slope.scatter_add_(1, own, torch.full_like(own, -1, dtype=slope.dtype))
+
+    def _curved(self, logits: Tensor, logits_dot: Tensor) -> Tensor:
+        """Hessian by the logits times `logits_dot`."""
+        if self.name == "bce":
+            weight = torch.full_like(logits[:1], 1 / (logits.shape[1] - 1))
+            weight[:, 0] = 1.0
+            return weight * torch.sigmoid(logits) * torch.sigmoid(-logits) * logits_dot
+        share = logits.softmax(1)
+        return share * (logits_dot - (share * logits_dot).sum(1, keepdim=True))
+
+    def _pull_back(
+        self, sums: "_Sums", slope: Tensor, rows: slice, state: Tensor, table: Tensor, targets: Tensor
+    ) -> None:
+        """Adds the derivative by the outputs, given the one by the logits of `rows`."""
+        some, wanted = state[rows], targets[rows]
+        if self.negatives is None:
+            sums.state[rows] += slope @ table
+            if sums.table is not None:
+                sums.table.addmm_(slope.T, some)
+            return
+        sums.state[rows] += slope[:, :1] * table[wanted] + slope[:, 1:] @ table[self.negatives]
+        if sums.table is not None:
+            sums.table.index_add_(0, wanted, slope[:, :1] * some)
+            sums.table.index_add_(0, self.negatives, slope[:, 1:].T @ some)
+
+    def _blocks(self, state: Tensor) -> Iterator[slice]:
+        width = self.item_count if self.negatives is None else 1 + len(self.negatives)
+        step = max(1, _CELLS // width)
+        return (slice(at, at + step) for at in range(0, len(state), step))
+
+
+class _Sums:
+    def __init__(self, state: Tensor, table: Tensor, *, want_table: bool = True) -> None:
+        self.state = torch.zeros_like(state)
+        self.table = torch.zeros_like(table) if want_table else None
+
+    @property
+    def cotangents(self) -> Cotangents:
+        assert self.table is not None
+        return Cotangents(self.state, self.table)
+
+
+def build(name: LossName, *, item_count: int, negatives: int, seed: int, device: torch.device | str = "cpu") -> Loss:
+    """The loss with its negatives drawn once: distinct items, uniform, the same for every sample.
+
+    `sampled` with as many negatives as there are items is `softmax`.
+
+    Raises:
+        SettingsError: the name is unknown or there is no item to be a negative.
+    """
+    if item_count < 2:
+        raise SettingsError(f"{item_count} item in the catalogue; a loss needs at least 2")
+    if name == "softmax" or (name == "sampled" and negatives >= item_count):
+        return Loss("softmax", None, item_count)
+    drawn = np.random.default_rng(seed).choice(item_count, min(negatives, item_count), replace=False)
+    return Loss(name, torch.from_numpy(np.sort(drawn)).to(device), item_count)

@@ -1,0 +1,171 @@
+"""Gradients, curvature products and directional derivatives of a risk, streamed over unpadded batches.
+
+All are means over the samples, so `damping` does not depend on N. Cost in plain forward passes of the network: gradient
+3, Gauss-Newton product 5, Hessian product 9, directional derivatives of all samples 3. Memory grows with the batch, not
+with N. Sums run in the model's precision over batches in an order that only the data decides.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from dealrec_core.errors import NotFinite
+from dealrec_core.influence.losses import Cotangents, Loss
+from dealrec_core.influence.parameters import Method, Parameters, call, choose
+from dealrec_core.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network, its loss and the weights that count. Nothing here changes the caller's model."""
+
+    parameters: Parameters
+    loss: Loss
+    table: Method
+    last: Method
+    device: torch.device
+    batch_tokens: int
+
+
+def problem(model: Any, which: str, loss: Loss, *, batch_tokens: int, device: torch.device | str) -> Problem:
+    """The problem of that model on `device`: dropout off, only the chosen weights differentiable."""
+    own = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+    parameters = choose(own, which)
+    for value in parameters.values.values():
+        value.requires_grad_(True)
+    return Problem(parameters, loss, Method(own, "item_table"), Method(own, "last"), torch.device(device), batch_tokens)
+
+
+def mean_loss(problem: Problem, samples: Sequences) -> float:
+    """Mean loss of the samples."""
+    total = 0.0
+    with torch.no_grad():
+        table = call(problem.table, {})
+        for _, histories, targets in _batches(problem, samples):
+            total += problem.loss.values(call(problem.last, {}, histories, table), table, targets).double().sum().item()
+    return total / len(samples)
+
+
+def gradient(problem: Problem, samples: Sequences) -> Tensor:
+    """Mean gradient (P,) of the samples' losses."""
+
+    def cotangents(state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
+        return problem.loss.gradient(state, table, targets)
+
+    return _pulled_back(problem, samples, direction=None, cotangents=cotangents)
+
+
+def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
+    """(1/N) Σ Jᵀ B J u (P,): the Hessian without the network's own curvature; symmetric positive semidefinite."""
+
+    def cotangents(state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
+        state, state_dot = forward_ad.unpack_dual(state)
+        table, table_dot = forward_ad.unpack_dual(table)
+        return problem.loss.gauss_newton(
+            state.detach(), table.detach(), targets, state_dot=_detached(state_dot), table_dot=_detached(table_dot)
+        )
+
+    return _pulled_back(problem, samples, direction=direction, cotangents=cotangents)
+
+
+def hessian(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
+    """(1/N) Σ ∇²L u (P,) by differentiating ∇L·u once more; symmetric, rarely positive definite."""
+    total = torch.zeros_like(direction)
+    values = problem.parameters.values
+    leaves = tuple(values.values())
+    for _, histories, targets in _batches(problem, samples):
+        table = call(problem.table, values)
+        loss = problem.loss.values(call(problem.last, values, histories, table), table, targets).sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+        along = (problem.parameters.flat(first) * direction).sum()
+        second = torch.autograd.grad(along, leaves, materialize_grads=True)
+        total += problem.parameters.flat(second)
+    return total / len(samples)
+
+
+def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.ndarray:
+    """∇L(s)ᵀu of every sample, float64 (N,), by forward-mode: the derivative of L(s) along u, all samples at once.
+
+    Raises:
+        NotFinite: a derivative is NaN or infinite; the message names its sample.
+    """
+    found = np.empty(len(samples))
+    with torch.no_grad(), forward_ad.dual_level():
+        duals = _duals(problem, direction)
+        dual_table = call(problem.table, duals)
+        table, table_dot = forward_ad.unpack_dual(dual_table)
+        for rows, histories, targets in _batches(problem, samples):
+            state, state_dot = forward_ad.unpack_dual(call(problem.last, duals, histories, dual_table))
+            slopes = problem.loss.tangents(state, table, targets, state_dot=state_dot, table_dot=table_dot)
+            found[rows] = slopes.double().cpu().numpy()
+    _check_samples(found)
+    return found
+
+
+def _pulled_back(
+    problem: Problem,
+    samples: Sequences,
+    *,
+    direction: Tensor | None,
+    cotangents: Callable[[Tensor, Tensor, Tensor], Cotangents],
+) -> Tensor:
+    """Mean over samples of Jᵀ (cotangents of the outputs); the outputs are dual along `direction` where it is given."""
+    values = problem.parameters.values
+    leaves = tuple(values.values())
+    total = [torch.zeros_like(leaf) for leaf in leaves]
+    with forward_ad.dual_level():
+        inputs = values if direction is None else _duals(problem, direction)
+        table = call(problem.table, inputs)
+        primal, table_dot = forward_ad.unpack_dual(table)
+        # The batches see a leaf in place of the table: its own graph is walked once, at the end.
+        leaf = primal.detach().requires_grad_(primal.requires_grad)
+        seen = leaf if table_dot is None else forward_ad.make_dual(leaf, table_dot.detach())
+        by_table = torch.zeros_like(leaf)
+        wanted = (*leaves, leaf) if leaf.requires_grad else leaves
+        for _, histories, targets in _batches(problem, samples):
+            dual_state = call(problem.last, inputs, histories, seen)
+            found = cotangents(dual_state, seen, targets)
+            by_table += found.table
+            state = forward_ad.unpack_dual(dual_state).primal
+            if state.requires_grad:
+                parts = torch.autograd.grad(state, wanted, found.state, allow_unused=True)
+                _add(total, parts[: len(leaves)])
+                _add([by_table], parts[len(leaves) :])
+        if primal.requires_grad:
+            _add(total, torch.autograd.grad(primal, leaves, by_table, allow_unused=True))
+    return problem.parameters.flat(total).detach() / len(samples)
+
+
+def _add(total: list[Tensor], parts: tuple[Tensor | None, ...]) -> None:
+    for whole, part in zip(total, parts, strict=False):
+        if part is not None:
+            whole += part
+
+
+def _duals(problem: Problem, direction: Tensor) -> dict[str, Tensor]:
+    parts = problem.parameters.split(direction.detach())
+    return {name: forward_ad.make_dual(value, parts[name]) for name, value in problem.parameters.values.items()}
+
+
+def _batches(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    for rows, histories, targets in samples.batches(problem.batch_tokens):
+        yield rows, histories.to(problem.device), targets.to(problem.device)
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
+
+
+def _check_samples(found: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        raise NotFinite(
+            f"{len(bad)} of {len(found)} samples have a NaN or infinite gradient product, first sample {bad[0]}; "
+            "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
+        )

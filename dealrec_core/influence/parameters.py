@@ -1,0 +1,69 @@
+"""Which weights the influence differentiates, and their one flat vector."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dealrec_core.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The chosen weights theta of a model, in a fixed order; P is their total size."""
+
+    values: dict[str, Tensor]
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return sum(value.numel() for value in self.values.values())
+
+    def flat(self, parts: Sequence[Tensor]) -> Tensor:
+        """One vector (P,) from one tensor per weight, in order."""
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """The vector (P,) as one view per weight."""
+        sizes = [value.numel() for value in self.values.values()]
+        parts = zip(self.values.items(), vector.split(sizes), strict=True)
+        return {name: part.view_as(value) for (name, value), part in parts}
+
+
+def choose(model: Any, which: str) -> Parameters:
+    """The weights named by `which`: "all", "released" or "layer:<module or weight name>".
+
+    Raises:
+        SettingsError: there is no such layer; the message lists those there are.
+    """
+    named: dict[str, Tensor] = dict(nn.Module.named_parameters(model))
+    if which == "all":
+        return Parameters(named)
+    wanted = model.released_parameter if which == "released" else which.removeprefix("layer:")
+    found: dict[str, Tensor] = {name: value for name, value in named.items() if f"{name}.".startswith(f"{wanted}.")}
+    if not found or (which != "released" and not which.startswith("layer:")):
+        layers = sorted({name.rpartition(".")[0] or name for name in named})
+        raise SettingsError(
+            f"influence.parameters is '{which}'; choose all, released or layer:<name> of {', '.join(layers)}"
+        )
+    return Parameters(found)
+
+
+class Method(nn.Module):
+    """Makes one method of a model callable with other weights, through torch.func.functional_call."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, *arguments: Any) -> Any:
+        """The method's answer."""
+        return getattr(self.model, self.name)(*arguments)
+
+
+def call(method: Method, values: dict[str, Tensor], *arguments: Any) -> Any:
+    """The method's answer with `values` in place of the model's own weights."""
+    named = {f"model.{name}": value for name, value in values.items()}
+    return torch.func.functional_call(method, named, arguments)

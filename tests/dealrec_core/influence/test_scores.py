@@ -1,0 +1,276 @@
+"""Scores against the naive answer: one autograd gradient per sample and dense matrices, in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from dealrec_core import influence
+from dealrec_core.errors import DataError, NotConverged, NotFinite, NumericsError, SettingsError
+from dealrec_core.influence import InfluenceConfig
+from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate import networks
+from dealrec_core.surrogate.sasrec import Shape
+
+ITEMS = 7
+LOSSES = ("softmax", "sampled", "bce")
+
+
+def sequences(count: int, *, seed: int, items: int = ITEMS) -> Sequences:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 5, count)
+    return Sequences(
+        random.integers(0, items, lengths.sum()),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        random.integers(0, items, count),
+    )
+
+
+def model(name: str = "sasrec", *, seed: int = 0):
+    built = networks.build(name, Shape(ITEMS, width=4, layers=2, heads=2, history_length=6), seed=seed).double()
+    with torch.no_grad():  # larger weights than at the start, so that curvature is not all of one size
+        for value in built.parameters():
+            value.add_(0.5 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    return built.eval()
+
+
+def naive_losses(network, samples: Sequences, *, loss: str, negatives: np.ndarray) -> list[torch.Tensor]:
+    """One scalar per sample, straight from the definitions in losses.py."""
+    answers = []
+    for row in range(len(samples)):
+        history = torch.from_numpy(samples.items[samples.offsets[row] : samples.offsets[row + 1]])
+        target = int(samples.targets[row])
+        table = network.item_table()
+        scores = table @ network.last(history[None], table)[0]
+        others = [int(item) for item in negatives if item != target]
+        if loss == "softmax":
+            answers.append(functional.cross_entropy(scores, torch.tensor(target)))
+        elif loss == "sampled":
+            share = (ITEMS - 1) / len(negatives)
+            partition = scores[target].exp() + share * scores[others].exp().sum()
+            answers.append(partition.log() - scores[target])
+        else:
+            wrong = functional.softplus(scores[others]).sum() / len(negatives)
+            answers.append(functional.softplus(-scores[target]) + wrong)
+    return answers
+
+
+def naive_gradients(network, samples: Sequences, names: list[str], **options) -> torch.Tensor:
+    chosen = [dict(network.named_parameters())[name] for name in names]
+    rows = []
+    for value in naive_losses(network, samples, **options):
+        parts = torch.autograd.grad(value, chosen, materialize_grads=True)
+        rows.append(torch.cat([part.flatten() for part in parts]))
+    return torch.stack(rows)  # (N, P)
+
+
+def naive_gauss_newton(network, samples: Sequences, names: list[str], *, loss: str, negatives: np.ndarray):
+    chosen = [dict(network.named_parameters())[name] for name in names]
+    total = 0.0
+    for row in range(len(samples)):
+        history = torch.from_numpy(samples.items[samples.offsets[row] : samples.offsets[row + 1]])
+        target = int(samples.targets[row])
+        table = network.item_table()
+        scores = table @ network.last(history[None], table)[0]
+        jacobian = torch.stack(
+            [
+                torch.cat(
+                    [p.flatten() for p in torch.autograd.grad(z, chosen, retain_graph=True, materialize_grads=True)]
+                )
+                for z in scores
+            ]
+        )  # (V, P)
+        others = [int(item) for item in negatives if item != target]
+        z = scores.detach()
+        curvature = torch.zeros(ITEMS, ITEMS, dtype=torch.float64)
+        if loss == "bce":
+            weight = torch.zeros(ITEMS, dtype=torch.float64)
+            weight[others] = 1 / len(negatives)
+            weight[target] = 1.0
+            curvature = torch.diag(weight * z.sigmoid() * (1 - z.sigmoid()))
+        else:
+            mass = z.exp()
+            if loss == "sampled":
+                mass = torch.zeros_like(mass)
+                mass[others] = (ITEMS - 1) / len(negatives) * z[others].exp()
+                mass[target] = z[target].exp()
+            share = mass / mass.sum()
+            curvature = torch.diag(share) - torch.outer(share, share)
+        total = total + jacobian.T @ curvature @ jacobian
+    return total / len(samples)
+
+
+def names_of(network, which: str) -> list[str]:
+    every = [name for name, _ in network.named_parameters()]
+    if which == "all":
+        return every
+    wanted = network.released_parameter if which == "released" else which.removeprefix("layer:")
+    return [name for name in every if f"{name}.".startswith(f"{wanted}.")]
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("solver", ["cg", "identity"])
+def test_scores_and_q_equal_the_naive_dense_answer(name: str, loss: str, solver: str) -> None:
+    network, train, risk = model(name), sequences(12, seed=2), sequences(5, seed=3)
+    config = InfluenceConfig(loss=loss, negatives=4, solver=solver, tolerance=1e-9, most_steps=500)
+    found = influence.score(network, train, risk, config=config, seed=5)
+    options = {"loss": loss, "negatives": found.negatives}
+    names = names_of(network, "all")
+    gradients = naive_gradients(network, train, names, **options)
+    v = naive_gradients(network, risk, names, **options).mean(0)
+    operator = naive_gauss_newton(network, train, names, **options) + found.damping * torch.eye(len(v))
+    q = v if solver == "identity" else torch.linalg.solve(operator, v)
+    expected = (gradients @ q).detach().numpy() / len(train)
+    assert np.linalg.norm(found.q - q.numpy()) <= 1e-4 * np.linalg.norm(q.numpy())
+    np.testing.assert_allclose(found.scores, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("which", ["released", "layer:blocks.1", "layer:items"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(which: str, loss: str) -> None:
+    network, train, risk = model(), sequences(9, seed=2), sequences(4, seed=3)
+    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact")
+    found = influence.score(network, train, risk, config=config, seed=5)
+    options = {"loss": loss, "negatives": found.negatives}
+    names = names_of(network, which)
+    v = naive_gradients(network, risk, names, **options).mean(0)
+    operator = naive_gauss_newton(network, train, names, **options) + found.damping * torch.eye(len(v))
+    expected = (naive_gradients(network, train, names, **options) @ torch.linalg.solve(operator, v)).numpy() / len(
+        train
+    )
+    np.testing.assert_allclose(found.scores, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_the_damping_is_the_given_share_of_the_largest_eigenvalue() -> None:
+    network, train, risk = model(), sequences(12, seed=2), sequences(5, seed=3)
+    found = influence.score(network, train, risk, config=InfluenceConfig(damping=0.25, tolerance=1e-8), seed=0)
+    dense = naive_gauss_newton(network, train, names_of(network, "all"), loss="softmax", negatives=np.empty(0, int))
+    top = torch.linalg.eigvalsh(dense)[-1].item()
+    assert found.damping == pytest.approx(0.25 * top, rel=1e-2)
+    assert found.damping == pytest.approx(0.25 * found.top_eigenvalue)
+
+
+def test_float32_agrees_with_float64() -> None:
+    network, train, risk = model(), sequences(40, seed=2), sequences(5, seed=3)
+    config = InfluenceConfig(solver="identity")
+    exact = influence.score(network, train, risk, config=config, seed=0).scores
+    found = influence.score(network.float(), train, risk, config=config, seed=0).scores
+    # The layer norms of so narrow a network (4 values) magnify rounding about a hundredfold.
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
+
+
+def test_scores_do_not_depend_on_the_batch_size() -> None:
+    network, train, risk = model(), sequences(30, seed=2), sequences(8, seed=3)
+    one, all_together = (
+        influence.score(network, train, risk, config=InfluenceConfig(batch_tokens=tokens, tolerance=1e-8), seed=0)
+        for tokens in (1, 10_000)
+    )
+    np.testing.assert_allclose(one.scores, all_together.scores, rtol=1e-8, atol=1e-14)
+
+
+def test_scores_follow_their_samples_when_the_order_changes() -> None:
+    network, train, risk = model(), sequences(30, seed=2), sequences(8, seed=3)
+    order = np.random.default_rng(0).permutation(30)
+    config = InfluenceConfig(tolerance=1e-8)
+    straight = influence.score(network, train, risk, config=config, seed=0)
+    shuffled = influence.score(network, train.take(order), risk, config=config, seed=0)
+    np.testing.assert_allclose(shuffled.scores, straight.scores[order], rtol=1e-8, atol=1e-14)
+
+
+def test_the_same_call_gives_the_same_bytes_and_leaves_the_model_alone() -> None:
+    network, train, risk = model(), sequences(30, seed=2), sequences(8, seed=3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    first, second = (influence.score(network, train, risk, config=InfluenceConfig(), seed=0) for _ in range(2))
+    assert first.scores.tobytes() == second.scores.tobytes()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(value.requires_grad and value.grad is None for value in network.parameters())
+
+
+def test_leaving_out_a_sample_moves_the_risk_as_predicted() -> None:
+    """On a quadratic problem's own terms: one Newton step at the optimum of a damped model, to first order in 1/n."""
+    network, train, risk = model(), sequences(12, seed=2), sequences(5, seed=3)
+    found = influence.score(network, train, risk, config=InfluenceConfig(tolerance=1e-9), seed=0)
+    names = names_of(network, "all")
+    options = {"loss": "softmax", "negatives": np.empty(0, int)}
+    operator = naive_gauss_newton(network, train, names, **options) + found.damping * torch.eye(found.parameter_count)
+    step = torch.linalg.solve(operator, naive_gradients(network, train, names, **options)[3]) / len(train)
+    v = naive_gradients(network, risk, names, **options).mean(0)
+    assert found.scores[3] == pytest.approx((v @ step).item(), rel=1e-6)
+
+
+def test_nan_weights_are_named() -> None:
+    network = model()
+    with torch.no_grad():
+        network.items.weight[2, 0] = torch.nan
+    with pytest.raises(NotFinite, match=r"NaN or infinite; check the surrogate's weights"):
+        influence.score(network, sequences(5, seed=0), sequences(5, seed=1), config=InfluenceConfig(), seed=0)
+
+
+def test_a_sample_with_an_infinite_score_is_named() -> None:
+    network, train, risk = model(), sequences(5, seed=0), sequences(5, seed=1)
+    risk = risk.take(np.flatnonzero([2 not in part for part in np.split(risk.items, risk.offsets[1:-1])]))
+    config = InfluenceConfig(solver="identity", parameters="released", loss="bce", negatives=1)
+    kept = next(
+        seed
+        for seed in range(50)
+        if influence.losses.build("bce", item_count=ITEMS, negatives=1, seed=seed).negatives[0] != 2
+    )
+    risk = Sequences(risk.items, risk.offsets, np.zeros(len(risk), dtype=np.int64))
+    train = Sequences(np.array([0, 1, 2]), np.array([0, 1, 2, 3]), np.array([0, 1, 0]))
+    with torch.no_grad():
+        network.items.weight[2] = torch.inf
+    with pytest.raises(NotFinite, match=r"1 of 3 samples .* first sample 2"):
+        influence.score(network, train, risk, config=config, seed=kept)
+
+
+def test_too_few_steps_say_what_to_change() -> None:
+    config = InfluenceConfig(most_steps=2, tolerance=1e-9, damping=1e-3)
+    with pytest.raises(NotConverged, match=r"residual .* after 2 products, wanted 1.0e-09; raise influence.damping"):
+        influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
+
+
+def test_negative_curvature_of_the_hessian_is_detected() -> None:
+    config = InfluenceConfig(curvature="hessian", damping=1e-3)
+    with pytest.raises(NumericsError, match=r"negative curvature: eigenvalue -.*gauss_newton"):
+        influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
+
+
+def test_the_hessian_equals_the_naive_one_where_damping_makes_it_definite() -> None:
+    network, train, risk = model(), sequences(9, seed=2), sequences(4, seed=3)
+    config = InfluenceConfig(
+        curvature="hessian", damping=2.0, tolerance=1e-9, parameters="layer:blocks.1", most_steps=500
+    )
+    found = influence.score(network, train, risk, config=config, seed=0)
+    names = names_of(network, "layer:blocks.1")
+    chosen = [dict(network.named_parameters())[name] for name in names]
+    options = {"loss": "softmax", "negatives": np.empty(0, int)}
+    mean = torch.stack(naive_losses(network, train, **options)).mean()
+    first = torch.cat([part.flatten() for part in torch.autograd.grad(mean, chosen, create_graph=True)])
+    dense = torch.stack(
+        [
+            torch.cat(
+                [p.flatten() for p in torch.autograd.grad(entry, chosen, retain_graph=True, materialize_grads=True)]
+            )
+            for entry in first
+        ]
+    )
+    v = naive_gradients(network, risk, names, **options).mean(0)
+    q = torch.linalg.solve(dense + found.damping * torch.eye(len(v)), v)
+    assert np.linalg.norm(found.q - q.numpy()) <= 1e-4 * np.linalg.norm(q.numpy())
+
+
+def test_an_unknown_layer_lists_the_layers() -> None:
+    with pytest.raises(SettingsError, match=r"layer:nowhere.*blocks.0.attention.key.*items"):
+        influence.score(
+            model(),
+            sequences(5, seed=0),
+            sequences(5, seed=1),
+            config=InfluenceConfig(parameters="layer:nowhere"),
+            seed=0,
+        )
+
+
+def test_an_empty_risk_names_the_next_step() -> None:
+    with pytest.raises(DataError, match=r"0 risk samples; raise samples.validation_fraction"):
+        influence.score(model(), sequences(5, seed=0), sequences(0, seed=1), config=InfluenceConfig(), seed=0)

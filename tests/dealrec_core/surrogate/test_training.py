@@ -1,0 +1,104 @@
+"""A surrogate learns what is there to be learnt, keeps its best epoch, and starts warm."""
+
+import numpy as np
+import pytest
+import torch
+
+from dealrec_core import surrogate
+from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate import SurrogateConfig, networks, training
+from dealrec_core.surrogate.sasrec import Shape
+
+ITEMS = 12
+SMALL = SurrogateConfig(width=16, heads=2, layers=1, epochs=30, batch_tokens=64, history_length=8)
+
+
+def cycle(users: int, *, start: int = 0) -> Sequences:
+    """Every user walks 0, 1, 2, … around the catalogue, six items and a target."""
+    first = np.arange(start, start + users)
+    walks = (first[:, None] + np.arange(7)) % ITEMS
+    return Sequences(walks[:, :6].ravel(), np.arange(users + 1) * 6, walks[:, 6])
+
+
+@pytest.mark.parametrize("network", list(networks.NETWORKS))
+def test_a_deterministic_walk_is_learnt(network: str) -> None:
+    config = SMALL.model_copy(update={"network": network, "epochs": 60, "dropout": 0.1, "patience": 20})
+    found = training.train(cycle(48), cycle(12), item_count=ITEMS, config=config, seed=0)
+    assert found.best.recall == 1.0
+    assert found.best.ndcg > 0.9
+
+
+def test_the_best_epoch_is_returned_in_eval_mode() -> None:
+    found = training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=0)
+    assert found.best == max(found.history, key=lambda epoch: epoch.ndcg)
+    place = training.ranks(found.model, cycle(6))
+    assert np.where(place < 10, 1 / np.log2(place + 2), 0).mean() == pytest.approx(found.best.ndcg)
+    assert not found.model.training
+
+
+def test_training_stops_when_validation_no_longer_improves() -> None:
+    config = SMALL.model_copy(update={"epochs": 200, "patience": 2})
+    found = training.train(cycle(48), cycle(12), item_count=ITEMS, config=config, seed=0)
+    assert found.stopped_early
+    assert found.epochs == found.best.epoch + 2
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second = (training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=3) for _ in range(2))
+    pairs = zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True)
+    assert all(torch.equal(left, right) for left, right in pairs)
+
+
+def test_a_warm_start_is_never_worse_on_validation_and_is_left_alone() -> None:
+    cold = training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=0)
+    before = cold.model.items.weight.clone()
+    warm = training.train(cycle(36), cycle(6), item_count=ITEMS + 2, config=SMALL, seed=1, initial=cold.model)
+    assert warm.history[0].epoch == 0
+    assert warm.best.ndcg >= warm.history[0].ndcg
+    assert warm.model.item_count == ITEMS + 2
+    assert torch.equal(cold.model.items.weight, before)
+
+
+def test_sampled_training_learns_the_walk_as_well() -> None:
+    config = SMALL.model_copy(update={"negatives": 6, "epochs": 60, "patience": 20})
+    found = training.train(cycle(48), cycle(12), item_count=ITEMS, config=config, seed=0)
+    assert found.best.ndcg > 0.9
+
+
+def test_realigning_moves_known_items_by_id_and_adds_new_ones() -> None:
+    model = networks.build("sasrec", Shape(3, width=4), seed=0)
+    found = surrogate.realigned(model, item_ids=["a", "b", "c"], wanted=["new", "c", "a"], seed=0)
+    assert torch.equal(found.items.weight[1:], model.items.weight[[2, 0]])
+    assert found.item_count == 3
+    assert torch.isfinite(found.items.weight).all()
+
+
+def test_growing_keeps_the_first_rows() -> None:
+    model = networks.build("sasrec", Shape(3, width=4), seed=0)
+    found = surrogate.grown(model, 5, seed=0)
+    assert torch.equal(found.items.weight[:3], model.items.weight)
+    with pytest.raises(DataError, match="knows 3 items, the catalogue 2"):
+        surrogate.grown(model, 2, seed=0)
+
+
+def test_the_rank_counts_ties_as_half() -> None:
+    model = networks.build("sasrec", Shape(5, width=4), seed=0).eval()
+    with torch.no_grad():
+        model.items.weight.zero_()  # all logits are equal: 4 items tie with the target
+    assert training.ranks(model, Sequences(np.array([1]), np.array([0, 1]), np.array([3]))).tolist() == [2.0]
+
+
+def test_an_empty_validation_slice_names_the_next_step() -> None:
+    with pytest.raises(DataError, match=r"0 validation samples; .* samples.validation_fraction"):
+        training.train(cycle(4), cycle(0), item_count=ITEMS, config=SMALL, seed=0)
+
+
+def test_an_item_beyond_the_catalogue_is_an_error() -> None:
+    with pytest.raises(DataError, match="hold item number 11, the catalogue has 5"):
+        training.train(cycle(12), cycle(6), item_count=5, config=SMALL, seed=0)
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(SettingsError, match=r"surrogate.width 10 is not a multiple of surrogate.heads 4"):
+        networks.build("sasrec", Shape(5, width=10, heads=4), seed=0)

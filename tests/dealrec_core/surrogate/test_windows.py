@@ -1,0 +1,57 @@
+"""Windows hold every transition of the log exactly once, however the samples overlap."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate.windows import windows
+
+
+def samples_of(*pairs: tuple[list[int], int]) -> Sequences:
+    histories = [history for history, _ in pairs]
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
+    return Sequences(np.concatenate(histories).astype(np.int64), offsets, np.array([target for _, target in pairs]))
+
+
+def rows(found: list[np.ndarray]) -> list[list[int]]:
+    return sorted(row.tolist() for part in found for row in part)
+
+
+def test_overlapping_samples_of_one_user_become_one_window() -> None:
+    found = windows(samples_of(([1], 2), ([1, 2, 3], 4), ([1, 2], 3)), length=10)
+    assert rows(found) == [[1, 2, 3, 4]]
+
+
+def test_one_sample_is_its_history_with_its_target() -> None:
+    assert rows(windows(samples_of(([5, 6, 7], 8)), length=10)) == [[5, 6, 7, 8]]
+
+
+def test_long_chains_are_cut_so_that_neighbours_share_one_item() -> None:
+    assert rows(windows(samples_of(([0, 1, 2, 3, 4], 5)), length=2)) == [[0, 1, 2], [2, 3, 4], [4, 5]]
+
+
+def test_histories_cut_to_the_same_length_are_joined() -> None:
+    found = windows(samples_of(([1], 2), ([1, 2], 3), ([2, 3], 4), ([3, 4], 5)), length=10)
+    assert rows(found) == [[1, 2, 3, 4, 5]]
+
+
+def test_a_user_who_repeats_one_item_is_not_lost() -> None:
+    found = windows(samples_of(([3, 3], 3), ([3, 3], 3)), length=10)
+    assert rows(found) == [[3, 3, 3], [3, 3, 3]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_transition_of_a_sliding_log_stands_exactly_once(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    pairs, expected = [], Counter()
+    for _ in range(40):
+        log = random.integers(0, 30, random.integers(2, 25)).tolist()
+        expected.update(pairwise(log))
+        pairs += [(log[max(0, place - 6) : place], log[place]) for place in range(1, len(log))]
+    random.shuffle(pairs)
+    found = windows(samples_of(*pairs), length=4)
+    assert Counter(pair for row in rows(found) for pair in pairwise(row)) == expected
+    assert all(2 <= part.shape[1] <= 5 for part in found)
