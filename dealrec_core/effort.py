@@ -1,16 +1,18 @@
-"""Effort: how strongly the language model would have to change for a sample."""
+"""Effort: how strongly the language model would have to change for a sample (paper, section 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core.errors import NotFinite
-from dealrec_core.fine_tuning import LoraConfig, answer_losses, by_length, tokenised, with_lora
+from dealrec_core.fine_tuning import LoraConfig, answer_losses, with_lora
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
 
 
@@ -21,11 +23,14 @@ class EffortConfig(BaseModel):
 
     parameters: Literal["all", "last"] = Field(default="all", title="Parameters")
     """all: every LoRA matrix; last: the last LoRA-B alone, as in the released code (it ranks differently)."""
-    batch_size: int = Field(default=64, ge=1, title="Samples in a batch")
+    tokens: Literal["answer", "all"] = Field(default="answer", title="Tokens of the loss")
+    """answer: what fine-tuning learns; all: the prompt's tokens too, as in the released code."""
+    batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
+    """Bounds the memory; changes no score."""
 
 
 def score(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     *,
@@ -35,63 +40,149 @@ def score(
     seed: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Norm of the gradient of each sample's answer loss with respect to the LoRA weights, float64 (N,) (paper, section 3.2).
+    """Norm of the gradient of each sample's loss with respect to the LoRA weights, float64 (N,).
 
-    One batched forward and backward: for a linear layer with inputs a_t and output gradients g_t, the gradient of one sample
-    is sum_t g_t a_t', so the batch needs one product a layer and no backward per sample. Dropout is off. A fresh adapter has
-    B = 0, where the gradient of A vanishes and the norm is that of the B matrices. `model` is wrapped with an adapter.
+    A plain `model` gets a fresh adapter by `lora` and `seed`, taken off again at the end; a PeftModel is scored with
+    the adapter it has. In a fresh one B = 0, so that the gradient of A vanishes and the norm is that of the B matrices.
 
     Raises:
         NotFinite: a norm is NaN or infinite; the message names the sample.
     """
     prompter = Prompter(tokenizer, prompt)
-    rows = [tokenised(prompter, example) for example in examples]
-    tuned = with_lora(model, lora, seed=seed).to(device).eval()
-    meters = [_Meter(layer) for layer in _layers(tuned, config.parameters)]
-    squares = np.zeros(len(rows))
-    for batch in by_length(rows, config.batch_size):
-        losses = answer_losses(tuned, [rows[row] for row in batch], device=device)
-        losses.sum().backward()
-        squares[batch] = sum(meter.take() for meter in meters).cpu().numpy()
-        tuned.zero_grad(set_to_none=True)
+    squares = np.zeros(len(examples))
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        for rows, found in _squares(tuned, prompter, examples, config=config, device=device):
+            squares[rows] = found.sum(1)
+    return _norms(squares, examples)
+
+
+def score_by_layer(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    prompt: PromptConfig,
+    config: EffortConfig,
+    lora: LoraConfig,
+    seed: int,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """The same for each LoRA matrix alone, by the name of its layer; the squares add up to the square of `score`."""
+    prompter = Prompter(tokenizer, prompt)
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        names = [name for name, _ in _layers(tuned, config.parameters)]
+        squares = np.zeros((len(examples), len(names)))
+        for rows, found in _squares(tuned, prompter, examples, config=config, device=device):
+            squares[rows] = found
+    return {name: _norms(squares[:, column], examples) for column, name in enumerate(names)}
+
+
+@contextmanager
+def _adapted(
+    model: PreTrainedModel | PeftModel, lora: LoraConfig, *, seed: int, device: torch.device
+) -> Iterator[PeftModel]:
+    """The model with an adapter and without dropout; afterwards as it was."""
+    tuned: Any = model if isinstance(model, PeftModel) else with_lora(model, lora, seed=seed)
+    training = tuned.training
+    wanted = [(weight, weight.requires_grad) for weight in tuned.parameters()]
+    try:
+        yield tuned.to(device).eval()
+    finally:
+        for weight, learns in wanted:
+            weight.requires_grad_(learns)
+        tuned.train(training)
+        if tuned is not model:
+            tuned.unload().requires_grad_(True)
+
+
+def _squares(
+    model: PeftModel, prompter: Prompter, examples: Sequence[Example], *, config: EffortConfig, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (rows, squared gradient norm of each row and layer (B, M)), with one batched forward and backward each.
+
+    For a linear layer with inputs a_t and output gradients g_t, the gradient of one sample is sum_t g_t a_t': the batch
+    needs one product a layer, and neither a backward per sample nor the gradients of the weights.
+    """
+    meters = _meters(model, config.parameters)
+    model.requires_grad_(False)
     for meter in meters:
-        meter.remove()
+        meter.layer.weight.requires_grad_(
+            not meter.vanishes
+        )  # the graph begins at the first watched layer, not at the embedding
+    lengths = np.array([prompter.length(example) for example in examples], dtype=np.int64)
+    try:
+        for rows in length_batches(lengths, config.batch_tokens):
+            texts = [prompter.row(examples[row]) for row in rows]
+            losses = answer_losses(model, texts, device=device, prompts_too=config.tokens == "all")
+            yield rows, _batch_squares(losses, meters)
+    finally:
+        for meter in meters:
+            meter.hook.remove()
+
+
+def _batch_squares(losses: Tensor, meters: list["_Meter"]) -> np.ndarray:
+    watched = [meter for meter in meters if not meter.vanishes]
+    gradients = torch.autograd.grad(losses.sum(), [meter.output for meter in watched])
+    found = torch.zeros(len(losses), len(meters), dtype=torch.float64, device=losses.device)
+    for meter, gradient in zip(watched, gradients, strict=True):
+        summed = torch.bmm(gradient.float().transpose(1, 2), meter.given.float())  # (B, out, in)
+        found[:, meter.column] = summed.double().square().sum((1, 2))
+    return found.cpu().numpy()
+
+
+def length_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Row numbers, shortest first, in batches of one row, or of rows times the longest <= `batch_tokens`."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        most = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        ahead = lengths[order[start : start + most]]
+        stop = start + max(1, int(np.searchsorted(ahead * np.arange(1, len(ahead) + 1), batch_tokens, side="right")))
+        yield order[start:stop]
+        start = stop
+
+
+def _layers(model: PeftModel, which: str) -> list[tuple[str, nn.Linear]]:
+    found = [
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and ".lora_" in name
+    ]
+    return [(name, layer) for name, layer in found if ".lora_B." in name][-1:] if which == "last" else found
+
+
+def _norms(squares: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
     norms = np.sqrt(squares)
     bad = np.flatnonzero(~np.isfinite(norms))
     if len(bad):
-        raise NotFinite(f"effort of sample '{examples[bad[0]].sample_id}' is {norms[bad[0]]} ({len(bad)} such); check its titles")
+        raise NotFinite(
+            f"effort of sample '{examples[bad[0]].sample_id}' is {norms[bad[0]]} ({len(bad)} such); check its titles"
+        )
     return norms
 
 
-def _layers(model: Any, which: str) -> list[nn.Module]:
-    found = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and ".lora_" in name]
-    if which == "last":
-        found = [(name, layer) for name, layer in found if ".lora_B" in name][-1:]
-    return [layer for _, layer in found]
-
-
 class _Meter:
-    """Watches one linear layer and gives the squared gradient norm of each sample of the last backward."""
+    """Keeps what one linear layer was given and gave in the last forward."""
 
-    def __init__(self, layer: nn.Module) -> None:
-        self._squares: Tensor | None = None
-        self._hook = layer.register_forward_hook(self._watch)
+    given: Tensor
+    output: Tensor
 
-    def take(self) -> Tensor:
-        """The squared norms, float64 (B,)."""
-        squares, self._squares = self._squares, None
-        assert squares is not None
-        return squares
+    def __init__(self, layer: nn.Linear, column: int, *, vanishes: bool) -> None:
+        self.layer = layer
+        self.column = column
+        self.vanishes = vanishes
+        """Whether its gradient is zero for every sample, because the matrix behind it is."""
+        self.hook = layer.register_forward_hook(self._keep)
 
-    def remove(self) -> None:
-        """Stops watching."""
-        self._hook.remove()
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not self.vanishes:
+            self.given, self.output = inputs[0].detach(), output
 
-    def _watch(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        given = inputs[0].detach()
 
-        def gradient_known(gradient: Tensor) -> None:
-            summed = torch.einsum("blo,bli->boi", gradient.float(), given.float())  # (B, out, in)
-            self._squares = summed.double().square().sum((1, 2))
-
-        output.register_hook(gradient_known)
+def _meters(model: PeftModel, which: str) -> list[_Meter]:
+    layers = _layers(model, which)
+    weight_of = {name: layer.weight for name, layer in layers}
+    meters = []
+    for column, (name, layer) in enumerate(layers):
+        behind = weight_of.get(name.replace(".lora_A.", ".lora_B."))  # of a B, itself
+        vanishes = ".lora_A." in name and behind is not None and not bool(behind.any())
+        meters.append(_Meter(layer, column, vanishes=vanishes))
+    return meters

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,13 +12,13 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core.errors import DataError, NotFinite
 from dealrec_core.language_model import padded
-from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
+from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter, Row
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +65,14 @@ class FineTuned:
 
 
 def with_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
-    """The model with a fresh adapter: A random by `seed`, B zero, so that nothing changes yet. The model itself is wrapped, not copied."""
+    """The model, wrapped in a fresh adapter: A random by `seed`, B zero, so that nothing changes yet."""
     modules = ["q_proj", "v_proj"] if config.modules == "attention" else "all-linear"
     described = PeftLoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, task_type="CAUSAL_LM"
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -92,10 +97,12 @@ def fine_tune(
         NotFinite: the loss is NaN or infinite.
     """
     if not examples or not validation:
-        raise DataError(f"{len(examples)} examples and {len(validation)} to validate on; fine-tuning needs both: raise coreset.ratio")
+        raise DataError(
+            f"{len(examples)} examples and {len(validation)} to validate on, wanted one of each; raise coreset.ratio"
+        )
     prompter = Prompter(tokenizer, prompt)
-    rows = [tokenised(prompter, example) for example in examples]
-    held = [tokenised(prompter, example) for example in validation]
+    rows = [prompter.row(example) for example in examples]
+    held = [prompter.row(example) for example in validation]
     tuned = with_lora(model, config.lora, seed=seed).to(device)
     weights = [weight for weight in tuned.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
@@ -115,37 +122,55 @@ def fine_tune(
                 break
     tuned.load_state_dict(best, strict=False)
     tuned.eval()
-    log.info("fine-tuning: best epoch %d of %d, validation loss %.3f to %.3f", best_epoch, len(losses), held_losses[0], held_losses[best_epoch])
+    log.info(
+        "fine-tuning: best epoch %d of %d, validation loss %.3f to %.3f",
+        best_epoch,
+        len(losses),
+        held_losses[0],
+        held_losses[best_epoch],
+    )
     tokens = len(losses) * sum(len(prompt_ids) + len(answer) for prompt_ids, answer in rows)
     return FineTuned(tuned, losses, held_losses, steps=len(losses) * steps_an_epoch, tokens=tokens)
 
 
-def tokenised(prompter: Prompter, example: Example) -> tuple[list[int], list[int]]:
-    """Prompt and answer of an example as token ids."""
-    return prompter.prompt(example.history), prompter.answer(example.target)
+def answer_losses(model: Any, rows: Sequence[Row], *, device: torch.device, prompts_too: bool = False) -> Tensor:
+    """Mean cross-entropy of each row's answer tokens (or of all its tokens but the first), (B,).
+
+    Rows are padded on the right and no mask is needed: with causal attention what follows changes nothing. The output
+    layer is computed only where a token is predicted that counts.
+    """
+    ids = padded([[*prompt, *answer] for prompt, answer in rows], value=-1).to(device)  # (B, L)
+    starts = torch.tensor([1 if prompts_too else len(prompt) for prompt, _ in rows], device=device)[:, None]
+    places = torch.arange(1, ids.shape[1], device=device)
+    row, place = ((ids[:, 1:] >= 0) & (places >= starts)).nonzero(as_tuple=True)  # (T,) each, T counted tokens
+    with _only_at(model.get_output_embeddings(), row, place):
+        logits = model(input_ids=ids.clamp(min=0), use_cache=False).logits[0]  # (T, vocabulary)
+    losses = functional.cross_entropy(logits.float(), ids[row, place + 1], reduction="none")
+    total = losses.new_zeros(len(rows)).index_add(0, row, losses)
+    return total / torch.bincount(row, minlength=len(rows))
 
 
-def answer_losses(model: Any, rows: Sequence[tuple[list[int], list[int]]], *, device: torch.device) -> Tensor:
-    """Mean cross-entropy of each row's answer tokens, (B,). Rows are padded on the right, which changes no value."""
-    ids = padded([[*prompt, *answer] for prompt, answer in rows], value=-1).to(device)
-    inputs = ids.clamp(min=0)
-    logits = model(input_ids=inputs, attention_mask=(ids >= 0).long()).logits[:, :-1]  # (B, L - 1, vocabulary)
-    wanted = ids[:, 1:]
-    starts = torch.tensor([len(prompt) for prompt, _ in rows], device=device)[:, None]
-    counts = (wanted >= 0) & (torch.arange(1, ids.shape[1], device=device) >= starts)
-    losses = functional.cross_entropy(logits.float().transpose(1, 2), wanted.clamp(min=0), reduction="none")
-    return (losses * counts).sum(1) / counts.sum(1)
+@contextmanager
+def _only_at(layer: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
+    """The layer sees (1, T, D) instead of (B, L, D): the hidden states at T places."""
+    hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][row, place][None],))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @torch.no_grad()
-def validation_loss(model: Any, rows: Sequence[tuple[list[int], list[int]]], *, device: torch.device) -> float:
+def validation_loss(model: Any, rows: Sequence[Row], *, device: torch.device) -> float:
     """Mean over rows of the answer loss, dropout off."""
     model.eval()
-    total = sum(float(answer_losses(model, [rows[row] for row in batch], device=device).sum()) for batch in by_length(rows, 32))
+    total = sum(
+        float(answer_losses(model, [rows[row] for row in batch], device=device).sum()) for batch in by_length(rows, 32)
+    )
     return total / len(rows)
 
 
-def by_length(rows: Sequence[tuple[list[int], list[int]]], size: int) -> list[np.ndarray]:
+def by_length(rows: Sequence[Row], size: int) -> list[np.ndarray]:
     """Batches of row numbers, rows of about one length together."""
     order = np.argsort([len(prompt) + len(answer) for prompt, answer in rows], kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -153,7 +178,7 @@ def by_length(rows: Sequence[tuple[list[int], list[int]]], size: int) -> list[np
 
 def _epoch(
     model: PeftModel,
-    rows: list[tuple[list[int], list[int]]],
+    rows: list[Row],
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     *,
@@ -170,7 +195,9 @@ def _epoch(
         batch = batches[place]
         loss = answer_losses(model, [rows[row] for row in batch], device=device).mean()
         if not torch.isfinite(loss):
-            raise NotFinite(f"fine-tuning loss is {loss.item()}; lower fine_tune.learning_rate ({config.learning_rate})")
+            raise NotFinite(
+                f"fine-tuning loss is {loss.item()}; lower fine_tune.learning_rate ({config.learning_rate})"
+            )
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
@@ -182,5 +209,3 @@ def _epoch(
 
 def _adapter(model: PeftModel) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-
-

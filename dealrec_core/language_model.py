@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,10 +63,16 @@ def load(location: str, *, device: torch.device) -> tuple[PreTrainedModel, PreTr
         model = AutoModelForCausalLM.from_pretrained(location, dtype=kind)
     except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
-        raise SettingsError(f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder") from error
+        raise SettingsError(
+            f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device), tokenizer
+    return _on(model, device), tokenizer
+
+
+def _on(model: Any, device: torch.device) -> PreTrainedModel:
+    return model.to(device)  # typed as Any: transformers' annotation of `to` takes the model for the device
 
 
 def build(
@@ -77,10 +84,10 @@ def build(
     prompt: PromptConfig,
     seed: int,
 ) -> list[float]:
-    """Writes a tokenizer and a Llama trained on histories in the prompt's frame as a Hugging Face folder; returns the losses.
+    """Writes a tokenizer and a Llama, trained on histories in the prompt's frame, as a Hugging Face folder.
 
-    histories: titles in time order; those with one title are left out. Every step cuts each history at a random place, so
-    that the model learns to answer after any number of titles.
+    Returns the loss of every step. histories: titles in time order; those with one title are left out. Every step cuts
+    each history at a random place, so that the model learns to answer after any number of titles.
 
     Raises:
         DataError: no history has two titles.
@@ -95,7 +102,9 @@ def build(
         losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    log.info("embedded model: %.1f M parameters, loss %.2f to %.2f", model.num_parameters() / 1e6, losses[0], losses[-1])
+    log.info(
+        "embedded model: %.1f M parameters, loss %.2f to %.2f", model.num_parameters() / 1e6, losses[0], losses[-1]
+    )
     return losses
 
 

@@ -29,8 +29,8 @@ class BIGRecConfig(BaseModel):
 class BIGRec:
     """Ranks titles by their probability after the prompt; every answer is a catalogue item.
 
-    Items of one title share its place and follow in catalogue order. Unknown ids of a history are skipped; a history with no
-    known item is answered with the popular items.
+    Items of one title share its place and follow in catalogue order. Unknown ids of a history are skipped; a history
+    with no known item is answered with the popular items.
     """
 
     name: str
@@ -46,12 +46,20 @@ class BIGRec:
         title_of = self.catalogue.title_of
         known = [[title_of[item] for item in history if item in title_of] for history in histories]
         answers = [self.popular[:k] for _ in histories]
-        prompts = {row: self._prompter.prompt(titles[-self.config.history_length :]) for row, titles in enumerate(known) if titles}
+        prompts = {
+            row: self._prompter.prompt(titles[-self.config.history_length :])
+            for row, titles in enumerate(known)
+            if titles
+        }
         order = sorted(prompts, key=lambda row: (len(prompts[row]), row))
         for start in range(0, len(order), self.config.batch_size):
             rows = order[start : start + self.config.batch_size]
             found = best_titles(
-                self.model, [prompts[row] for row in rows], self._titles[0], beams=max(self.config.beams, k), pad=self._pad
+                self.model,
+                [prompts[row] for row in rows],
+                self._titles[0],
+                beams=max(self.config.beams, k),
+                pad=self._pad,
             )
             for row, numbers in zip(rows, found, strict=True):
                 answers[row] = [item for number in numbers for item in self._titles[1][number]][:k]
@@ -72,4 +80,3 @@ class BIGRec:
         for item, title in zip(self.catalogue.item_ids, self.catalogue.titles, strict=True):
             items.setdefault(tuple(self._prompter.answer(title)), []).append(item)
         return trie(list(items)), list(items.values())
-

@@ -1,6 +1,6 @@
 """Beam search constrained to a trie of tokenised titles: every output is a real title.
 
-Without length normalisation, because a title's probability is the product over its tokens and nothing else (D3, Bao et al. 2024).
+Without length normalisation: a title's probability is the product over its tokens, nothing else (D3, Bao et al. 2024).
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def best_titles(
 ) -> list[list[int]]:
     """Numbers of the most probable titles after each prompt, best first, min(beams, number of titles) of them.
 
-    Finished titles stay in the beam, where nothing can overtake them that is less probable. Equal scores go to the lower node.
+    Finished titles stay in the beam, where nothing can overtake them that is less probable. Of equals, the lower node.
     """
     logits, cache = _prefill(model, prompts, pad=pad)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
@@ -116,13 +116,16 @@ def _prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, pad: i
 def _expanded(
     found: _Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int
 ) -> tuple[_Beams, np.ndarray, np.ndarray]:
-    """The best `beams` of each user's finished and continued hypotheses, with the logits row and token each came from."""
+    """The best `beams` of each user's finished and continued hypotheses, and the logits row and token of each."""
     nodes = found.nodes[rows]
     counts = titles.starts[nodes + 1] - titles.starts[nodes]
     parent = np.repeat(np.arange(len(rows)), counts)
-    edge = np.repeat(titles.starts[nodes] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    before = np.cumsum(counts) - counts  # edges of the rows before
+    edge = np.repeat(titles.starts[nodes] - before, counts) + np.arange(counts.sum())
     chances = logits.float().log_softmax(1)
-    gained = chances[torch.from_numpy(parent).to(logits.device), torch.from_numpy(titles.tokens[edge]).to(logits.device)]
+    gained = chances[
+        torch.from_numpy(parent).to(logits.device), torch.from_numpy(titles.tokens[edge]).to(logits.device)
+    ]
     finished = np.flatnonzero(titles.leaf[found.nodes] >= 0)
     users = np.concatenate([found.users[finished], found.users[rows][parent]])
     scores = np.concatenate([found.scores[finished], found.scores[rows][parent] + gained.double().cpu().numpy()])

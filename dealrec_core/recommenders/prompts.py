@@ -15,11 +15,20 @@ class PromptConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    items: str = Field(default="products", min_length=1, title="What the items are called")
-    """Plural, for instance game products or movies."""
+    items: str = Field(default="products", min_length=1, title="Items, plural")
+    """What the items are called, for instance game products or movies."""
+    item: str = Field(default="product", min_length=1, title="Item, singular")
+    """What one item is called, for instance game product or movie."""
+    chosen: str = Field(default="purchased", min_length=1, title="What users do with items")
+    """Past participle, for instance purchased or watched."""
     most_tokens: int = Field(default=512, ge=64, title="Most tokens of a prompt")
-    """The oldest titles are left out until the prompt fits; no title is ever cut by this."""
+    """The oldest titles are left out until the prompt fits. No title is ever cut by this; the newest always stays."""
     title_characters: int = Field(default=200, ge=8, title="Most characters of a title")
+    """A longer title is known by its beginning, everywhere; items whose titles begin alike are then one title."""
+
+
+Row = tuple[list[int], list[int]]
+"""Token ids of a prompt and of its answer."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,13 @@ class Example:
 
 
 def head(config: PromptConfig) -> str:
-    """Everything before the first title."""
+    """Everything before the first title, in the Alpaca frame; with items 'game products' the paper's Games prompt."""
     return (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request.\n\n"
-        f"### Instruction:\nGiven the {config.items} that the user chose before, please recommend a new one that the user likes "
-        f"to the user.\n\n### Input:\nThe user has chosen the following {config.items} before, with titles as: "
+        f"### Instruction:\nGiven the {config.items} that the user {config.chosen} before, please recommend "
+        f"a new {config.item} that the user likes to the user.\n\n"
+        f"### Input:\nThe user has {config.chosen} the following {config.items} before, with titles as: "
     )
 
 
@@ -65,6 +75,14 @@ class Prompter:
     def answer(self, title: str) -> list[int]:
         """Token ids of the answer, with the end-of-text token."""
         return [*self._title(self.clean(title)), self._tokenizer.eos_token_id]
+
+    def row(self, example: Example) -> Row:
+        """Prompt and answer of an example."""
+        return self.prompt(example.history), self.answer(example.target)
+
+    def length(self, example: Example) -> int:
+        """Tokens of prompt and answer together."""
+        return sum(map(len, self.row(example)))
 
     def clean(self, title: str) -> str:
         """One line of bounded length."""

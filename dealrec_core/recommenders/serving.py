@@ -19,8 +19,15 @@ class Served:
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Column `item_ids`: the k (default 10) best items for each list in column `history`, best first."""
         k = int((params or {}).get("k", 10))
-        histories = [[str(item) for item in history] for history in frame["history"]]
+        histories = [_ids(history) for history in frame["history"]]
         return pd.DataFrame({"item_ids": self._recommender.recommend(histories, k)})
+
+
+def _ids(cell: Any) -> list[str]:
+    """The item ids of one cell: a list or an array; a missing value is an empty history."""
+    if isinstance(cell, str) or not hasattr(cell, "__iter__"):
+        return [cell] if isinstance(cell, str) else []
+    return [str(item) for item in cell]
 
 
 def _load_pyfunc(data_path: str) -> Served:

@@ -1,0 +1,95 @@
+"""A bundle loads by itself and answers as before; a changed file is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dealrec_core.errors import DataError
+from dealrec_core.fine_tuning import LoraConfig, with_lora
+from dealrec_core.recommenders import bundle, serving
+from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
+from tests.dealrec_core.conftest import CPU, SeriesWorld
+
+
+@pytest.fixture(scope="module")
+def saved(series_world: SeriesWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BIGRec]:
+    """A bundle with a random adapter that changes the answers, and the recommender before it was saved."""
+    model, tokenizer = series_world.load()
+    tuned = with_lora(model, LoraConfig(rank=4), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            weight.data = 0.3 * torch.randn(weight.shape, generator=generator)
+    config = BIGRecConfig(prompt=series_world.prompt, beams=15)
+    popular = ["2-0", "0-0", "1-0"]
+    folder = tmp_path_factory.mktemp("bundle") / "new"
+    bundle.save(
+        folder,
+        base=str(series_world.base),
+        adapter=tuned,
+        catalogue=series_world.catalogue,
+        popular=popular,
+        config=config,
+        lineage={"night": "2026-01-01"},
+    )
+    before = BIGRec("before", tuned.eval(), tokenizer, series_world.catalogue, popular, config)
+    return folder, before
+
+
+def test_recommendations_are_equal_before_saving_and_after_loading(
+    series_world: SeriesWorld, saved: tuple[Path, BIGRec]
+) -> None:
+    folder, before = saved
+    after = bundle.load(folder, device=CPU, name="after")
+    histories = [history for history, _ in series_world.cases[:20]]
+    lists = before.recommend(histories, 10)
+    assert after.name == "after"
+    assert after.recommend(histories, 10) == lists
+    plain = BIGRec("plain", series_world.load()[0], before.tokenizer, series_world.catalogue, [], before.config)
+    assert plain.recommend(histories, 10) != lists  # or the adapter would not have been tested
+
+
+def test_a_bundle_holds_no_pickle_and_no_path_of_this_machine(
+    saved: tuple[Path, BIGRec], series_world: SeriesWorld
+) -> None:
+    files = [path for path in saved[0].rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".json", ".safetensors"}
+    texts = [path.read_text() for path in files if path.suffix != ".safetensors"]
+    assert not any(str(series_world.base) in text for text in texts)
+
+
+def test_a_flipped_bit_is_refused(saved: tuple[Path, BIGRec], tmp_path: Path) -> None:
+    folder = _copy(saved[0], tmp_path)
+    weights = next((folder / "adapter").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(DataError, match=r"adapter_model\.safetensors has sha256 \w{12}, wanted \w{12}"):
+        bundle.load(folder, device=CPU)
+
+
+def test_a_missing_file_or_folder_is_one_clear_line(saved: tuple[Path, BIGRec], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no whole recommender in"):
+        bundle.load(tmp_path / "nothing", device=CPU)
+    folder = _copy(saved[0], tmp_path)
+    next((folder / "base").glob("*.safetensors")).unlink()
+    with pytest.raises(DataError, match="no whole recommender in"):
+        bundle.load(folder, device=CPU)
+
+
+def test_served_frames_answer_lists_arrays_and_missing_histories(saved: tuple[Path, BIGRec]) -> None:
+    folder, before = saved
+    served = serving._load_pyfunc(str(folder))
+    frame = pd.DataFrame({"history": [["3-0"], np.array(["3-0", "unknown"]), [], None]})
+    answer = served.predict(frame, params={"k": 3})
+    expected = before.recommend([["3-0"]], 3)[0]
+    assert answer["item_ids"].tolist() == [expected, expected, ["2-0", "0-0", "1-0"], ["2-0", "0-0", "1-0"]]
+    assert len(served.predict(frame)["item_ids"][0]) == 10
+
+
+def _copy(folder: Path, target: Path) -> Path:
+    return Path(shutil.copytree(folder, target / "copy"))

@@ -1,0 +1,68 @@
+"""Trie decoding against scoring every title by itself."""
+
+import numpy as np
+import torch
+
+from dealrec_core.fine_tuning import answer_losses
+from dealrec_core.recommenders.decoding import best_titles, trie
+from dealrec_core.recommenders.prompts import Prompter
+from tests.dealrec_core.conftest import CPU, SeriesWorld
+
+
+def _answers(world: SeriesWorld, prompter: Prompter) -> list[list[int]]:
+    return [prompter.answer(title) for title in world.catalogue.titles]
+
+
+def test_a_trie_holds_each_title_as_one_path() -> None:
+    found = trie([[5, 1], [5, 7, 1], [2, 1]])
+    # From the root: 2 and 5. Behind 5: the end of the first title, or 7 and the end of the second.
+    assert found.tokens[found.starts[0] : found.starts[1]].tolist() == [2, 5]
+    assert sorted(found.leaf[found.leaf >= 0].tolist()) == [0, 1, 2]
+    for number, title in enumerate([[5, 1], [5, 7, 1], [2, 1]]):
+        node = 0
+        for token in title:
+            edges = slice(found.starts[node], found.starts[node + 1])
+            node = int(found.children[edges][found.tokens[edges].tolist().index(token)])
+        assert found.leaf[node] == number
+
+
+def test_as_many_beams_as_titles_rank_by_the_probability_of_the_whole_title(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    answers = _answers(series_world, prompter)
+    histories = [["Crimson Harbor 1"], ["Silent Garden 2", "Silent Garden 3", "Hidden Circuit 1"]]
+    prompts = [prompter.prompt(history) for history in histories]
+    found = best_titles(model, prompts, trie(answers), beams=len(answers), pad=0)
+    for prompt, ranking in zip(prompts, found, strict=True):
+        with torch.no_grad():
+            means = answer_losses(model, [(prompt, answer) for answer in answers], device=CPU).numpy()
+        chances = -means * np.array([len(answer) for answer in answers])  # sums: no length normalisation
+        assert sorted(ranking) == list(range(len(answers)))
+        assert ranking[:10] == np.argsort(-chances)[:10].tolist()
+        assert np.all(np.diff(chances[ranking]) < 1e-4)
+
+
+def test_a_prompt_is_answered_alike_alone_and_beside_longer_ones(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    titles = trie(_answers(series_world, prompter))
+    short, long = prompter.prompt(["Golden Harbor 2"]), prompter.prompt(series_world.catalogue.titles[:9])
+    alone = best_titles(model, [short], titles, beams=10, pad=0)
+    assert best_titles(model, [short, long, short], titles, beams=10, pad=0)[0] == alone[0]
+    assert best_titles(model, [long, short], titles, beams=10, pad=0)[1] == alone[0]
+
+
+def test_fewer_titles_than_beams_are_all_found(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    answers = _answers(series_world, prompter)[:3]
+    found = best_titles(model, [prompter.prompt(["Golden Harbor 2"])], trie(answers), beams=10, pad=0)
+    assert sorted(found[0]) == [0, 1, 2]
+
+
+def test_a_title_that_begins_another_is_found_too(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    answers = [prompter.answer(title) for title in ("Crimson", "Crimson Harbor", "Crimson Harbor 1", "")]
+    found = best_titles(model, [prompter.prompt(["Golden Harbor 2"])], trie(answers), beams=4, pad=0)
+    assert sorted(found[0]) == [0, 1, 2, 3]
