@@ -49,6 +49,12 @@ class Loss:
         return logits.logsumexp(1) - own[:, 0]
 
     @torch.no_grad()
+    def total(self, state: Tensor, table: Tensor, targets: Tensor) -> float:
+        """Summed loss, in float64 over the blocks."""
+        parts = (self.values(state[rows], table, targets[rows]) for rows in self._blocks(state))
+        return sum(part.double().sum().item() for part in parts)
+
+    @torch.no_grad()
     def gradient(self, state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
         """Derivative of the summed loss."""
         found = _Sums(state, table)

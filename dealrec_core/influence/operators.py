@@ -6,7 +6,7 @@ with N. Sums run in the model's precision over batches in an order that only the
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from dealrec_core.errors import NotFinite
-from dealrec_core.influence.losses import Cotangents, Loss
+from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.parameters import Method, Parameters, call, choose
 from dealrec_core.sequences import Sequences
 
@@ -48,30 +48,18 @@ def mean_loss(problem: Problem, samples: Sequences) -> float:
     with torch.no_grad():
         table = call(problem.table, {})
         for _, histories, targets in _batches(problem, samples):
-            total += problem.loss.values(call(problem.last, {}, histories, table), table, targets).double().sum().item()
+            total += problem.loss.total(call(problem.last, {}, histories, table), table, targets)
     return total / len(samples)
 
 
 def gradient(problem: Problem, samples: Sequences) -> Tensor:
     """Mean gradient (P,) of the samples' losses."""
-
-    def cotangents(state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
-        return problem.loss.gradient(state, table, targets)
-
-    return _pulled_back(problem, samples, direction=None, cotangents=cotangents)
+    return _pulled_back(problem, samples, direction=None)
 
 
 def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
     """(1/N) Σ Jᵀ B J u (P,): the Hessian without the network's own curvature; symmetric positive semidefinite."""
-
-    def cotangents(state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
-        state, state_dot = forward_ad.unpack_dual(state)
-        table, table_dot = forward_ad.unpack_dual(table)
-        return problem.loss.gauss_newton(
-            state.detach(), table.detach(), targets, state_dot=_detached(state_dot), table_dot=_detached(table_dot)
-        )
-
-    return _pulled_back(problem, samples, direction=direction, cotangents=cotangents)
+    return _pulled_back(problem, samples, direction=direction.detach())
 
 
 def hessian(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
@@ -108,38 +96,46 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
     return found
 
 
-def _pulled_back(
-    problem: Problem,
-    samples: Sequences,
-    *,
-    direction: Tensor | None,
-    cotangents: Callable[[Tensor, Tensor, Tensor], Cotangents],
-) -> Tensor:
-    """Mean over samples of Jᵀ (cotangents of the outputs); the outputs are dual along `direction` where it is given."""
+def _pulled_back(problem: Problem, samples: Sequences, *, direction: Tensor | None) -> Tensor:
+    """Mean over samples of Jᵀ c; c is the loss's gradient by the outputs or, along a direction, its curvature there."""
     values = problem.parameters.values
     leaves = tuple(values.values())
     total = [torch.zeros_like(leaf) for leaf in leaves]
-    with forward_ad.dual_level():
-        inputs = values if direction is None else _duals(problem, direction)
-        table = call(problem.table, inputs)
-        primal, table_dot = forward_ad.unpack_dual(table)
-        # The batches see a leaf in place of the table: its own graph is walked once, at the end.
-        leaf = primal.detach().requires_grad_(primal.requires_grad)
-        seen = leaf if table_dot is None else forward_ad.make_dual(leaf, table_dot.detach())
-        by_table = torch.zeros_like(leaf)
-        wanted = (*leaves, leaf) if leaf.requires_grad else leaves
-        for _, histories, targets in _batches(problem, samples):
-            dual_state = call(problem.last, inputs, histories, seen)
-            found = cotangents(dual_state, seen, targets)
-            by_table += found.table
-            state = forward_ad.unpack_dual(dual_state).primal
-            if state.requires_grad:
-                parts = torch.autograd.grad(state, wanted, found.state, allow_unused=True)
-                _add(total, parts[: len(leaves)])
-                _add([by_table], parts[len(leaves) :])
-        if primal.requires_grad:
-            _add(total, torch.autograd.grad(primal, leaves, by_table, allow_unused=True))
+    table, table_dot = _forward(problem, problem.table, direction)
+    # The batches see a leaf in place of the table: its own graph is walked once, at the end.
+    leaf = table.detach().requires_grad_(table.requires_grad)
+    by_table = torch.zeros_like(leaf)
+    wanted = (*leaves, leaf) if leaf.requires_grad else leaves
+    for _, histories, targets in _batches(problem, samples):
+        state, state_dot = _forward(problem, problem.last, direction, histories, leaf, table_dot=table_dot)
+        if direction is None:
+            found = problem.loss.gradient(state, leaf, targets)
+        else:
+            found = problem.loss.gauss_newton(state, leaf, targets, state_dot=state_dot, table_dot=table_dot)
+        by_table += found.table
+        if state.requires_grad:
+            parts = torch.autograd.grad(state, wanted, found.state, allow_unused=True)
+            _add(total, parts[: len(leaves)])
+            _add([by_table], parts[len(leaves) :])
+    if table.requires_grad:
+        _add(total, torch.autograd.grad(table, leaves, by_table, allow_unused=True))
     return problem.parameters.flat(total).detach() / len(samples)
+
+
+def _forward(
+    problem: Problem, method: Method, direction: Tensor | None, *arguments: Tensor, table_dot: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """A method's answer, with its graph, and its derivative along the direction; the last argument may be the table.
+
+    The dual level ends here: a backward pass inside it would differentiate itself forward as well, at twice the cost.
+    """
+    if direction is None:
+        return call(method, problem.parameters.values, *arguments), None
+    with forward_ad.dual_level():
+        if table_dot is not None:
+            arguments = (*arguments[:-1], forward_ad.make_dual(arguments[-1], table_dot))
+        answer, derivative = forward_ad.unpack_dual(call(method, _duals(problem, direction), *arguments))
+        return answer, _detached(derivative)
 
 
 def _add(total: list[Tensor], parts: tuple[Tensor | None, ...]) -> None:
