@@ -5,6 +5,7 @@ Flows are imported inside the commands, because Prefect and torch take seconds a
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -149,7 +150,7 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
 @app.command()
 def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
-    from flows.demo import table, three_nights
+    from flows.demo import table, three_nights, verdicts
 
     with _in_this_process():
         summaries = three_nights()
@@ -157,6 +158,8 @@ def demo(json: Json = False) -> None:
         out.print_json(data=[summary.model_dump(mode="json") for summary in summaries])
     else:
         out.print(_table("three nights on a growing log", table(summaries)))
+        for verdict in verdicts(summaries):
+            out.print(verdict, markup=False, highlight=False)
 
 
 def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
@@ -194,10 +197,14 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
 @contextmanager
 def _in_this_process() -> Iterator[None]:
     """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
+    import transformers
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     setup_logging()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
     if PREFECT_API_URL.value():

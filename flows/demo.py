@@ -24,24 +24,36 @@ def three_nights() -> list[NightSummary]:
     return summaries
 
 
-def table(summaries: list[NightSummary]) -> list[dict[str, str | int | None]]:
-    """One row per night: what came in, what was chosen, who is champion and how well each recommender does."""
+def table(summaries: list[NightSummary]) -> list[dict[str, str]]:
+    """One row per fact, one column per night: what came in, what was chosen, who is champion, recall of each recommender."""
+    facts: dict[str, list[str]] = {
+        "rows new": [f"{summary.rows_new:,}" for summary in summaries],
+        "samples": [f"{summary.samples:,}" for summary in summaries],
+        "coreset": [str(summary.coreset) for summary in summaries],
+        "candidate": [f"version {summary.version}, {summary.outcome}" for summary in summaries],
+        "champion": [f"version {summary.champion}" if summary.champion else "none" for summary in summaries],
+        "recall@10 of the champion": [_champion_recall(summary) for summary in summaries],
+    }
+    for name in ("candidate", "surrogate", "popularity", "recent popularity", "item knn"):
+        facts[f"recall@10 of {name}"] = [f"{summary.recall[name]:.3f}" for summary in summaries]
     return [
-        {
-            "night": str(summary.day),
-            "rows new": summary.rows_new,
-            "samples": summary.samples,
-            "coreset": summary.coreset,
-            "outcome": summary.outcome,
-            "champion": summary.champion,
-            "champion recall": _champion_recall(summary),
-            **{name: f"{summary.recall[name]:.3f}" for name in ("candidate", "surrogate", "popularity", "recent popularity", "item knn") if name in summary.recall},
-        }
-        for summary in summaries
+        {"": fact, **{str(summary.day): value for summary, value in zip(summaries, values, strict=True)}}
+        for fact, values in facts.items()
     ]
 
 
-def _champion_recall(summary: NightSummary) -> str | None:
+def verdicts(summaries: list[NightSummary]) -> list[str]:
+    """Whether the last champion and the surrogate beat popularity, won or lost."""
+    last = summaries[-1]
+    popularity = last.recall["popularity"]
+    entries = {"champion": float(_champion_recall(last)), "surrogate": last.recall["surrogate"]}
+    return [
+        f"{name} {'beats' if value > popularity else 'LOSES to'} popularity: recall@10 {value:.3f} against {popularity:.3f}"
+        for name, value in entries.items()
+    ]
+
+
+def _champion_recall(summary: NightSummary) -> str:
     """Recall on the held-out users of the model in charge after the night."""
     name = "candidate" if summary.outcome == "promoted" else "champion"
-    return f"{summary.recall[name]:.3f}" if name in summary.recall else None
+    return f"{summary.recall[name]:.3f}" if name in summary.recall else "nan"

@@ -63,10 +63,15 @@ def examples(night: Night, samples: pl.DataFrame) -> list[Example]:
     ]
 
 
+def _old(train: pl.DataFrame) -> pl.DataFrame:
+    """The older half: the embedded model may know the past, what is recent is left to fine-tuning."""
+    return train.filter(pl.col(schema.TIMESTAMP) <= pl.col(schema.TIMESTAMP).median())
+
+
 def _build(night: Night, path: str) -> str:
     known = known_catalogue(night)
     title_of = known.title_of
-    train = samples_of(night, "train")
+    train = _old(samples_of(night, "train"))
     latest = train.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
     histories = [
         [title_of[item] for item in [*row[schema.HISTORY], row[schema.ITEM_ID]]] for row in latest.sort(schema.USER_ID).iter_rows(named=True)

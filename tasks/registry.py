@@ -37,7 +37,8 @@ SIGNATURE = ModelSignature(
 @contextmanager
 def _mlflow(config: RegistryConfig) -> Iterator[MlflowClient]:
     """A client of the configured server; every MLflow fault leaves as one RegistryError line."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if config.tracking_uri.startswith("sqlite:///"):
         Path(config.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -45,7 +45,7 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapsho
             run,
             name=name.replace("_", " "),
             retries=retries,
-            retry_delay_seconds=[2, 10][:retries],
+            retry_delay_seconds=[1, 5][:retries],
             retry_condition_fn=_worth_retrying,
             cache_policy=NO_CACHE,
             persist_result=True,
@@ -65,6 +65,8 @@ def device(night: Night) -> torch.device:
 
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
+    if isinstance(error, SourceError) and error.__cause__ is None:
+        return False  # a folder that is not there is not there the second time either
     return isinstance(error, MAY_PASS) or not isinstance(error, DealrecError)
 
 
