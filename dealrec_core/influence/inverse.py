@@ -4,6 +4,7 @@ The damping d follows a rule: a share of the largest eigenvalue (`top`) or a pla
 returns its evidence.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -147,6 +148,73 @@ def exact(product: Product, v: Tensor, *, damping: Damping) -> Solution:
     q = vectors @ ((vectors.T @ v.double()) / (values + added))
     residual = (dense @ q + added * q - v.double()).norm().item() / size
     return Solution(q.to(v), residual, len(v), added, top)
+
+
+def lissa(
+    product: Product,
+    batch_product: Product,
+    v: Tensor,
+    *,
+    share: float,
+    damping: Damping,
+    tolerance: float,
+    most_steps: int,
+) -> Solution:
+    """q by h ← h + η (v − (G_t + dI) h) with G_t over a random batch and η = 1 / (top + d) (Agarwal et al. 2017).
+
+    The recursion contracts where no batch curves more than all samples together; with batches below that its answer
+    carries their noise, so the second half of each stretch of steps is averaged, and the residual over all samples is
+    checked after every stretch. A stretch is twice as long as the one before.
+
+    Args:
+        share: cost of one `batch_product` in full products.
+
+    Raises:
+        NotConverged: `most_steps` full products are spent and the residual is above `tolerance`.
+        NumericsError: v is zero, or the recursion diverges.
+        NotFinite: v or a product holds NaN or infinity.
+    """
+    size = _norm(v)
+    top, spent = _top(product, v)
+    added = damping.given(top)
+    current, stretch, residual = torch.zeros_like(v), max(1, round(2 / share)), 1.0
+    while spent + stretch * share + 1 <= most_steps:
+        tail = torch.zeros_like(v)
+        for step in range(stretch):
+            current = current + (v - _finite(batch_product(current)) - added * current) / (top + added)
+            if step >= stretch // 2:
+                tail += current / (stretch - stretch // 2)
+        answer = current if share == 1.0 else tail
+        residual = (_finite(product(answer)) + added * answer - v).double().norm().item() / size
+        spent += stretch * share + 1
+        if residual <= tolerance:
+            return Solution(answer, residual, math.ceil(spent), added, top)
+        stretch *= 2
+    raise NotConverged(
+        f"residual {residual:.1e} after {math.ceil(spent)} products, wanted {tolerance:.1e}; raise influence.damping "
+        f"({damping.value:g}), influence.most_steps ({most_steps}) or influence.lissa_samples, or set solver = 'cg'"
+    )
+
+
+def released(product: Product, sample_product: Product, v: Tensor, *, steps: int = 5000) -> Solution:
+    """q as the released code has it: h ← v + (1 − 0.01) h − G_t h / 25 with one random sample a step, then q = h / 25.
+
+    Its fixed point solves (G + 0.25 I) q = v; nothing checks whether 5,000 steps come near it. The residual here does.
+    """
+    size = _norm(v)
+    current = v
+    for _ in range(steps):
+        current = v + 0.99 * current - _finite(sample_product(current)) / 25
+    q = current / 25
+    residual = (_finite(product(q)) + 0.25 * q - v).double().norm().item() / size
+    return Solution(q, residual, 1, 0.25, 0.0)
+
+
+def _top(product: Product, v: Tensor) -> tuple[float, float]:
+    """Largest eigenvalue as v sees it, and the products spent on it."""
+    loose = Damping(1.0, "top")
+    found = conjugate_gradients(product, v, damping=loose, tolerance=0.1, most_steps=50)
+    return found.top, float(found.products)
 
 
 def identity(v: Tensor) -> Solution:

@@ -45,8 +45,13 @@ class InfluenceConfig(BaseModel):
     """Fixed random items of the sampled and bce losses, the same for every sample."""
     curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
     """The Hessian may have negative eigenvalues; they are detected, not repaired."""
-    solver: Literal["cg", "exact", "identity"] = Field(default="cg", title="Solver")
-    """cg for any size, exact for small parameter sets, identity for the plain gradient product."""
+    target: Literal["included", "released"] = Field(default="included", title="Target")
+    """released: as in the released code the history's last item stands in for y; a history of one item scores 0."""
+    solver: Literal["cg", "lissa", "exact", "identity", "released"] = Field(default="cg", title="Solver")
+    """cg for any size, exact for small parameter sets, identity for the plain gradient product; lissa and released for
+    comparison."""
+    lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
+    """Samples in each step of lissa."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
     """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
     damping_rule: DampingRule = Field(default="top", title="Damping rule")
@@ -105,9 +110,14 @@ def score(
     """
     _check(train, risk)
     problem = _problem(model, config=config, seed=seed, device=device)
+    kept, counted = np.arange(len(train)), train
+    if config.target == "released":
+        (kept, counted), (_, risk) = _without_target(train), _without_target(risk)
+        _check(counted, risk)
     v = operators.gradient(problem, risk)
-    solution = _solve(problem, train, v, config=config)
-    scores = operators.directional(problem, train, solution.q) / len(train)
+    solution = _solve(problem, counted, v, config=config, seed=seed)
+    scores = np.zeros(len(train))
+    scores[kept] = operators.directional(problem, counted, solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     return InfluenceResult(
         scores=scores,
@@ -128,7 +138,7 @@ def _problem(model: Any, *, config: InfluenceConfig, seed: int, device: torch.de
     return operators.problem(model, config.parameters, loss, batch_tokens=config.batch_tokens, device=device)
 
 
-def _solve(problem: Problem, train: Sequences, v: Tensor, *, config: InfluenceConfig) -> Solution:
+def _solve(problem: Problem, train: Sequences, v: Tensor, *, config: InfluenceConfig, seed: int) -> Solution:
     curvature = operators.hessian if config.curvature == "hessian" else operators.gauss_newton
     product: Product = partial(curvature, problem, train)
     damping = Damping(config.damping, config.damping_rule)
@@ -137,6 +147,22 @@ def _solve(problem: Problem, train: Sequences, v: Tensor, *, config: InfluenceCo
             return inverse.conjugate_gradients(
                 product, v, damping=damping, tolerance=config.tolerance, most_steps=config.most_steps
             )
+        case "lissa":
+            random = np.random.default_rng(seed)
+            size = min(config.lissa_samples, len(train))
+            return inverse.lissa(
+                product,
+                lambda u: curvature(problem, train.take(random.permutation(len(train))[:size]), u),
+                v,
+                share=size / len(train),
+                damping=damping,
+                tolerance=config.tolerance,
+                most_steps=config.most_steps,
+            )
+        case "released":
+            random = np.random.default_rng(seed)
+            one = lambda u: curvature(problem, train.take(random.integers(len(train), size=1)), u)  # noqa: E731
+            return inverse.released(product, one, v)
         case "exact":
             return inverse.exact(product, v, damping=damping)
         case "identity":
@@ -148,6 +174,15 @@ def _check(train: Sequences, risk: Sequences) -> None:
         raise DataError("0 train samples to score; ingest more interactions or widen the train slice")
     if not len(risk):
         raise DataError("0 risk samples; raise samples.validation_fraction or set influence.risk = 'train'")
+
+
+def _without_target(samples: Sequences) -> tuple[np.ndarray, Sequences]:
+    """The rows with two or more items of history, and those samples one step earlier."""
+    rows = np.flatnonzero(samples.lengths > 1)
+    longer = samples.take(rows)
+    ends = longer.offsets[1:] - 1
+    offsets = np.concatenate([[0], np.cumsum(longer.lengths - 1)])
+    return rows, Sequences(np.delete(longer.items, ends), offsets, longer.items[ends])
 
 
 def _cosine(left: Tensor, right: Tensor) -> float:

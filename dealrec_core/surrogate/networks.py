@@ -6,11 +6,15 @@ import torch
 from torch import nn
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.surrogate import sasrec
+from dealrec_core.surrogate import bert4rec, gru4rec, sasrec
 
-NetworkName = Literal["sasrec"]
+NetworkName = Literal["sasrec", "bert4rec", "gru4rec"]
 
-NETWORKS: dict[str, type[nn.Module]] = {"sasrec": sasrec.SASRec}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "sasrec": sasrec.SASRec,
+    "bert4rec": bert4rec.BERT4Rec,
+    "gru4rec": gru4rec.GRU4Rec,
+}
 
 
 def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:

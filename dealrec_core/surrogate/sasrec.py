@@ -36,7 +36,7 @@ class SASRec(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
         self.dropout = nn.Dropout(shape.dropout)
         self.released_parameter = f"blocks.{shape.layers - 1}.attention.output.weight"
-        self.apply(_initialise)
+        self.apply(initialise)
         nn.init.normal_(self.positions, std=0.02)
 
     @property
@@ -122,7 +122,8 @@ class Attention(nn.Module):
         return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Small normal weights and zero biases; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):

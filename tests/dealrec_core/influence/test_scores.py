@@ -274,3 +274,58 @@ def test_an_unknown_layer_lists_the_layers() -> None:
 def test_an_empty_risk_names_the_next_step() -> None:
     with pytest.raises(DataError, match=r"0 risk samples; raise samples.validation_fraction"):
         influence.score(model(), sequences(5, seed=0), sequences(0, seed=1), config=InfluenceConfig(), seed=0)
+
+
+def test_lissa_with_whole_batches_finds_the_q_of_cg() -> None:
+    network, train, risk = model(), sequences(12, seed=2), sequences(5, seed=3)
+    settings = {"damping": 0.5, "tolerance": 1e-6, "parameters": "layer:blocks.1", "most_steps": 1000}
+    wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
+    found = influence.score(network, train, risk, config=InfluenceConfig(**settings, solver="lissa"), seed=0)
+    assert found.residual <= 1e-6
+    assert found.damping == pytest.approx(wanted.damping, rel=1e-2)
+    # The two see the top eigenvalue to 1%, so their damping differs by as much; compare at the damping that was used.
+    settings |= {"damping": found.damping, "damping_rule": "absolute"}
+    wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
+    assert np.linalg.norm(found.q - wanted.q) <= 1e-4 * np.linalg.norm(wanted.q)
+
+
+def test_lissa_that_runs_out_of_products_says_so() -> None:
+    config = InfluenceConfig(solver="lissa", lissa_samples=2, tolerance=1e-6, most_steps=30)
+    with pytest.raises(NotConverged, match=r"after \d+ products, wanted 1.0e-06; .*influence.lissa_samples"):
+        influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
+
+
+def test_the_released_recursion_tends_to_a_damping_of_a_quarter() -> None:
+    """h = v + 0.99 h − G h / 25 has the fixed point (G + 0.25) h / 25 = v; with G = 0.35 it is v / 0.6."""
+    v = torch.tensor([3.0, 6.0], dtype=torch.float64)
+    found = influence.inverse.released(lambda u: 0.35 * u, lambda u: 0.35 * u, v)
+    np.testing.assert_allclose(found.q.numpy(), [5.0, 10.0])
+    assert found.residual < 1e-12
+
+
+def test_without_the_target_a_history_of_one_item_scores_nothing() -> None:
+    network = model()
+    train = Sequences(np.array([1, 2, 3, 4]), np.array([0, 1, 3, 4]), np.array([5, 6, 0]))
+    shorter = Sequences(np.array([2]), np.array([0, 1]), np.array([3]))
+    config = InfluenceConfig(solver="identity", target="released")
+    found = influence.score(network, train, train, config=config, seed=0).scores
+    assert found[[0, 2]].tolist() == [0.0, 0.0]
+    alone = influence.score(network, shorter, shorter, config=InfluenceConfig(solver="identity"), seed=0).scores
+    assert found[1] == pytest.approx(alone[0] / 3)
+
+
+def test_conjugate_gradients_on_a_diagonal_by_hand() -> None:
+    """G = diag(3, 1, 0), v = (8, 4, 2), d = 1: q = (2, 2, 2); three different eigenvalues take three products."""
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    v = torch.tensor([8.0, 4.0, 2.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1 / 3, "top")
+    found = influence.inverse.conjugate_gradients(
+        lambda u: weights * u, v, damping=damping, tolerance=1e-10, most_steps=9
+    )
+    np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0])
+    assert (found.products, found.top, found.damping) == (3, pytest.approx(3.0), pytest.approx(1.0))
+
+
+def test_a_risk_without_gradient_is_named() -> None:
+    with pytest.raises(NumericsError, match=r"gradient is exactly 0.*choose another influence.risk"):
+        influence.inverse.identity(torch.zeros(3))

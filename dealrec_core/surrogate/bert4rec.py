@@ -1,0 +1,67 @@
+"""BERT4Rec: a transformer that sees both sides of a masked item (Sun et al. 2019).
+
+To rank next items a mask is put after the history. Training masks a share of a window, and always its last item, which
+is what ranking asks for. Positions count back from the mask at the end, so that it means the same at every length.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dealrec_core.surrogate.sasrec import Block, Shape, initialise
+
+MASKED_SHARE = 0.2
+
+
+class BERT4Rec(nn.Module):
+    """The Surrogate protocol; histories are read in both directions."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.items = nn.Embedding(shape.item_count, shape.width)
+        self.mask = nn.Parameter(torch.empty(shape.width))
+        self.positions = nn.Parameter(torch.empty(shape.history_length + 1, shape.width))
+        blocks = (
+            Block(shape.width, shape.heads, shape.dropout, causal=False, expansion=4) for _ in range(shape.layers)
+        )
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(shape.width)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.released_parameter = f"blocks.{shape.layers - 1}.attention.output.weight"
+        self.apply(initialise)
+        nn.init.normal_(self.positions, std=0.02)
+        nn.init.normal_(self.mask, std=0.02)
+
+    @property
+    def item_count(self) -> int:
+        """V."""
+        return self.items.num_embeddings
+
+    def item_table(self) -> Tensor:
+        """The input vectors are the output vectors, (V, D)."""
+        return self.items.weight
+
+    def last(self, items: Tensor, table: Tensor) -> Tensor:
+        """The state (B, D) of a mask put after histories (B, L)."""
+        items = items[:, -self.shape.history_length :]
+        mask = self.mask.expand(len(items), 1, -1)
+        states = self._embed(torch.cat([functional.embedding(items, table), mask], 1))
+        for block in self.blocks[:-1]:
+            states = block(states)
+        return self.norm(self.blocks[-1](states, last_only=True))[:, -1]
+
+    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """The masked items of windows (B, L + 1), each from all the others: (M, D), (M,)."""
+        random = torch.Generator().manual_seed(seed)
+        masked = (torch.rand(windows.shape, generator=random) < MASKED_SHARE).to(windows.device)
+        masked[:, -1] = True
+        states = self._embed(torch.where(masked[:, :, None], self.mask, functional.embedding(windows, table)))
+        for block in self.blocks:
+            states = block(states)
+        return self.norm(states)[masked], windows[masked]
+
+    def _embed(self, vectors: Tensor) -> Tensor:
+        return self.dropout(vectors * math.sqrt(self.shape.width) + self.positions[-vectors.shape[1] :])
