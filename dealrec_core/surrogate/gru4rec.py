@@ -23,8 +23,9 @@ class GRU4Rec(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.released_parameter = "output.weight"
         self.apply(initialise)
-        for cell in self.cells:
-            nn.init.orthogonal_(cell.recurrent.weight)
+        for name, value in self.named_parameters():
+            if name.endswith("recurrent.weight"):
+                nn.init.orthogonal_(value)
 
     @property
     def item_count(self) -> int:
