@@ -1,0 +1,72 @@
+"""A small town: two nights on a small synthetic log, run once and looked at by many tests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from dealrec_core import settings, synthetic
+from dealrec_core.config import Config
+from dealrec_core.lake import Lake
+from flows.nightly import nightly
+from tasks.nights import NightRequest, NightSummary
+
+DEMO = "deployments/examples/demo.toml"
+LOG = synthetic.SyntheticConfig(users=60, series=12, events_a_day=60, past_days=20)
+
+
+@dataclass(frozen=True)
+class Town:
+    """A lake with its settings; days are counted from the start of the log."""
+
+    overrides: list[str]
+
+    @property
+    def config(self) -> Config:
+        return settings.load(DEMO, self.overrides)
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.config.lake.root)
+
+    def request(self, day: int, *overrides: str) -> NightRequest:
+        return NightRequest(day=LOG.start + timedelta(days=day), config=DEMO, overrides=[*self.overrides, *overrides])
+
+    def write(self, day: int) -> None:
+        synthetic.write_day(Path(self.config.sources.root), day, LOG)
+
+    def night(self, day: int) -> NightSummary:
+        return nightly(self.request(day))
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def new_town(folder: Path) -> Town:
+    small = ["surrogate.epochs=2", "surrogate.width=8", "language_model.steps=30", "language_model.width=32"]
+    sizes = ["evaluate.users=40", "fine_tune.epochs=2", "coreset.ratio=0.1", "gate.resamples=200"]
+    places = [
+        f"run.home={folder}",
+        f"lake.root={folder}/lake",
+        f"sources.root={folder}/data",
+        f"registry.tracking_uri=sqlite:///{folder}/mlflow.db",
+        f"registry.artifacts={folder}/artifacts",
+    ]
+    return Town([*small, *sizes, *places])
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> tuple[Town, list[NightSummary]]:
+    """A town with two nights behind it, and how they ended."""
+    found = new_town(tmp_path_factory.mktemp("town"))
+    summaries = []
+    for day in (0, 1):
+        found.write(day)
+        summaries.append(found.night(day))
+    return found, summaries

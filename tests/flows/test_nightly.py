@@ -1,0 +1,133 @@
+import mlflow
+import pandas as pd
+import polars as pl
+import pytest
+
+from dealrec_core import night as nights
+from dealrec_core import schema
+from dealrec_core.errors import DataError, NightBusy
+from dealrec_core.lake import lock
+from dealrec_core.trace import trace
+from flows.ingest import ingest
+from flows.nightly import nightly
+from flows.promote import promote
+from flows.retrain_surrogate import retrain_surrogate
+from flows.roll_back import roll_back
+from tests.flows.conftest import DEMO, new_town
+
+
+def versions(lake) -> dict[str, int]:
+    return {table: lake.version(table) for table in nights.TABLES}
+
+
+def test_every_night_takes_only_what_is_new(town):
+    place, summaries = town
+    log = place.lake.scan("interactions").collect()
+    assert summaries[0].rows_new + summaries[1].rows_new == len(log)
+    assert 0 < summaries[1].rows_new < 100
+    assert log[schema.EVENT_ID].is_unique().all()
+
+
+def test_the_books_of_every_file_balance(town):
+    place, _ = town
+    books = place.lake.scan("files").collect()
+    parts = ["earlier", "inserted", "duplicates", "quarantined", "filtered", "postponed"]
+    assert books.select(pl.sum_horizontal(parts) == pl.col("rows")).to_series().all()
+    assert books.filter(kind="interactions")["quarantined"].to_list() == [3, 3]  # bad rows that the log is made with
+
+
+def test_bad_rows_are_in_quarantine_with_row_and_reason(town):
+    place, _ = town
+    reasons = set(place.lake.scan("quarantine").collect()[schema.REASON])
+    assert reasons == {"no user id", "no item id", "unreadable or missing timestamp"}
+
+
+def test_the_same_night_again_changes_no_table_and_says_so(town):
+    place, _ = town
+    before = versions(place.lake)
+    again = place.night(1)
+    assert again.outcome == "done before"
+    assert "nothing taken, no table changed" in again.message
+    assert versions(place.lake) == before
+
+
+def test_an_empty_day_ends_early_and_says_so(town):
+    place, _ = town
+    before = versions(place.lake)
+    empty = place.night(5)
+    assert empty.outcome == "empty"
+    assert "nothing new" in empty.message
+    assert versions(place.lake) == before
+
+
+def test_nothing_of_the_held_out_slice_is_trained_on(town):
+    place, _ = town
+    for night in (found for found in nights.nights(place.lake) if found.find("samples")):
+        facts = night.need("samples").facts
+        samples = place.lake.scan("samples", night.need("samples").version)
+        chosen = place.lake.scan("coresets").filter(pl.col(schema.NIGHT) == night.name)
+        newest = samples.join(chosen, on=schema.SAMPLE_ID, how="semi").select(pl.col(schema.TIMESTAMP).max()).collect().item()
+        assert newest.isoformat() < str(facts["validation_start"]) < str(facts["test_start"])
+        assert night.need("fine_tune").facts["trained through"] == facts["test_start"]
+
+
+def test_the_second_night_scores_effort_for_new_samples_only(town):
+    place, _ = town
+    first, second = (found.need("effort").facts for found in nights.nights(place.lake)[:2])
+    assert first["kept"] == 0
+    assert second["kept"] == first["samples"]
+    assert second["computed"] == second["samples"] - first["samples"]
+
+
+def test_every_sample_can_be_followed_from_its_raw_line_to_the_model(town):
+    place, _ = town
+    chosen = place.lake.scan("coresets").collect()[schema.SAMPLE_ID][0]
+    steps = {step.stage: dict(step.facts) for step in trace(place.lake, chosen)}
+    assert list(steps) == ["raw line", "interaction", "sample", "influence", "effort", "coreset", "model"]
+    item, user = steps["interaction"]["item_id"], steps["interaction"]["user_id"]
+    assert steps["raw line"]["text"].startswith(f"{user},{item},")
+    assert item in steps["sample"]["target"]
+
+
+def test_a_sample_that_does_not_exist_is_an_error_with_the_next_step(town):
+    with pytest.raises(DataError, match="no sample 'x' in .*; `dealrec status"):
+        trace(town[0].lake, "x")
+
+
+def test_the_registered_model_answers_histories_with_catalogue_items(town):
+    place, summaries = town
+    mlflow.set_tracking_uri(place.config.registry.tracking_uri)
+    model = mlflow.pyfunc.load_model("models:/recommender@candidate")
+    known = set(place.lake.scan("items").collect()[schema.ITEM_ID])
+    histories = [["i00001", "i00002"], ["never heard of"], []]
+    answers = model.predict(pd.DataFrame({"history": histories}), params={"k": 5})["item_ids"]
+    assert [len(set(items)) for items in answers] == [5, 5, 5]
+    assert all(set(items) <= known for items in answers)
+    assert summaries[1].version == "2"
+
+
+def test_a_night_that_stopped_in_the_middle_goes_on_where_it_was(prefect_server, tmp_path):
+    place = new_town(tmp_path)
+    place.write(0)
+    ingest(place.request(0))
+    retrain_surrogate(place.request(0))
+    (night,) = nights.nights(place.lake)
+    before = [place.lake.read_bytes(f"nights/{night.name}/stages/{stage}.json") for stage in ("ingest", "surrogate")]
+    with pytest.raises(DataError, match="stage 'evaluation' of night .* has not finished; run `dealrec evaluate"):
+        promote(place.request(0))
+    assert nightly(place.request(0)).outcome in ("promoted", "rejected")
+    after = [place.lake.read_bytes(f"nights/{night.name}/stages/{stage}.json") for stage in ("ingest", "surrogate")]
+    assert before == after
+
+
+def test_a_second_night_at_the_same_time_is_told_who_holds_the_lake(prefect_server, tmp_path):
+    place = new_town(tmp_path)
+    place.write(0)
+    with lock(place.lake, home=str(tmp_path)), pytest.raises(NightBusy, match=r"process \d+ holds .*; wait until it ends"):
+        nightly(place.request(0))
+
+
+def test_there_is_nothing_to_roll_back_to_after_one_champion(town):
+    place, _ = town
+    with pytest.raises(DataError, match="no earlier champion to go back to"):
+        roll_back(config=DEMO, overrides=place.overrides)
