@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dealrec_core.answer_loss import answer_losses, length_batches
 from dealrec_core.errors import NotFinite
-from dealrec_core.fine_tuning import LoraConfig, answer_losses, with_lora
+from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
 
 
@@ -128,18 +129,6 @@ def _batch_squares(losses: Tensor, meters: list["_Meter"]) -> np.ndarray:
         summed = torch.bmm(gradient.float().transpose(1, 2), meter.given.float())  # (B, out, in)
         found[:, meter.column] = summed.double().square().sum((1, 2))
     return found.cpu().numpy()
-
-
-def length_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Row numbers, shortest first, in batches of one row, or of rows times the longest <= `batch_tokens`."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        most = max(1, batch_tokens // max(1, int(lengths[order[start]])))
-        ahead = lengths[order[start : start + most]]
-        stop = start + max(1, int(np.searchsorted(ahead * np.arange(1, len(ahead) + 1), batch_tokens, side="right")))
-        yield order[start:stop]
-        start = stop
 
 
 def _layers(model: PeftModel, which: str) -> list[tuple[str, nn.Linear]]:

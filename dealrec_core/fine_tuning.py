@@ -1,10 +1,11 @@
 """LoRA fine-tuning (Hu et al. 2021) on a coreset; the loss counts the answer's tokens only."""
 
+import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,12 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dealrec_core.errors import DataError, NotFinite
-from dealrec_core.language_model import padded
+from dealrec_core import checkpoints
+from dealrec_core.answer_loss import answer_losses, by_length, length_batches, validation_loss
+from dealrec_core.errors import DataError, NotFinite, SettingsError
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter, Row
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,16 @@ class FineTuneConfig(BaseModel):
     epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
     """50 in the paper."""
     patience: int = Field(default=2, ge=1, title="Patience")
-    """Epochs without a lower validation loss before tuning stops; the best epoch is kept."""
+    """Epochs without a better one on the validation examples before tuning stops; the best epoch is kept."""
     learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
+    """At the start; it falls to zero along a cosine."""
     batch_size: int = Field(default=16, ge=1, title="Examples in a step")
+    batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")
+    """A step of more tokens is computed in parts, whose gradients are added: bounds the memory."""
+    gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
+    """Computes activations twice instead of keeping them: for models that would not fit otherwise."""
+    checkpoint_steps: int = Field(default=100, ge=1, title="Steps between checkpoints")
+    """Where checkpoints are kept, a killed run goes on from the last one with the same result."""
     validation_examples: int = Field(default=256, ge=1, title="Validation examples")
     """The newest validation samples, on which the best epoch is chosen."""
 
@@ -62,6 +70,12 @@ class FineTuned:
     """Before training, then after each epoch."""
     steps: int
     tokens: int
+    qualities: list[float]
+    """What the best epoch was chosen by, larger is better: before training, then after each epoch."""
+    best_epoch: int
+    """0 when no epoch was better than the start."""
+    resumed_at: int = 0
+    """The step at which a checkpoint was taken up."""
 
 
 def with_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
@@ -89,11 +103,21 @@ def fine_tune(
     config: FineTuneConfig,
     seed: int,
     device: torch.device,
+    judge: Callable[[PeftModel], float] | None = None,
+    adapter: Path | None = None,
+    checkpoint_folder: Path | None = None,
 ) -> FineTuned:
-    """Tunes a fresh adapter and returns the epoch with the lowest validation loss.
+    """Tunes an adapter and returns its best epoch.
+
+    Args:
+        judge: quality of a model, larger is better, for instance its recall; by default minus the validation loss.
+        adapter: folder of an adapter to start from (with its own LoRA settings); by default a fresh one.
+        checkpoint_folder: keeps checkpoints there and goes on from the newest that was made of the same inputs. Every
+            step seeds its own dropout, so that the result is the same to the bit wherever the run was killed.
 
     Raises:
         DataError: no example, or none to validate on.
+        SettingsError: `adapter` does not fit the model.
         NotFinite: the loss is NaN or infinite.
     """
     if not examples or not validation:
@@ -103,109 +127,183 @@ def fine_tune(
     prompter = Prompter(tokenizer, prompt)
     rows = [prompter.row(example) for example in examples]
     held = [prompter.row(example) for example in validation]
-    tuned = with_lora(model, config.lora, seed=seed).to(device)
-    weights = [weight for weight in tuned.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
-    steps_an_epoch = math.ceil(len(rows) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.epochs * steps_an_epoch)
-    losses: list[float] = []
-    held_losses = [validation_loss(tuned, held, device=device)]
-    best, best_epoch = _adapter(tuned), 0
+    tuned = _adapted(model, adapter, config.lora, seed=seed).to(device)
+    if config.gradient_checkpointing:
+        tuned.enable_input_require_grads()
+        tuned.gradient_checkpointing_enable()
+    run = _Run(tuned, rows, held, config=config, seed=seed, device=device, judge=judge)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for epoch in range(1, config.epochs + 1):
-            losses.append(_epoch(tuned, rows, optimiser, schedule, config=config, seed=seed + epoch, device=device))
-            held_losses.append(validation_loss(tuned, held, device=device))
-            if held_losses[-1] < held_losses[best_epoch]:
-                best, best_epoch = _adapter(tuned), epoch
-            elif epoch - best_epoch >= config.patience:
-                break
-    tuned.load_state_dict(best, strict=False)
+        resumed_at = run.resume(checkpoint_folder)
+        run.finish(checkpoint_folder)
+    tuned.load_state_dict(run.best, strict=False)
+    if config.gradient_checkpointing:
+        tuned.gradient_checkpointing_disable()
     tuned.eval()
+    epochs = len(run.losses)
     log.info(
-        "fine-tuning: best epoch %d of %d, validation loss %.3f to %.3f",
-        best_epoch,
-        len(losses),
-        held_losses[0],
-        held_losses[best_epoch],
+        "fine-tuning: best epoch %d of %d, quality %.4f to %.4f",
+        run.best_epoch,
+        epochs,
+        run.qualities[0],
+        max(run.qualities),
     )
-    tokens = len(losses) * sum(len(prompt_ids) + len(answer) for prompt_ids, answer in rows)
-    return FineTuned(tuned, losses, held_losses, steps=len(losses) * steps_an_epoch, tokens=tokens)
+    return FineTuned(
+        model=tuned,
+        losses=run.losses,
+        validation_losses=run.held_losses,
+        steps=run.step,
+        tokens=epochs * sum(len(prompt_ids) + len(answer) for prompt_ids, answer in rows),
+        qualities=run.qualities,
+        best_epoch=run.best_epoch,
+        resumed_at=resumed_at,
+    )
 
 
-def answer_losses(model: Any, rows: Sequence[Row], *, device: torch.device, prompts_too: bool = False) -> Tensor:
-    """Mean cross-entropy of each row's answer tokens (or of all its tokens but the first), (B,).
+class _Run:
+    """A fine-tuning under way; everything that changes while it runs is in its checkpoints."""
 
-    Rows are padded on the right and no mask is needed: with causal attention what follows changes nothing. The output
-    layer is computed only where a token is predicted that counts.
-    """
-    ids = padded([[*prompt, *answer] for prompt, answer in rows], value=-1).to(device)  # (B, L)
-    starts = torch.tensor([1 if prompts_too else len(prompt) for prompt, _ in rows], device=device)[:, None]
-    places = torch.arange(1, ids.shape[1], device=device)
-    row, place = ((ids[:, 1:] >= 0) & (places >= starts)).nonzero(as_tuple=True)  # (T,) each, T counted tokens
-    with _only_at(model.get_output_embeddings(), row, place):
-        logits = model(input_ids=ids.clamp(min=0), use_cache=False).logits[0]  # (T, vocabulary)
-    losses = functional.cross_entropy(logits.float(), ids[row, place + 1], reduction="none")
-    total = losses.new_zeros(len(rows)).index_add(0, row, losses)
-    return total / torch.bincount(row, minlength=len(rows))
+    def __init__(
+        self,
+        model: PeftModel,
+        rows: list[Row],
+        held: list[Row],
+        *,
+        config: FineTuneConfig,
+        seed: int,
+        device: torch.device,
+        judge: Callable[[PeftModel], float] | None,
+    ) -> None:
+        self._model, self._rows, self._held = model, rows, held
+        self._config, self._seed, self._device, self._judge = config, seed, device, judge
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._optimiser = torch.optim.AdamW(self._weights.values(), lr=config.learning_rate, weight_decay=0.0)
+        self._steps_an_epoch = math.ceil(len(rows) / config.batch_size)
+        described = [config.model_dump_json(), seed, rows, held, judge is not None, _fingerprint(model)]
+        self._fingerprint = hashlib.sha256(repr(described).encode()).hexdigest()
+        self.step = 0
+        self.losses: list[float] = []
+        self.held_losses: list[float] = []
+        self.qualities: list[float] = []
+        self.best: dict[str, Tensor] = {}
+        self._total = 0.0  # loss of the running epoch, summed over its rows
+
+    @property
+    def best_epoch(self) -> int:
+        """The first of the best epochs, 0 for the start."""
+        return int(np.argmax(self.qualities))
+
+    def resume(self, folder: Path | None) -> int:
+        """Takes up the newest checkpoint, if there is one; returns its step."""
+        found = None if folder is None else checkpoints.newest(folder, fingerprint=self._fingerprint)
+        if found is None:
+            self._judge_epoch()
+            return 0
+        self.step = found.step
+        self.losses, self.held_losses = found.facts["losses"], found.facts["held_losses"]
+        self.qualities, self._total = found.facts["qualities"], found.facts["total"]
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(found.tensors[f"now/{name}"])
+        self.best = {name: found.tensors[f"best/{name}"].to(self._device) for name in self._weights}
+        state: dict[int, dict[str, Tensor]] = {number: {} for number in range(len(self._weights))}
+        for name, tensor in found.tensors.items():
+            if name.startswith("optimiser/"):
+                _, number, key = name.split("/")
+                state[int(number)][key] = tensor
+        self._optimiser.load_state_dict({"state": state, "param_groups": self._optimiser.state_dict()["param_groups"]})
+        return self.step
+
+    def finish(self, folder: Path | None) -> None:
+        """Steps until the last epoch, or until no epoch of the last `patience` was better."""
+        plan: list[np.ndarray] = []
+        while not self._over:
+            epoch, place = divmod(self.step, self._steps_an_epoch)
+            if place == 0 or not plan:
+                plan = _plan(self._rows, self._config.batch_size, seed=self._seed + epoch + 1)
+            self._take_step(plan[place])
+            if self.step % self._steps_an_epoch == 0:
+                self.losses.append(self._total / len(self._rows))
+                self._total = 0.0
+                self._judge_epoch()
+            elif self.step % self._config.checkpoint_steps:
+                continue
+            if folder is not None:
+                checkpoints.write(folder, self._checkpoint())
+
+    @property
+    def _over(self) -> bool:
+        epochs = len(self.losses)
+        stopped = epochs - self.best_epoch >= self._config.patience
+        return epochs >= self._config.epochs or (stopped and self.step % self._steps_an_epoch == 0)
+
+    def _take_step(self, batch: np.ndarray) -> None:
+        self._model.train()
+        torch.manual_seed(self._seed * 1_000_003 + self.step)
+        every = self._config.epochs * self._steps_an_epoch
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / every))
+        self._optimiser.zero_grad()
+        rows = [self._rows[row] for row in batch]
+        lengths = np.array([len(prompt) + len(answer) for prompt, answer in rows])
+        for part in length_batches(lengths, self._config.batch_tokens):
+            loss = answer_losses(self._model, [rows[row] for row in part], device=self._device).sum()
+            if not torch.isfinite(loss):
+                raise NotFinite(
+                    f"fine-tuning loss is {loss.item()} at step {self.step}; "
+                    f"lower fine_tune.learning_rate ({self._config.learning_rate})"
+                )
+            (loss / len(rows)).backward()
+            self._total += loss.item()
+        torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
+        self._optimiser.step()
+        self.step += 1
+
+    def _judge_epoch(self) -> None:
+        self._model.eval()
+        self.held_losses.append(validation_loss(self._model, self._held, device=self._device))
+        self.qualities.append(-self.held_losses[-1] if self._judge is None else self._judge(self._model))
+        if not math.isfinite(self.qualities[-1]):
+            raise NotFinite(f"validation gives {self.qualities[-1]} at step {self.step}; lower fine_tune.learning_rate")
+        if self.best_epoch == len(self.qualities) - 1:
+            self.best = {name: weight.detach().clone() for name, weight in self._weights.items()}
+
+    def _checkpoint(self) -> checkpoints.Checkpoint:
+        tensors = {f"now/{name}": weight.detach() for name, weight in self._weights.items()}
+        tensors |= {f"best/{name}": weight for name, weight in self.best.items()}
+        for number, state in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{number}/{key}": tensor for key, tensor in state.items()}
+        facts = {
+            "fingerprint": self._fingerprint,
+            "losses": self.losses,
+            "held_losses": self.held_losses,
+            "qualities": self.qualities,
+            "total": self._total,
+        }
+        return checkpoints.Checkpoint(self.step, tensors, facts)
 
 
-@contextmanager
-def _only_at(layer: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
-    """The layer sees (1, T, D) instead of (B, L, D): the hidden states at T places."""
-    hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][row, place][None],))
+def _adapted(model: PreTrainedModel, adapter: Path | None, lora: LoraConfig, *, seed: int) -> Any:
+    if adapter is None:
+        return with_lora(model, lora, seed=seed)
     try:
-        yield
-    finally:
-        hook.remove()
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise SettingsError(f"adapter {adapter} cannot be loaded on this model: {line}; start from the base") from error
 
 
-@torch.no_grad()
-def validation_loss(model: Any, rows: Sequence[Row], *, device: torch.device) -> float:
-    """Mean over rows of the answer loss, dropout off."""
-    model.eval()
-    total = sum(
-        float(answer_losses(model, [rows[row] for row in batch], device=device).sum()) for batch in by_length(rows, 32)
-    )
-    return total / len(rows)
+def _fingerprint(model: PeftModel) -> str:
+    """Tells models apart by the names and shapes of their weights and the first values of each."""
+    found = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        found.update(f"{name}{tuple(weight.shape)}".encode())
+        found.update(weight.detach().flatten()[:256].float().cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
-def by_length(rows: Sequence[Row], size: int) -> list[np.ndarray]:
-    """Batches of row numbers, rows of about one length together."""
-    order = np.argsort([len(prompt) + len(answer) for prompt, answer in rows], kind="stable")
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _epoch(
-    model: PeftModel,
-    rows: list[Row],
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    *,
-    config: FineTuneConfig,
-    seed: int,
-    device: torch.device,
-) -> float:
-    model.train()
+def _plan(rows: list[Row], size: int, *, seed: int) -> list[np.ndarray]:
+    """The batches of an epoch in order: rows of about one length together, with other neighbours every epoch."""
     random = np.random.default_rng(seed)
-    shuffled = random.permutation(len(rows))  # so that rows of one length meet other neighbours every epoch
-    batches = [shuffled[batch] for batch in by_length([rows[row] for row in shuffled], config.batch_size)]
-    total = 0.0
-    for place in random.permutation(len(batches)):
-        batch = batches[place]
-        loss = answer_losses(model, [rows[row] for row in batch], device=device).mean()
-        if not torch.isfinite(loss):
-            raise NotFinite(
-                f"fine-tuning loss is {loss.item()}; lower fine_tune.learning_rate ({config.learning_rate})"
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-        optimiser.step()
-        schedule.step()
-        total += loss.item() * len(batch)
-    return total / len(rows)
-
-
-def _adapter(model: PeftModel) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    shuffled = random.permutation(len(rows))
+    batches = [shuffled[batch] for batch in by_length([rows[row] for row in shuffled], size)]
+    return [batches[place] for place in random.permutation(len(batches))]

@@ -7,9 +7,10 @@ from peft import PeftModel
 from torch import nn
 
 from dealrec_core import effort
-from dealrec_core.effort import EffortConfig, length_batches
+from dealrec_core.answer_loss import answer_losses
+from dealrec_core.effort import EffortConfig
 from dealrec_core.errors import NotFinite
-from dealrec_core.fine_tuning import LoraConfig, answer_losses, with_lora
+from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.recommenders.prompts import Example, Prompter
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
@@ -147,12 +148,6 @@ def test_a_norm_that_is_not_finite_names_the_sample(series_world: SeriesWorld) -
             seed=3,
             device=CPU,
         )
-
-
-def test_batches_hold_every_row_once_within_the_bound() -> None:
-    lengths = np.array([5, 1, 3, 3, 9, 2])
-    batches = [batch.tolist() for batch in length_batches(lengths, 6)]
-    assert batches == [[1, 5], [2, 3], [0], [4]]  # 2 x 2, 2 x 3, 1 x 5 and the 9 that fits nowhere
 
 
 def test_no_examples_give_no_scores(series_world: SeriesWorld) -> None:

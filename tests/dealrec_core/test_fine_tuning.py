@@ -1,26 +1,34 @@
 """Fine-tuning: what the loss counts, that only the adapter learns, and which epoch is kept."""
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from peft import PeftModel
 
-from dealrec_core.errors import DataError
-from dealrec_core.fine_tuning import (
-    FineTuneConfig,
-    FineTuned,
-    LoraConfig,
-    answer_losses,
-    by_length,
-    fine_tune,
-    validation_loss,
-    with_lora,
-)
+from dealrec_core import checkpoints
+from dealrec_core.answer_loss import validation_loss
+from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.fine_tuning import FineTuneConfig, FineTuned, LoraConfig, fine_tune, with_lora
 from dealrec_core.recommenders.prompts import Prompter
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 
-def _tuned(world: SeriesWorld, *, seed: int = 0, **config: object) -> FineTuned:
+def _tuned(
+    world: SeriesWorld,
+    *,
+    seed: int = 0,
+    judge: Callable[[PeftModel], float] | None = None,
+    adapter: Path | None = None,
+    checkpoint_folder: Path | None = None,
+    **config: object,
+) -> FineTuned:
     model, tokenizer = world.load()
     examples = world.examples(60)
     settings = {"epochs": 2, "learning_rate": 2e-3, **config}
@@ -33,27 +41,10 @@ def _tuned(world: SeriesWorld, *, seed: int = 0, **config: object) -> FineTuned:
         config=FineTuneConfig.model_validate(settings),
         seed=seed,
         device=CPU,
+        judge=judge,
+        adapter=adapter,
+        checkpoint_folder=checkpoint_folder,
     )
-
-
-def test_the_loss_is_the_mean_surprise_of_the_answer_tokens(series_world: SeriesWorld) -> None:
-    model, tokenizer = series_world.load()
-    prompter = Prompter(tokenizer, series_world.prompt)
-    rows = [prompter.row(example) for example in series_world.examples(6)]
-    with torch.no_grad():
-        found = answer_losses(model, rows, device=CPU)
-        for row, (prompt, answer) in enumerate(rows):
-            logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].double()
-            chances = functional.log_softmax(logits, 1)
-            surprise = [-float(chances[len(prompt) - 1 + place, token]) for place, token in enumerate(answer)]
-            assert float(found[row]) == pytest.approx(sum(surprise) / len(answer), rel=1e-5)
-
-
-def test_the_output_layer_sees_whole_batches_again_afterwards(series_world: SeriesWorld) -> None:
-    model, tokenizer = series_world.load()
-    prompt, answer = Prompter(tokenizer, series_world.prompt).row(series_world.examples(1)[0])
-    answer_losses(model, [(prompt, answer)], device=CPU)
-    assert model(input_ids=torch.tensor([prompt, prompt])).logits.shape[:2] == (2, len(prompt))
 
 
 def test_a_fresh_adapter_changes_nothing(series_world: SeriesWorld) -> None:
@@ -107,7 +98,115 @@ def test_no_examples_are_refused(series_world: SeriesWorld) -> None:
         )
 
 
-def test_batches_hold_rows_of_about_one_length() -> None:
-    rows = [([0] * length, [0]) for length in (5, 2, 9, 2, 7)]
-    assert [batch.tolist() for batch in by_length(rows, 2)] == [[1, 3], [0, 4], [2]]
-    assert np.concatenate(by_length(rows, 3)).tolist() == [1, 3, 0, 4, 2]
+class _Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("writes", [1, 2, 4, 5])
+def test_a_killed_run_goes_on_to_the_same_bits(
+    series_world: SeriesWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    settings = {"epochs": 3, "patience": 3, "checkpoint_steps": 2}  # 3 steps an epoch: checkpoints at 2, 3, 4, 6, 8, 9
+    whole = _tuned(series_world, **settings)
+    real, left = checkpoints.write, [writes]
+
+    def dies_after(folder: Path, checkpoint: checkpoints.Checkpoint) -> None:
+        real(folder, checkpoint)
+        left[0] -= 1
+        if left[0] == 0:
+            raise _Killed
+
+    monkeypatch.setattr(checkpoints, "write", dies_after)
+    with pytest.raises(_Killed):
+        _tuned(series_world, checkpoint_folder=tmp_path, **settings)
+    monkeypatch.undo()
+    resumed = _tuned(series_world, checkpoint_folder=tmp_path, **settings)
+    assert resumed.resumed_at == (2, 3, 4, 6, 8, 9)[writes - 1]
+    assert resumed.losses == whole.losses
+    assert resumed.validation_losses == whole.validation_losses
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
+
+
+def test_kill_9_loses_only_the_steps_since_the_checkpoint(series_world: SeriesWorld, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(KILLED_PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, str(program), str(series_world.base), str(tmp_path / "checkpoints")]
+    killed = subprocess.run([*arguments, "die"], env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = subprocess.run([*arguments, "go on"], env=environment, capture_output=True, text=True, check=True)
+    arguments[3] = str(tmp_path / "others")
+    whole = subprocess.run([*arguments, "go on"], env=environment, capture_output=True, text=True, check=True)
+    assert resumed.stdout.splitlines()[0] == "resumed at 5"
+    assert whole.stdout.splitlines()[0] == "resumed at 0"
+    assert resumed.stdout.splitlines()[1:] == whole.stdout.splitlines()[1:]
+
+
+KILLED_PROGRAM = """
+import hashlib, os, pathlib, signal, sys
+import torch
+from dealrec_core import fine_tuning, language_model
+from dealrec_core.recommenders.prompts import Example, PromptConfig
+
+base, folder, what = sys.argv[1:]
+steps = 0
+real = fine_tuning._Run._take_step
+
+def step(run, batch):
+    real(run, batch)
+    global steps
+    steps += 1
+    if what == "die" and steps == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+fine_tuning._Run._take_step = step
+model, tokenizer = language_model.load(base, device=torch.device("cpu"))
+examples = [Example([f"Crimson Harbor {n % 4 + 1}"] * (n % 3 + 1), f"Crimson Harbor {n % 4 + 2}") for n in range(30)]
+tuned = fine_tuning.fine_tune(
+    model, tokenizer, examples[:24], examples[24:], prompt=PromptConfig(items="games", item="game"),
+    config=fine_tuning.FineTuneConfig(epochs=3, patience=3, batch_size=6, checkpoint_steps=5, learning_rate=1e-3),
+    seed=0, device=torch.device("cpu"), checkpoint_folder=pathlib.Path(folder),
+)
+print("resumed at", tuned.resumed_at)
+print(tuned.losses, tuned.validation_losses)
+for name, weight in tuned.model.state_dict().items():
+    print(name, hashlib.sha256(weight.numpy().tobytes()).hexdigest())
+"""
+
+
+def test_a_checkpoint_of_other_inputs_is_not_taken_up(series_world: SeriesWorld, tmp_path: Path) -> None:
+    _tuned(series_world, checkpoint_folder=tmp_path)
+    assert _tuned(series_world, checkpoint_folder=tmp_path).resumed_at == 6  # both epochs done: nothing left to do
+    assert _tuned(series_world, checkpoint_folder=tmp_path, seed=1).resumed_at == 0
+
+
+def test_steps_in_parts_give_the_same_losses(series_world: SeriesWorld) -> None:
+    lora = LoraConfig(dropout=0)
+    whole, parts = _tuned(series_world, lora=lora), _tuned(series_world, lora=lora, batch_tokens=100)
+    np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-4)
+
+
+def test_gradient_checkpointing_changes_no_loss(series_world: SeriesWorld) -> None:
+    plain, checked = _tuned(series_world), _tuned(series_world, gradient_checkpointing=True)
+    np.testing.assert_allclose(checked.losses, plain.losses, rtol=1e-5)
+
+
+def test_the_judge_chooses_the_epoch(series_world: SeriesWorld) -> None:
+    marks = iter([0.1, 0.4, 0.3, 0.2])
+    tuned = _tuned(series_world, epochs=9, patience=2, judge=lambda model: next(marks))
+    assert tuned.qualities == [0.1, 0.4, 0.3, 0.2]
+    assert tuned.best_epoch == 1
+    assert len(tuned.losses) == 3
+
+
+def test_tuning_goes_on_from_an_adapter(series_world: SeriesWorld, tmp_path: Path) -> None:
+    first = _tuned(series_world)
+    first.model.save_pretrained(str(tmp_path))
+    second = _tuned(series_world, adapter=tmp_path)
+    assert second.validation_losses[0] == pytest.approx(min(first.validation_losses), rel=1e-6)
+
+
+def test_an_adapter_that_does_not_fit_is_one_clear_line(series_world: SeriesWorld, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"adapter .* cannot be loaded on this model"):
+        _tuned(series_world, adapter=tmp_path / "nothing")

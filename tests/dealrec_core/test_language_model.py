@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dealrec_core import language_model
+from dealrec_core.answer_loss import validation_loss
 from dealrec_core.errors import DataError, SettingsError
-from dealrec_core.fine_tuning import validation_loss
 from dealrec_core.language_model import LanguageModelConfig
 from dealrec_core.recommenders.prompts import PromptConfig, Prompter
 from tests.dealrec_core.conftest import CPU, SeriesWorld

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dealrec_core.fine_tuning import answer_losses
+from dealrec_core.answer_loss import answer_losses
 from dealrec_core.recommenders.decoding import best_titles, trie
 from dealrec_core.recommenders.prompts import Prompter
 from tests.dealrec_core.conftest import CPU, SeriesWorld
