@@ -1,0 +1,166 @@
+"""What influence costs on Games, in units of one plain forward pass: `python benchmarks/influence.py [--epochs 3]`.
+
+Side by side in one process, in CPU seconds of its one thread: 1 = the mean loss of all samples over the same unpadded
+batches, without gradients, for the same loss. The surrogate is trained for a moment first. Writes
+benchmarks/results/influence.json with the machine's facts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dealrec_core import influence
+from dealrec_core.influence import InfluenceConfig, losses, operators
+from dealrec_core.influence.operators import Problem
+from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate import SurrogateConfig, train
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "influence.json"
+HISTORY_LENGTH = 50
+LAYER = "layer:blocks.1.attention.output"
+
+
+def main() -> None:
+    """Trains, measures, prints and writes the results."""
+    options = _options()
+    torch.set_num_threads(1)
+    data = (ROOT / os.environ.get("DEALREC_DATA", "../shared/data")).resolve() / "games"
+    samples, recent, item_count = games(data)
+    surrogate = SurrogateConfig(epochs=options.epochs, negatives=1024)
+    model = train(samples, recent, item_count=item_count, config=surrogate, seed=0).model
+    found: dict[str, Any] = {
+        "machine": machine(),
+        "data": {"samples": len(samples), "tokens": len(samples.items), "items": item_count, "risk": len(recent)},
+        "surrogate": surrogate.model_dump(),
+    }
+    for loss in options.losses:
+        for which in ("all", LAYER):
+            found[f"{loss} {which}"] = _measure(model, samples, recent, loss=loss, which=which, repeats=options.repeats)
+            print(f"{loss} {which}: {json.dumps(found[f'{loss} {which}'])}", flush=True)
+    found["repeatability"] = _repeatability(model, samples, recent)
+    print(f"repeatability: {json.dumps(found['repeatability'])}")
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def games(folder: Path) -> tuple[Sequences, Sequences, int]:
+    """One train sample per user with two or more train items, one risk sample per user with a validation item."""
+    train, valid = (
+        [np.array(line.split()[1:], dtype=np.int64) - 1 for line in (folder / name).read_text().splitlines()]
+        for name in ("sequential_train.txt", "sequential_valid.txt")
+    )
+    samples = _sequences([(items[:-1], items[-1]) for items in train if len(items) > 1])
+    recent = _sequences(
+        [(items, after[0]) for items, after in zip(train, valid, strict=True) if len(items) * len(after)]
+    )
+    count = 1 + max(items.max() for items in (*train, *valid) if len(items))
+    return samples, recent, int(count)
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to compare figures."""
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _measure(
+    model: Any, samples: Sequences, recent: Sequences, *, loss: str, which: str, repeats: int
+) -> dict[str, float]:
+    config = InfluenceConfig(loss=loss, parameters=which, damping=0.25, batch_tokens=8192)
+    fixed = losses.build(config.loss, item_count=model.item_count, negatives=config.negatives, seed=0)
+    problem = operators.problem(model, which, fixed, batch_tokens=config.batch_tokens, device="cpu")
+    direction = torch.randn(problem.parameters.size, generator=torch.Generator().manual_seed(0))
+    steps: dict[str, Callable[[], Any]] = {
+        "forward": lambda: operators.mean_loss(problem, samples),
+        "scores given q": lambda: operators.directional(problem, samples, direction),
+        "gradient": lambda: operators.gradient(problem, samples),
+        "Gauss-Newton product": lambda: operators.gauss_newton(problem, samples, direction),
+    }
+    seconds = {name: min(_seconds(step) for _ in range(repeats)) for name, step in steps.items()}
+    unit = seconds.pop("forward")
+    ratios = {name: round(spent / unit, 2) for name, spent in seconds.items()}
+    start = time.process_time()
+    result = influence.score(model, samples, recent, config=config, seed=0)
+    stage = time.process_time() - start
+    each = _backward_per_sample(problem, samples, count=200)
+    return {
+        "forward_s": round(unit, 3),
+        **ratios,
+        "whole stage": round(stage / unit, 1),
+        "products": result.products,
+        "residual": float(f"{result.residual:.2e}"),
+        "alignment of q and v": round(result.alignment, 4),
+        "one backward per sample": round(each / unit, 1),
+        "times faster than one backward per sample": round(each / seconds["scores given q"], 1),
+    }
+
+
+def _backward_per_sample(problem: Problem, samples: Sequences, *, count: int) -> float:
+    """Seconds for one plain backward and one inner product per sample over all samples, from a random part of them."""
+    model = problem.last.model
+    weights = tuple(problem.parameters.values.values())
+    rows = np.random.default_rng(0).choice(len(samples), count, replace=False)
+    batches = [batch for row in rows for batch in samples.take(np.array([row])).batches(HISTORY_LENGTH)]
+    directions = [torch.ones_like(weight) for weight in weights]
+
+    def step() -> None:
+        for _, histories, targets in batches:
+            table = model.item_table()
+            value = problem.loss.values(model.last(histories, table), table, targets).sum()
+            parts = torch.autograd.grad(value, weights)
+            sum((part * direction).sum() for part, direction in zip(parts, directions, strict=True))
+
+    return _seconds(step) * len(samples) / count
+
+
+def _repeatability(model: Any, samples: Sequences, recent: Sequences) -> dict[str, dict[str, float]]:
+    """Two seeds of everything random, at 1,024 and 4,096 negatives; the softmax has nothing random."""
+    found = {}
+    for negatives in (1024, 4096):
+        config = InfluenceConfig(loss="sampled", negatives=negatives, solver="identity", batch_tokens=8192)
+        first, second = (influence.score(model, samples, recent, config=config, seed=seed).scores for seed in (1, 2))
+        best = [set(np.argsort(-scores, kind="stable")[:1024]) for scores in (first, second)]
+        ranks = [scores.argsort().argsort() for scores in (first, second)]
+        found[f"{negatives} negatives, identity"] = {
+            "spearman": round(float(np.corrcoef(*ranks)[0, 1]), 4),
+            "shared of top 1024": round(len(best[0] & best[1]) / 1024, 4),
+        }
+    return found
+
+
+def _sequences(pairs: list[tuple[np.ndarray, Any]]) -> Sequences:
+    histories = [history[-HISTORY_LENGTH:] for history, _ in pairs]
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
+    return Sequences(np.concatenate(histories), offsets, np.array([int(target) for _, target in pairs]))
+
+
+def _seconds(step: Callable[[], Any]) -> float:
+    start = time.process_time()
+    step()
+    return time.process_time() - start
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--losses", nargs="+", default=["sampled", "softmax"])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
