@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-import pytest
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small models gain nothing from more, and a busy machine loses much
+
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

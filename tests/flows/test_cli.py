@@ -1,0 +1,80 @@
+import json
+import sys
+
+import pytest
+
+from flows import cli
+from tests.flows.conftest import DEMO
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["dealrec", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def error_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("error:")]
+
+
+def test_a_missing_settings_file_is_one_line(capsys, monkeypatch):
+    code, out, err = run(capsys, monkeypatch, "nightly", "--config", "nowhere.toml")
+    assert (code, out) == (1, "")
+    assert err == "error: no settings file 'nowhere.toml'; name one with --config\n"
+
+
+def test_a_misspelt_setting_is_one_line_with_the_nearest_name(capsys, monkeypatch):
+    code, _, err = run(capsys, monkeypatch, "nightly", "--config", DEMO, "--set", "coreset.ratoi=0.1")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "unknown setting 'coreset.ratoi'; did you mean 'ratio'?" in err
+
+
+def test_a_missing_folder_is_one_line_and_nothing_is_lost(capsys, monkeypatch, tmp_path, prefect_server):
+    places = ["--set", f"sources.root={tmp_path}/nowhere", "--set", f"lake.root={tmp_path}/lake"]
+    code, _, err = run(capsys, monkeypatch, "nightly", "--config", DEMO, *places)
+    assert code == 1
+    assert error_lines(err) == [f"error: no folder or bucket '{tmp_path}/nowhere'; set sources.root"]
+    assert "Traceback" not in err
+
+
+def test_a_folder_without_matching_files_names_the_patterns(capsys, monkeypatch, tmp_path, prefect_server):
+    places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
+    code, _, err = run(capsys, monkeypatch, "ingest", "--config", DEMO, *places)
+    assert code == 1
+    assert error_lines(err) == [f"error: no file in '{tmp_path}' matches ['log/*']; set sources.interactions.files"]
+
+
+def test_an_unreadable_bucket_is_one_line(capsys, monkeypatch, tmp_path, prefect_server):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    places = ["--set", "sources.root=s3://no-such-bucket/logs", "--set", f"lake.root={tmp_path}/lake"]
+    code, _, err = run(capsys, monkeypatch, "ingest", "--config", DEMO, *places)
+    assert code == 1
+    (line,) = error_lines(err)
+    assert line.startswith("error: cannot read 's3://no-such-bucket/logs': ")
+    assert line.endswith("; check sources.root and the AWS_* variables")
+
+
+def test_status_lists_the_nights_and_the_champion_as_json(capsys, monkeypatch, town):
+    place, summaries = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "status", "--json", "--config", DEMO, *sets)
+    found = json.loads(out)
+    assert code == 0
+    assert [night["night"] for night in found["nights"][:2]] == [summary.night for summary in summaries]
+    assert found["tables"]["promotions"] >= 1
+
+
+def test_trace_prints_every_stage(capsys, monkeypatch, town):
+    place, _ = town
+    sample = place.lake.scan("coresets").collect()["sample_id"][0]
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "trace", sample, "--config", DEMO, *sets)
+    assert code == 0
+    for stage in ("raw line", "interaction", "sample", "influence", "effort", "coreset", "model"):
+        assert f"\n{stage}\n" in f"\n{out}"
