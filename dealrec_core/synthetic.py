@@ -1,12 +1,23 @@
 """A seeded interaction log that grows every day, for the demo and for tests.
 
-Every item is a part of a series ("Crimson Harbor 1", "Crimson Harbor 2", …) in a category. A user has two favourite categories.
-After an item he takes the next part of its series (most often), a part of a neighbouring series of its category, or what is
-popular on that day; series come into fashion and go out of it, and users and items are added every day.
+Every item is one part of a series ("Crimson Harbor 1", "Crimson Harbor 2", …) in one category. Series come out one
+after the other, rise into fashion and fade. A user has two favourite categories. After an item he takes
 
-Files below the folder: `log/<date>.*` in a format that changes with the day (csv, csv.gz, jsonl.zst, parquet) with the columns
-userId, itemId, rating and timestamp (epoch seconds, ISO 8601 in JSONL), and `items/<date>.csv` with itemId, title and categories.
-A few rows of each day are bad, doubled or late, as in the wild.
+    the next part of its series                      with chance `next_part`, when there is one
+    the first part of the next series of its ring    with chance `neighbour`; a ring is three series of one category
+    the first part of a series in fashion            else, mostly of a favourite category
+
+so the order of a history says more about what is next than popularity does, and recent popularity more than old.
+
+Files below the folder, one of each kind a day; day 0 holds the whole past, and a written file is never changed:
+
+    log/<date>.csv | .csv.gz | .jsonl.zst | .parquet (in turn)   userId, itemId, rating, timestamp
+    items/<date>.csv                                             itemId, title, categories (separated by |)
+
+`rating` is a whole number from 1 to 5; `timestamp` is UTC: whole epoch seconds, in JSONL ISO 8601 with its zone. Each
+log file also has `DOUBLED_ROWS` exact duplicates and `BAD_ROWS` bad rows: one without user, one whose timestamp cannot
+be read (in Parquet: is missing), one without item (in JSONL: a line that is cut off). About one event in a hundred is
+late: its row stands in the file of the next day.
 """
 
 import gzip
@@ -14,15 +25,35 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
-FIRST = ("Crimson", "Silent", "Golden", "Frozen", "Hidden", "Broken", "Electric", "Ancient", "Velvet", "Savage", "Lunar", "Hollow")
-SECOND = ("Harbor", "Kingdom", "Circuit", "Garden", "Empire", "Canyon", "Signal", "Tower", "Voyage", "Legacy", "Storm", "Orchard")
+from dealrec_core.errors import DataError
+
+FIRST = (
+    "Crimson", "Silent", "Golden", "Frozen", "Hidden", "Broken",
+    "Electric", "Ancient", "Velvet", "Savage", "Lunar", "Hollow",
+)  # fmt: skip
+SECOND = (
+    "Harbor", "Kingdom", "Circuit", "Garden", "Empire", "Canyon",
+    "Signal", "Tower", "Voyage", "Legacy", "Storm", "Orchard",
+)  # fmt: skip
 CATEGORIES = ("Racing", "Puzzle", "Strategy", "Adventure", "Sports", "Role Playing")
+MOST_SERIES = len(FIRST) * len(SECOND)
+RING = 3
+"""Series of one category that lead to each other."""
+FORMATS = ("csv", "csv.gz", "jsonl.zst", "parquet")
+COLUMNS = ("userId", "itemId", "rating", "timestamp")
+BAD_ROWS = 3
+DOUBLED_ROWS = 2
+LATE = 0.01
+"""Chance that an event's row comes a day late."""
+FAVOURITE = 0.8
+"""Chance that a series in fashion is taken from a favourite category, not from all."""
 
 
 class SyntheticConfig(BaseModel):
@@ -30,160 +61,206 @@ class SyntheticConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     start: date = date(2026, 1, 1)
-    """Day 0, up to which the past is written at once."""
+    """Day 0; the past ends with it."""
     past_days: int = Field(default=60, ge=1)
     users: int = Field(default=400, ge=2)
-    """On day 0; two per cent more every day."""
-    series: int = Field(default=72, ge=6, le=len(FIRST) * len(SECOND))
-    """On day 0; one more every day."""
-    parts: int = Field(default=5, ge=2)
-    events_a_day: int = Field(default=200, ge=1)
-    next_part: float = Field(default=0.6, ge=0, le=1)
+    """On day 0: half of them are there when the past begins, and two per cent come every day after."""
+    series: int = Field(default=72, ge=len(CATEGORIES), le=MOST_SERIES)
+    """On day 0; one more comes out every day until the names are used up."""
+    parts: int = Field(default=5, ge=2, le=99)
+    events_a_day: int = Field(default=265, ge=2)
+    """On day 0; as many per user on all other days."""
+    next_part: float = Field(default=0.5, ge=0, le=1)
     """Chance that the next part of the series follows."""
-    neighbour: float = Field(default=0.25, ge=0, le=1)
-    """Chance that the first part of the neighbouring series of the category follows."""
+    neighbour: float = Field(default=0.3, ge=0, le=1)
+    """Chance that the next series of the ring follows, from its first part."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One row of the log."""
+    """One interaction; a late one is written with the next day's file."""
 
-    user: str
-    item: str
+    user: int
+    series: int
+    part: int
     rating: int
     time: datetime
+    late: bool
+
+
+State = dict[int, tuple[int, int]]
+"""The last series and part of each user."""
 
 
 def write_day(folder: Path, day: int, config: SyntheticConfig) -> list[Path]:
-    """Writes the files of one day (0: the whole past as one file) and returns them. Earlier files are not touched.
+    """Writes the log file and the items file of one day (0: the whole past) and returns their paths.
 
-    The same config and day give the same bytes, whichever days were written before.
+    The same config and day give the same bytes, whichever days were written before. The time this takes grows with
+    `day`, as a user's next step depends on his last.
+
+    Raises:
+        DataError: the day is before day 0.
     """
-    events = _events(config)
-    first = -config.past_days + 1 if day == 0 else day
-    today = [event for number in range(first, day + 1) for event in events.get(number, [])]
-    late = [event for event in events.get(day - 1, []) if _is_late(event)] if day > 0 else []
-    rows = [event for event in today if day == 0 or not _is_late(event)] + late
+    if day < 0:
+        raise DataError(f"day {day} of the synthetic log is in its past; write day 0, which holds all of it")
     stamp = (config.start + timedelta(days=day)).isoformat()
-    return [_write_log(folder / "log", stamp, day, rows), _write_items(folder / "items", stamp, day, config)]
+    return [
+        _write_log(folder / "log" / f"{stamp}.{FORMATS[day % len(FORMATS)]}", _arriving(day, config)),
+        _write_items(folder / "items" / f"{stamp}.csv", _coming_out(day, config), config),
+    ]
 
 
-def _is_late(event: Event) -> bool:
-    """One event in a hundred arrives a day late."""
-    return int(event.time.timestamp()) % 100 == 7
-
-
-def _series(day: int, config: SyntheticConfig) -> int:
-    return min(config.series + max(0, day), len(FIRST) * len(SECOND))
-
-
-def _name(series: int) -> str:
-    return f"{FIRST[series % len(FIRST)]} {SECOND[(series // len(FIRST) + series) % len(SECOND)]}"
-
-
-def _item(series: int, part: int) -> str:
-    return f"i{series:03d}{part + 1:02d}"
-
-
-def _events(config: SyntheticConfig) -> dict[int, list[Event]]:
-    """All events up to well after day 0, by day; days do not depend on how many are asked for."""
-    random = np.random.default_rng(config.seed)
-    state: dict[int, tuple[int, int]] = {}
-    found: dict[int, list[Event]] = {}
-    for day in range(-config.past_days + 1, 31):
-        users = int(config.users * (1.02 ** max(0, day)))
-        found[day] = [_event(day, int(user), state, random, config) for user in random.integers(users, size=config.events_a_day)]
-        found[day].sort(key=lambda event: (event.time, event.user))
+def events(through: int, config: SyntheticConfig) -> list[list[Event]]:
+    """The events of every day from the first of the past up to day `through`, in order of time."""
+    found: list[list[Event]] = []
+    state: State = {}
+    for day in range(1 - config.past_days, through + 1):
+        today, state = _day(day, state, config)
+        found.append(today)
     return found
 
 
-def _event(
-    day: int, user: int, state: dict[int, tuple[int, int]], random: np.random.Generator, config: SyntheticConfig
-) -> Event:
-    series, part = _next(day, user, state.get(user), random, config)
-    state[user] = (series, part)
-    moment = datetime.combine(config.start + timedelta(days=day), datetime.min.time(), UTC)
-    time = moment + timedelta(seconds=int(random.integers(86_400)))
-    return Event(f"u{user:05d}", _item(series, part), int(random.integers(2, 6)), time)
+def user_count(day: int, config: SyntheticConfig) -> int:
+    """Users who have arrived by the end of a day."""
+    growth = 1.02**day if day > 0 else 1 + day / (2 * config.past_days)
+    return max(2, round(config.users * growth))
+
+
+def series_count(day: int, config: SyntheticConfig) -> int:
+    """Series in the catalogue at the end of a day from day 0 on."""
+    return min(config.series + day, MOST_SERIES)
+
+
+def title(series: int, part: int) -> str:
+    """For example "Crimson Harbor 1", the first part of series 0."""
+    return f"{FIRST[series % len(FIRST)]} {SECOND[(series // len(FIRST) + series) % len(SECOND)]} {part + 1}"
+
+
+def item_id(series: int, part: int) -> str:
+    """For example i00001, the first part of series 0."""
+    return f"i{series:03d}{part + 1:02d}"
+
+
+def _day(day: int, state: State, config: SyntheticConfig) -> tuple[list[Event], State]:
+    """What happens on one day, and where every user stands at its end; one generator a day."""
+    random = np.random.default_rng([config.seed, day + config.past_days])
+    now = user_count(day, config)
+    arrived = list(range(user_count(day - 1, config), now)) if day > 1 - config.past_days else []
+    count = max(len(arrived), round(config.events_a_day * now / config.users))
+    who = random.permutation(np.concatenate([arrived, random.integers(now, size=count - len(arrived))]).astype(int))
+    midnight = datetime.combine(config.start + timedelta(days=day), datetime.min.time(), UTC)
+    fashion = _fashion(day, config)
+    state, today = dict(state), []
+    for user, second in zip(who.tolist(), np.sort(random.integers(86_400, size=count)).tolist(), strict=True):
+        series, part = state[user] = _next(user, state.get(user), fashion, random, config)
+        rating = 5 - min(4, int(random.geometric(0.5)) - 1)
+        today.append(Event(user, series, part, rating, midnight + timedelta(seconds=second), random.random() < LATE))
+    return today, state
 
 
 def _next(
-    day: int, user: int, last: tuple[int, int] | None, random: np.random.Generator, config: SyntheticConfig
+    user: int, last: tuple[int, int] | None, fashion: np.ndarray, random: np.random.Generator, config: SyntheticConfig
 ) -> tuple[int, int]:
     luck = random.random()
     if last is not None and luck < config.next_part and last[1] + 1 < config.parts:
         return last[0], last[1] + 1
-    if last is not None and luck < config.next_part + config.neighbour:
-        return _neighbour(last[0], _series(day, config)), 0
-    return _fashionable(day, user, random, config), 0
+    if last is not None and config.next_part <= luck < config.next_part + config.neighbour:
+        following = _neighbour(last[0])
+        if following < len(fashion) and fashion[following] > 0:
+            return following, 0
+    return _fashionable(user, fashion, random), 0
 
 
-def _neighbour(series: int, count: int) -> int:
-    """The series that follows in its category."""
-    after = series + len(CATEGORIES)
-    return after if after < count else after % len(CATEGORIES)
+def _neighbour(series: int) -> int:
+    """The series that follows in its ring: every `RING` series of one category, in the order in which they come out."""
+    rank, category = divmod(series, len(CATEGORIES))
+    following = rank + 1 if (rank + 1) % RING else rank + 1 - RING
+    return following * len(CATEGORIES) + category
 
 
-def _fashionable(day: int, user: int, random: np.random.Generator, config: SyntheticConfig) -> int:
-    """A series of one of the user's two categories; what is in fashion moves on by one series every other day."""
-    count = _series(day, config)
-    category = (user + int(random.integers(2))) % len(CATEGORIES)
-    options = np.arange(category, count, len(CATEGORIES))
-    distance = (options // len(CATEGORIES) - (day + config.past_days) // 10) % len(options)
-    weights = 1.0 / (1.0 + distance)
-    return int(random.choice(options, p=weights / weights.sum()))
+def _fashionable(user: int, fashion: np.ndarray, random: np.random.Generator) -> int:
+    """A series drawn by fashion, from one of the user's two categories or, now and then, from all."""
+    weights = fashion
+    if random.random() < FAVOURITE:
+        liked = (user + int(random.integers(2))) % len(CATEGORIES)
+        of_its_kind = np.where(np.arange(len(fashion)) % len(CATEGORIES) == liked, fashion, 0)
+        weights = of_its_kind if of_its_kind.any() else fashion
+    reached = np.cumsum(weights)
+    return int(np.searchsorted(reached, random.random() * reached[-1], side="right"))
 
 
-def _write_log(folder: Path, stamp: str, day: int, events: list[Event]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    form = ("csv", "csv.gz", "jsonl.zst", "parquet")[day % 4]
-    path = folder / f"{stamp}.{form}"
-    if form == "parquet":
-        _frame(events).write_parquet(path)
+def _fashion(day: int, config: SyntheticConfig) -> np.ndarray:
+    """Weight of each series on a day, (series,): 0 until it is out, most a week later, then fading to a tenth.
+
+    The series of day 0 came out evenly over a time half as long again as the past.
+    """
+    number = np.arange(series_count(max(0, day), config))
+    before = (number + 1 - config.series) / config.series * 1.5 * config.past_days
+    age = day - np.where(number < config.series, before, number + 1 - config.series)
+    rise_and_fall = np.clip(age + 1, 0, None) / 7 * np.exp(1 - np.clip(age + 1, 0, None) / 7)
+    return np.where(age >= 0, 0.1 + rise_and_fall, 0)
+
+
+def _arriving(day: int, config: SyntheticConfig) -> list[Event]:
+    """Events in the file of a day: those of the day that are not late, and the late ones of the day before."""
+    by_day = events(day, config)
+    before = by_day[:-1] if day == 0 else [[event for event in by_day[-2] if event.late]]
+    return [*(event for earlier in before for event in earlier), *(event for event in by_day[-1] if not event.late)]
+
+
+def _coming_out(day: int, config: SyntheticConfig) -> range:
+    return range(0 if day == 0 else series_count(day - 1, config), series_count(day, config))
+
+
+def _write_log(path: Path, arriving: list[Event]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    good = [
+        (f"u{event.user:05d}", item_id(event.series, event.part), event.rating, int(event.time.timestamp()))
+        for event in arriving
+    ]
+    rows = [*good, good[0], good[-1]]
+    example = good[-1]
+    if path.suffix == ".parquet":
+        _parquet([*rows, (None, *example[1:]), (*example[:3], None), (example[0], None, *example[2:])], path)
         return path
-    lines = _csv(events) if form.startswith("csv") else _jsonl(events)
-    content = "".join(f"{line}\n" for line in lines).encode()
-    if form.endswith("gz"):
-        content = gzip.compress(content, mtime=0)
-    elif form.endswith("zst"):
-        content = zstandard.compress(content)
-    path.write_bytes(content)
+    if ".jsonl" in path.suffixes:
+        content = zstandard.compress(_jsonl(rows))
+    else:
+        bad: list[tuple[Any, ...]] = [("", *example[1:]), (*example[:3], "yesterday"), (example[0], "", *example[2:])]
+        content = _csv([COLUMNS, *rows, *bad])
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 
-def _csv(events: list[Event]) -> list[str]:
-    rows = [f"{event.user},{event.item},{event.rating},{int(event.time.timestamp())}" for event in events]
-    return ["userId,itemId,rating,timestamp", *rows, rows[0], rows[-1], ",i00001,4,1767225600", "u00001,i00001,4,yesterday", "u00002,,5,1767225600"]
+def _csv(rows: list[tuple[Any, ...]]) -> bytes:
+    return "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
 
 
-def _jsonl(events: list[Event]) -> list[str]:
-    rows = [
-        json.dumps({"userId": event.user, "itemId": event.item, "rating": event.rating, "timestamp": event.time.isoformat()})
-        for event in events
+def _jsonl(rows: list[tuple[Any, ...]]) -> bytes:
+    timed = [(*row[:3], datetime.fromtimestamp(row[3], UTC).isoformat()) for row in rows]
+    good = [json.dumps(dict(zip(COLUMNS, row, strict=True))) for row in timed]
+    user, item, rating, time = timed[-1]
+    bad = [
+        json.dumps({"itemId": item, "rating": rating, "timestamp": time}),
+        json.dumps({"userId": user, "itemId": item, "rating": rating, "timestamp": "yesterday"}),
+        good[-1][:20],
     ]
-    return [*rows, rows[0], '{"userId": "u00001", "itemId": "i00001", "rating": "good", "timestamp": 1767225600}', '{"userId": "u00001"']
+    return "".join(f"{line}\n" for line in [*good, *bad]).encode()
 
 
-def _frame(events: list[Event]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "userId": [event.user for event in events],
-            "itemId": [event.item for event in events],
-            "rating": [event.rating for event in events],
-            "timestamp": [int(event.time.timestamp()) for event in events],
-        }
-    )
+def _parquet(rows: list[tuple[Any, ...]], path: Path) -> None:
+    types = {"userId": pl.String, "itemId": pl.String, "rating": pl.Int64, "timestamp": pl.Int64}
+    pl.DataFrame(rows, schema=types, orient="row").write_parquet(path)
 
 
-def _write_items(folder: Path, stamp: str, day: int, config: SyntheticConfig) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    first = 0 if day == 0 else _series(day - 1, config)
-    lines = ["itemId,title,categories"]
-    for series in range(first, _series(day, config)):
-        category = CATEGORIES[series % len(CATEGORIES)]
-        lines += [f"{_item(series, part)},{_name(series)} {part + 1},Games|{category}" for part in range(config.parts)]
-    path = folder / f"{stamp}.csv"
-    path.write_text("".join(f"{line}\n" for line in lines))
+def _write_items(path: Path, coming_out: range, config: SyntheticConfig) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        (item_id(series, part), title(series, part), f"Games|{CATEGORIES[series % len(CATEGORIES)]}")
+        for series in coming_out
+        for part in range(config.parts)
+    ]
+    path.write_bytes(_csv([("itemId", "title", "categories"), *rows]))
     return path
