@@ -52,6 +52,9 @@ class InfluenceConfig(BaseModel):
     comparison."""
     lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
     """Samples in each step of lissa."""
+    curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
+    """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is then
+    that of the drawn samples' curvature."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
     """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
     damping_rule: DampingRule = Field(default="top", title="Damping rule")
@@ -99,7 +102,8 @@ def score(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> InfluenceResult:
-    """Influence of every train sample on the mean loss of the risk samples; `seed` draws nothing but the negatives.
+    """Influence of every train sample on the mean loss of the risk samples; `seed` draws the negatives and the
+    curvature samples, where there are any.
 
     Raises:
         DataError: no train or no risk samples.
@@ -115,7 +119,7 @@ def score(
         (kept, counted), (_, risk) = _without_target(train), _without_target(risk)
         _check(counted, risk)
     v = operators.gradient(problem, risk)
-    solution = _solve(problem, counted, v, config=config, seed=seed)
+    solution = _solve(problem, _drawn(counted, config.curvature_samples, seed=seed), v, config=config, seed=seed)
     scores = np.zeros(len(train))
     scores[kept] = operators.directional(problem, counted, solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
@@ -174,6 +178,12 @@ def _check(train: Sequences, risk: Sequences) -> None:
         raise DataError("0 train samples to score; ingest more interactions or widen the train slice")
     if not len(risk):
         raise DataError("0 risk samples; raise samples.validation_fraction or set influence.risk = 'train'")
+
+
+def _drawn(samples: Sequences, most: int | None, *, seed: int) -> Sequences:
+    if most is None or len(samples) <= most:
+        return samples
+    return samples.take(np.sort(np.random.default_rng(seed).choice(len(samples), most, replace=False)))
 
 
 def _without_target(samples: Sequences) -> tuple[np.ndarray, Sequences]:

@@ -329,3 +329,13 @@ def test_conjugate_gradients_on_a_diagonal_by_hand() -> None:
 def test_a_risk_without_gradient_is_named() -> None:
     with pytest.raises(NumericsError, match=r"gradient is exactly 0.*choose another influence.risk"):
         influence.inverse.identity(torch.zeros(3))
+
+
+def test_as_many_curvature_samples_as_there_are_change_nothing() -> None:
+    network, train, risk = model(), sequences(12, seed=2), sequences(5, seed=3)
+    whole, same, fewer = (
+        influence.score(network, train, risk, config=InfluenceConfig(curvature_samples=count), seed=0)
+        for count in (None, 12, 4)
+    )
+    assert whole.scores.tobytes() == same.scores.tobytes()
+    assert not np.allclose(fewer.scores, whole.scores)
