@@ -53,8 +53,8 @@ class InfluenceConfig(BaseModel):
     lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
     """Samples in each step of lissa."""
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
-    """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is then
-    that of the drawn samples' curvature."""
+    """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
+    then that of the drawn samples' curvature."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
     """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
     damping_rule: DampingRule = Field(default="top", title="Damping rule")
