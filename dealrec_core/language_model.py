@@ -1,6 +1,7 @@
 """Language models: any causal model of Hugging Face, or a small one built on the spot from the catalogue's own text."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,12 +146,11 @@ def _pretrain(
 ) -> list[float]:
     random = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=config.learning_rate, total_steps=config.steps, pct_start=0.1
-    )
     model.train()
     losses = []
-    for _ in range(config.steps):
+    for step in range(config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * _warmth(step, config.steps)
         chosen = random.integers(len(histories), size=config.batch_size)
         texts = [_cut(histories[row], config.history_length, random) for row in chosen]
         ids = padded([[*prompter.prompt(past), *prompter.answer(future)] for past, future in texts], value=-1)
@@ -161,9 +161,16 @@ def _pretrain(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
         losses.append(loss.item())
     return losses
+
+
+def _warmth(step: int, steps: int) -> float:
+    """Share of the learning rate: rising over the first tenth of the steps, then falling to zero along a cosine."""
+    warm_up = max(1, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
 
 
 def _cut(history: list[str], length: int, random: np.random.Generator) -> tuple[list[str], str]:

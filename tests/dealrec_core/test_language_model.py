@@ -43,6 +43,13 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10, 11])
+def test_any_number_of_steps_works(tmp_path: Path, steps: int) -> None:
+    config = TINY.model_copy(update={"steps": steps})
+    losses = language_model.build(tmp_path, ["A", "B"], [["A", "B"]], config=config, prompt=PromptConfig(), seed=0)
+    assert len(losses) == steps
+
+
 def test_building_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     torch.manual_seed(11)
     expected = torch.rand(1)
