@@ -1,15 +1,19 @@
 """BIGRec (Bao et al. 2023): a language model that answers a history of titles with a title of the catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from dealrec_core.items import Catalogue
+from dealrec_core.recommenders import grounding
 from dealrec_core.recommenders.decoding import Trie, best_titles, trie
-from dealrec_core.recommenders.prompts import PromptConfig, Prompter
+from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
 
 
 class BIGRecConfig(BaseModel):
@@ -20,50 +24,95 @@ class BIGRecConfig(BaseModel):
     prompt: PromptConfig = PromptConfig()
     history_length: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
     """The newest ones."""
-    beams: int = Field(default=20, ge=1, le=1000, title="Beams")
+    decoding: Literal["trie", "ground"] = Field(default="trie", title="Decoding")
+    """trie: beam search over the catalogue's titles; ground: free generation, then the nearest titles, as published."""
+    beams: int = Field(default=20, ge=1, le=1000, title="Beams of trie decoding")
     """At least the length of the list is used."""
+    ground_beams: int = Field(default=4, ge=1, le=100, title="Beams of ground decoding")
+    gamma: float = Field(default=0.0, ge=0, le=100, title="Popularity weight of ground decoding")
+    """Distances are multiplied by (1 + popularity) to the power of -gamma; 0 leaves popularity out."""
     batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
 
 
 @dataclass(frozen=True)
 class BIGRec:
-    """Ranks titles by their probability after the prompt; every answer is a catalogue item.
+    """Ranks titles by their probability after the prompt, or by their distance to a generated title.
 
-    Items of one title share its place and follow in catalogue order. Unknown ids of a history are skipped; a history
-    with no known item is answered with the popular items.
+    Every answer is a catalogue item. Items of one title share its place and follow in catalogue order. Unknown ids of a
+    history are skipped; a history with no known item is answered with the popular items.
     """
 
     name: str
-    model: PreTrainedModel = field(repr=False)
+    model: Any = field(repr=False)
+    """A causal model of transformers; with its adapter for ground decoding, which embeds by the model without it."""
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     catalogue: Catalogue = field(repr=False)
     popular: list[str] = field(repr=False)
     """Item ids, best first."""
     config: BIGRecConfig
+    popularity: Mapping[str, float] = field(default_factory=dict, repr=False)
+    """Interactions of each item, for `gamma`; an item that is missing has none."""
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
-        """The k most probable items for each history."""
-        title_of = self.catalogue.title_of
-        known = [[title_of[item] for item in history if item in title_of] for history in histories]
+        """The k best items for each history."""
         answers = [self.popular[:k] for _ in histories]
-        prompts = {
-            row: self._prompter.prompt(titles[-self.config.history_length :])
-            for row, titles in enumerate(known)
-            if titles
-        }
+        for rows, prompts in self._batches(histories):
+            found = self._nearest(prompts, k) if self.config.decoding == "ground" else self._most_probable(prompts, k)
+            for row, items in zip(rows, found, strict=True):
+                answers[row] = items
+        return answers
+
+    def distances(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
+        """Distances before any weight, (histories, V), NaN where no item is known: for `grounding.best_gamma`."""
+        found = np.full((len(histories), len(self.catalogue)), np.nan)
+        for rows, prompts in self._batches(histories):
+            found[rows] = self._distances(prompts)
+        return found
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Interactions of each item of the catalogue, float64 (V,)."""
+        return np.array([self.popularity.get(item, 0.0) for item in self.catalogue.item_ids], dtype=np.float64)
+
+    def _batches(self, histories: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """Rows with a known item and their prompts, prompts of about one length together."""
+        title_of = self.catalogue.title_of
+        prompts: dict[int, list[int]] = {}
+        for row, history in enumerate(histories):
+            titles = [title_of[item] for item in history if item in title_of]
+            if titles:
+                prompts[row] = self._prompter.prompt(titles[-self.config.history_length :])
         order = sorted(prompts, key=lambda row: (len(prompts[row]), row))
         for start in range(0, len(order), self.config.batch_size):
             rows = order[start : start + self.config.batch_size]
-            found = best_titles(
-                self.model,
-                [prompts[row] for row in rows],
-                self._titles[0],
-                beams=max(self.config.beams, k),
-                pad=self._pad,
-            )
-            for row, numbers in zip(rows, found, strict=True):
-                answers[row] = [item for number in numbers for item in self._titles[1][number]][:k]
-        return answers
+            yield rows, [prompts[row] for row in rows]
+
+    def _most_probable(self, prompts: list[list[int]], k: int) -> list[list[str]]:
+        titles, items = self._titles
+        found = best_titles(self.model, prompts, titles, beams=max(self.config.beams, k), pad=self._pad)
+        return [[item for number in numbers for item in items[number]][:k] for numbers in found]
+
+    def _nearest(self, prompts: list[list[int]], k: int) -> list[list[str]]:
+        found = self._distances(prompts)
+        if self.config.gamma:
+            found = grounding.weighted(found, self.counts, self.config.gamma)
+        order = np.argsort(found, axis=1, kind="stable")[:, :k]
+        return [[self.catalogue.item_ids[place] for place in places] for places in order]
+
+    def _distances(self, prompts: list[list[int]]) -> np.ndarray:
+        texts = grounding.generate(
+            self.model,
+            prompts,
+            beams=self.config.ground_beams,
+            most_tokens=max(map(len, self._title_rows)) + 1,
+            pad=self._pad,
+            end=int(self.tokenizer.eos_token_id),
+        )
+        return grounding.distances(self._embedded(texts), self._title_embeddings)
+
+    def _embedded(self, rows: list[list[int]]) -> Tensor:
+        start = self.tokenizer.bos_token_id
+        return grounding.embeddings(self.model, rows, start=start, batch_size=self.config.batch_size)
 
     @cached_property
     def _prompter(self) -> Prompter:
@@ -80,3 +129,37 @@ class BIGRec:
         for item, title in zip(self.catalogue.item_ids, self.catalogue.titles, strict=True):
             items.setdefault(tuple(self._prompter.answer(title)), []).append(item)
         return trie(list(items)), list(items.values())
+
+    @cached_property
+    def _title_rows(self) -> list[list[int]]:
+        return [self._prompter.answer(title)[:-1] for title in self.catalogue.titles]
+
+    @cached_property
+    def _title_embeddings(self) -> Tensor:
+        return self._embedded(self._title_rows)
+
+
+def title_recall(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    titles: Sequence[str],
+    *,
+    config: BIGRecConfig,
+    k: int = 10,
+) -> float:
+    """Share of examples whose target is among the k most probable titles: what fine-tuning may be stopped by.
+
+    titles: of the whole catalogue.
+    """
+    ids = list(dict.fromkeys(titles))
+    ranker = BIGRec(
+        name="validation",
+        model=model,
+        tokenizer=tokenizer,
+        catalogue=Catalogue(ids, ids, [[] for _ in ids]),
+        popular=[],
+        config=config.model_copy(update={"decoding": "trie", "beams": k}),
+    )
+    lists = ranker.recommend([example.history for example in examples], k)
+    return float(np.mean([example.target in found for example, found in zip(examples, lists, strict=True)]))

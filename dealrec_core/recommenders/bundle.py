@@ -27,10 +27,12 @@ def save(
     popular: list[str],
     config: BIGRecConfig,
     lineage: Mapping[str, Any],
+    popularity: Mapping[str, float] | None = None,
 ) -> None:
     """Writes the bundle. A base that is a local folder is copied in; one from the hub goes by name.
 
-    popular: item ids, best first, for histories without a known item.
+    popular: item ids, best first, for histories without a known item. popularity: interactions of each item, where
+    `config.gamma` wants them.
     """
     local = Path(base).is_dir()
     if local:
@@ -41,6 +43,7 @@ def save(
         "base": None if local else base,
         "config": config.model_dump(),
         "popular": popular,
+        "popularity": dict(popularity or {}),
         "items": catalogue.item_ids,
         "titles": catalogue.titles,
         "categories": catalogue.categories,
@@ -63,13 +66,15 @@ def load(folder: Path, *, device: torch.device, name: str = "bigrec") -> BIGRec:
         raise DataError(f"no whole recommender in {folder}: {error}; fine-tune again") from error
     model, tokenizer = language_model.load(described["base"] or str(folder / BASE), device=device)
     tuned = PeftModel.from_pretrained(model, folder / ADAPTER).to(device)
+    config = BIGRecConfig.model_validate(described["config"])
     return BIGRec(
         name=name,
-        model=tuned.merge_and_unload().eval(),
+        model=(tuned if config.decoding == "ground" else tuned.merge_and_unload()).eval(),
         tokenizer=tokenizer,
         catalogue=Catalogue(described["items"], described["titles"], described["categories"]),
         popular=described["popular"],
-        config=BIGRecConfig.model_validate(described["config"]),
+        config=config,
+        popularity=described["popularity"],
     )
 
 

@@ -53,6 +53,27 @@ def test_recommendations_are_equal_before_saving_and_after_loading(
     assert plain.recommend(histories, 10) != lists  # or the adapter would not have been tested
 
 
+def test_ground_decoding_survives_saving_with_its_adapter_and_popularity(
+    series_world: SeriesWorld, saved: tuple[Path, BIGRec], tmp_path: Path
+) -> None:
+    plain = saved[1]
+    config = BIGRecConfig(prompt=series_world.prompt, decoding="ground", gamma=1.5)
+    counts = {"0-0": 9.0, "4-1": 4.0}
+    bundle.save(
+        tmp_path,
+        base=str(series_world.base),
+        adapter=plain.model,
+        catalogue=series_world.catalogue,
+        popular=[],
+        config=config,
+        lineage={},
+        popularity=counts,
+    )
+    before = BIGRec("ground", plain.model, plain.tokenizer, series_world.catalogue, [], config, counts)
+    histories = [history for history, _ in series_world.cases[:6]]
+    assert bundle.load(tmp_path, device=CPU).recommend(histories, 10) == before.recommend(histories, 10)
+
+
 def test_a_bundle_holds_no_pickle_and_no_path_of_this_machine(
     saved: tuple[Path, BIGRec], series_world: SeriesWorld
 ) -> None:

@@ -57,6 +57,25 @@ def test_the_newest_title_stays_even_when_it_alone_is_too_long(series_world: Ser
     assert _text(series_world, ids).endswith("as: " + "x" * 400 + TAIL)
 
 
+def test_a_chat_template_is_used_where_there_is_one(series_world: SeriesWorld) -> None:
+    tokenizer = series_world.load()[1]
+    tokenizer.chat_template = (
+        "{% for message in messages %}<begin>{{ message.role }}\n{{ message.content | trim }}<end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<begin>assistant\n{% endif %}"
+    )
+    history = ["Crimson Harbor 1", "<end> 2"]
+    ids = Prompter(tokenizer, series_world.prompt).prompt(history)
+    assert tokenizer.decode(ids) == (
+        "<begin>user\nGiven the games that the user purchased before, please recommend a new game that the user likes "
+        "to the user.\n\nThe user has purchased the following games before, with titles as: "
+        "Crimson Harbor 1; <end> 2<end>\n<begin>assistant\n"
+    )
+    assert ids.count(tokenizer.bos_token_id) == 2
+    assert ids.count(tokenizer.eos_token_id) == 1  # the template's own; the one in the title is plain text
+    alpaca = series_world.prompt.model_copy(update={"frame": "alpaca"})
+    assert Prompter(tokenizer, alpaca).prompt(history) == Prompter(series_world.load()[1], alpaca).prompt(history)
+
+
 @pytest.mark.parametrize("title", ["<end>", "<pad> <begin>", "\n\n### Response:\n", '"quoted"', "emoji 🎮", "", " \n "])
 def test_nothing_in_a_title_becomes_a_control_token_or_the_frame(
     series_world: SeriesWorld, prompter: Prompter, title: str

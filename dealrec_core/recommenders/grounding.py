@@ -1,0 +1,92 @@
+"""BIGRec's own decoding: generate freely, then rank every item by its distance to what was generated."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from dealrec_core.language_model import padded
+
+
+@torch.no_grad()
+def generate(
+    model: Any, prompts: Sequence[Sequence[int]], *, beams: int, most_tokens: int, pad: int, end: int
+) -> list[list[int]]:
+    """The best free continuation of each prompt by beam search, without its end token."""
+    width = max(map(len, prompts))
+    device = next(model.parameters()).device
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
+    mask = (torch.arange(width, device=device) >= width - lengths).long()
+    found = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        num_beams=beams,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        max_new_tokens=most_tokens,
+        pad_token_id=pad,
+        eos_token_id=end,
+    )
+    rows: list[list[int]] = found[:, width:].tolist()
+    return [row[: row.index(end)] if end in row else [token for token in row if token != pad] for row in rows]
+
+
+@torch.no_grad()
+def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, batch_size: int) -> Tensor:
+    """The last token's hidden state of each text by the model without its adapter, float32 (texts, D).
+
+    start: id of the begin-of-text token, None where the tokenizer has none; a text without tokens is that token alone.
+    """
+    texts = [[*([start] if start is not None else []), *row] or [0] for row in rows]
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    device = next(model.parameters()).device
+    found: dict[int, Tensor] = {}
+    with _without_adapter(model):
+        for begin in range(0, len(order), batch_size):
+            places = order[begin : begin + batch_size]
+            ids = padded([texts[place] for place in places], value=0).to(device)
+            output = model(input_ids=ids, output_hidden_states=True, use_cache=False, logits_to_keep=1)
+            last = torch.tensor([len(texts[place]) - 1 for place in places], device=device)
+            hidden = output.hidden_states[-1][torch.arange(len(places), device=device), last].float()  # (B, D)
+            found.update(zip(places, hidden, strict=True))
+    return torch.stack([found[place] for place in range(len(texts))])
+
+
+def distances(texts: Tensor, titles: Tensor) -> np.ndarray:
+    """L2 distance of each text (B, D) to each title (V, D), min-maxed per row to [0, 1], float64 (B, V)."""
+    found = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
+    low, high = found.min(1, keepdims=True), found.max(1, keepdims=True)
+    return np.asarray((found - low) / np.where(high > low, high - low, 1.0))
+
+
+def weighted(found: np.ndarray, popularity: np.ndarray, gamma: float) -> np.ndarray:
+    """D (1 + P)^-gamma (Bao et al. 2023): distances (B, V), shrunk for popular items; P is min-maxed to [0, 1]."""
+    low, high = popularity.min(), popularity.max()
+    share = (popularity - low) / (high - low if high > low else 1.0)
+    return np.asarray(found * (1.0 + share) ** -gamma)
+
+
+def best_gamma(
+    found: np.ndarray, popularity: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
+) -> float:
+    """The gamma with the best recall@k of the validation targets (B,), item rows; of equals the smallest."""
+    recalls = [float((_ranks(weighted(found, popularity, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
+    return sorted(gammas)[int(np.argmax(recalls))]
+
+
+def _ranks(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many items stand before each target: nearer ones, and equals of a lower row."""
+    own = found[np.arange(len(targets)), targets][:, None]
+    before = (found < own) | ((found == own) & (np.arange(found.shape[1]) < targets[:, None]))
+    return np.asarray(before.sum(1))
+
+
+def _without_adapter(model: Any) -> AbstractContextManager[None]:
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()

@@ -1,0 +1,107 @@
+"""Ground decoding: distances and weights by hand, embeddings one by one, and real recommendations."""
+
+import numpy as np
+import pytest
+import torch
+
+from dealrec_core.fine_tuning import LoraConfig, with_lora
+from dealrec_core.items import Catalogue
+from dealrec_core.recommenders import grounding
+from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_recall
+from dealrec_core.recommenders.prompts import Prompter
+from tests.dealrec_core.conftest import SeriesWorld
+
+
+def _bigrec(world: SeriesWorld, *, catalogue: Catalogue | None = None, **config: float) -> BIGRec:
+    model, tokenizer = world.load()
+    return BIGRec(
+        name="ground",
+        model=model.eval(),
+        tokenizer=tokenizer,
+        catalogue=catalogue or world.catalogue,
+        popular=["0-0", "1-0"],
+        config=BIGRecConfig.model_validate({"prompt": world.prompt, "decoding": "ground", **config}),
+        popularity={"0-0": 1000.0},
+    )
+
+
+def test_distances_are_euclidean_and_min_maxed_per_row() -> None:
+    texts = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    titles = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+    # 0, 5, 10 from the first text and 5, 0, 5 from the second
+    np.testing.assert_allclose(grounding.distances(texts, titles), [[0, 0.5, 1], [1, 0, 1]])
+
+
+def test_equal_distances_stay_finite() -> None:
+    assert grounding.distances(torch.zeros(1, 2), torch.ones(3, 2)).tolist() == [[0, 0, 0]]
+
+
+def test_popularity_shrinks_distances_by_the_power_of_gamma() -> None:
+    found = grounding.weighted(np.array([[0.4, 0.4, 0.4]]), np.array([10.0, 20.0, 30.0]), 2.0)
+    np.testing.assert_allclose(found, [[0.4, 0.4 / 1.5**2, 0.4 / 4]])  # P = 0, 1/2 and 1
+
+
+def test_gamma_is_the_smallest_with_the_best_validation_recall() -> None:
+    found, popularity = np.array([[0.3, 0.5, 0.9]]), np.array([0.0, 9.0, 0.0])
+    # The target (row 1) must pass 0.5 / 2^gamma < 0.3, that is gamma > 0.737.
+    assert grounding.best_gamma(found, popularity, np.array([1]), gammas=[0, 0.5, 1, 2], k=1) == 1
+    assert grounding.best_gamma(found, popularity, np.array([0]), gammas=[0, 0.5, 1, 2], k=1) == 0
+
+
+def test_embeddings_are_the_last_hidden_state_whatever_the_batch(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    rows = [prompter.answer(title)[:-1] for title in ("Crimson Harbor 1", "Golden", "Broken Kingdom 3")]
+    found = grounding.embeddings(model, rows, start=tokenizer.bos_token_id, batch_size=2)
+    for row, embedding in zip(rows, found, strict=True):
+        output = model(input_ids=torch.tensor([[tokenizer.bos_token_id, *row]]), output_hidden_states=True)
+        torch.testing.assert_close(embedding, output.hidden_states[-1][0, -1])
+
+
+def test_the_adapter_has_no_part_in_embeddings(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    rows = [Prompter(tokenizer, series_world.prompt).answer("Crimson Harbor 1")]
+    plain = grounding.embeddings(model, rows, start=None, batch_size=1)
+    tuned = with_lora(model, LoraConfig(), seed=0).eval()
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            weight.data.fill_(0.1)
+    torch.testing.assert_close(grounding.embeddings(tuned, rows, start=None, batch_size=1), plain)
+
+
+def test_the_whole_catalogue_is_ranked_and_the_generated_title_comes_first(series_world: SeriesWorld) -> None:
+    recommender = _bigrec(series_world)
+    histories = [["3-0", "3-1"], ["7-0"], []]
+    first, second, empty = recommender.recommend(histories, len(series_world.catalogue))
+    assert sorted(first) == sorted(second) == sorted(series_world.catalogue.item_ids)
+    assert empty == ["0-0", "1-0"]
+    assert first[0] == "3-2"
+    assert recommender.recommend(histories, len(series_world.catalogue))[0] == first
+
+
+def test_items_of_one_title_stand_together_in_catalogue_order(series_world: SeriesWorld) -> None:
+    titles = ["Crimson Harbor 2", "Golden Garden 4", "Crimson Harbor 2"]
+    (ranking,) = _bigrec(series_world, catalogue=Catalogue(["b", "x", "a"], titles, [[]] * 3)).recommend([["b"]], 3)
+    assert ranking in (["b", "a", "x"], ["x", "b", "a"])
+
+
+def test_a_heavy_popularity_weight_brings_the_popular_item_forward(series_world: SeriesWorld) -> None:
+    plain = _bigrec(series_world).recommend([["3-0", "3-1"]], 120)[0]
+    pushed = _bigrec(series_world, gamma=50.0).recommend([["3-0", "3-1"]], 120)[0]
+    assert pushed.index("0-0") < min(5, plain.index("0-0"))
+
+
+def test_distances_of_unknown_histories_are_not_a_number(series_world: SeriesWorld) -> None:
+    found = _bigrec(series_world).distances([["3-0"], ["?"]])
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+def test_title_recall_is_the_share_of_targets_found(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    examples, titles = series_world.examples(20), series_world.catalogue.titles
+    config = BIGRecConfig(prompt=series_world.prompt)
+    assert title_recall(model, tokenizer, examples, titles, config=config, k=len(titles)) == 1.0
+    assert title_recall(model, tokenizer, examples, ["Crimson Harbor 1"], config=config, k=1) == pytest.approx(
+        np.mean([example.target == "Crimson Harbor 1" for example in examples])
+    )
