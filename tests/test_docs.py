@@ -1,0 +1,43 @@
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dealrec_core import schema
+from dealrec_core.config import Config
+
+DOCS = sorted(Path("docs").glob("*.md"))
+
+
+def settings_named_in(text: str) -> set[str]:
+    """Words such as `coreset.ratio` in backquotes whose first part is a section."""
+    words = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", text)
+    return {word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith(".py")}
+
+
+def exists(setting: str) -> bool:
+    section = Config
+    for part in setting.split("."):
+        field = section.model_fields.get(part) if section is not None else None
+        if field is None:
+            return False
+        section = field.annotation if hasattr(field.annotation, "model_fields") else None
+    return True
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_every_setting_that_a_page_names_exists(page):
+    assert {setting for setting in settings_named_in(page.read_text("utf-8")) if not exists(setting)} == set()
+
+
+def test_a_setting_that_does_not_exist_is_found():
+    named = settings_named_in("set `coreset.ratio` and `coreset.ratoi`, see `coreset.py`")
+    assert {setting: exists(setting) for setting in named} == {"coreset.ratio": True, "coreset.ratoi": False}
+
+
+def test_the_lake_page_lists_every_table_with_its_columns():
+    rows = re.findall(r"^\| `([a-z]+)` \|[^|]*\| ([^|]*) \|", Path("docs/lake.md").read_text("utf-8"), re.MULTILINE)
+    columns = {table: re.sub(r" \([^)]*\)", "", cells).split(", ") for table, cells in rows}
+    schemas = {name.lower(): found for name, found in vars(schema).items() if isinstance(found, pl.Schema)}
+    assert columns == {table: found.names() for table, found in schemas.items()}
