@@ -57,7 +57,9 @@ def ingest(
     """
     found = sources.find(config.root, config.interactions.files)
     if not found:
-        raise SourceError(f"no file in '{config.root}' matches {config.interactions.files}; set sources.interactions.files")
+        raise SourceError(
+            f"no file in '{config.root}' matches {config.interactions.files}; set sources.interactions.files"
+        )
     total = IngestReport()
     for file in {each.sha256: each for each in found}.values():
         if (lake.transaction_version("interactions", file.sha256) or 0) < through.toordinal():
@@ -82,7 +84,11 @@ def _take(
     before = lake.transaction_version("interactions", file.sha256)
     parsed = pl.concat([_parse(batch, source) for batch in _batches(file.path)] or [_parse([], source)])
     end = datetime.combine(through + timedelta(days=1), datetime.min.time(), UTC)
-    start = None if before is None else datetime.combine(date.fromordinal(before) + timedelta(days=1), datetime.min.time(), UTC)
+    start = (
+        None
+        if before is None
+        else datetime.combine(date.fromordinal(before) + timedelta(days=1), datetime.min.time(), UTC)
+    )
     bad = parsed.filter(pl.col(schema.REASON).is_not_null())
     good = parsed.filter(pl.col(schema.REASON).is_null())
     wanted = _filtered(good, source.filter)
@@ -102,7 +108,13 @@ def _take(
     )
     number = through.toordinal() if postponed else FINISHED
     _quarantine(lake, bad, file)
-    lake.append("interactions", fresh, schema=schema.INTERACTIONS, transaction=(file.sha256, number), partition_by=[schema.PERIOD])
+    lake.append(
+        "interactions",
+        fresh,
+        schema=schema.INTERACTIONS,
+        transaction=(file.sha256, number),
+        partition_by=[schema.PERIOD],
+    )
     _book(lake, file, "interactions", through, report, number)
     return report
 
@@ -141,7 +153,8 @@ def _parse(batch: list[Record], source: InteractionSource) -> pl.DataFrame:
         schema.TIMESTAMP: _when(pl.col("time").is_null(), "unreadable or missing timestamp"),
         schema.TIMESTAMP + " ": _when(~pl.col("time").is_between(EARLIEST, LATEST), "timestamp outside 1970 to 2200"),
         schema.RATING: _when(
-            pl.col(schema.RATING).is_not_null() & ~pl.col("number").is_finite().fill_null(False), "rating is not a number"
+            pl.col(schema.RATING).is_not_null() & ~pl.col("number").is_finite().fill_null(False),
+            "rating is not a number",
         ),
     }
     return typed.select(
@@ -154,7 +167,9 @@ def _parse(batch: list[Record], source: InteractionSource) -> pl.DataFrame:
         pl.col(schema.EVENT_TYPE).fill_null("event"),
         schema.EVENT_ID,
         pl.coalesce(*faults.values()).alias(schema.REASON),
-        pl.coalesce(*[_when(fault.is_not_null(), column.strip()) for column, fault in faults.items()]).alias(schema.COLUMN),
+        pl.coalesce(*[_when(fault.is_not_null(), column.strip()) for column, fault in faults.items()]).alias(
+            schema.COLUMN
+        ),
     )
 
 
@@ -181,7 +196,9 @@ def _filtered(frame: pl.DataFrame, condition: str | None) -> pl.DataFrame:
     try:
         return frame.filter(pl.sql_expr(condition))
     except pl.exceptions.PolarsError as error:
-        raise SettingsError(f"sources.interactions.filter '{condition}': {str(error).splitlines()[0]}; it may use {', '.join(FIELDS[:5])}") from error
+        raise SettingsError(
+            f"sources.interactions.filter '{condition}': {str(error).splitlines()[0]}; it may use {', '.join(FIELDS[:5])}"
+        ) from error
 
 
 def _rows(due: pl.DataFrame, file: RawFile, partition: str) -> pl.DataFrame:
@@ -216,12 +233,25 @@ def _quarantine(lake: Lake, bad: pl.DataFrame, file: RawFile) -> None:
     """Bad rows of a file, once however often the file is read."""
     if bad.height:
         rows = bad.with_columns(pl.lit(file.sha256).alias(schema.FILE), pl.lit(file.path).alias("path"))
-        lake.append("quarantine", rows.select(schema.QUARANTINE.names()), schema=schema.QUARANTINE, transaction=(file.sha256, 1))
+        lake.append(
+            "quarantine", rows.select(schema.QUARANTINE.names()), schema=schema.QUARANTINE, transaction=(file.sha256, 1)
+        )
 
 
 def _book(lake: Lake, file: RawFile, kind: str, through: date, report: IngestReport, number: int) -> None:
-    row = {schema.FILE: file.sha256, "path": file.path, "kind": kind, "through": through, **report.model_dump(exclude={"files"})}
-    lake.append("files", pl.DataFrame([row], schema=schema.FILES), schema=schema.FILES, transaction=(f"{kind}/{file.sha256}", number))
+    row = {
+        schema.FILE: file.sha256,
+        "path": file.path,
+        "kind": kind,
+        "through": through,
+        **report.model_dump(exclude={"files"}),
+    }
+    lake.append(
+        "files",
+        pl.DataFrame([row], schema=schema.FILES),
+        schema=schema.FILES,
+        transaction=(f"{kind}/{file.sha256}", number),
+    )
 
 
 def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
@@ -238,12 +268,16 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
 def _take_items(lake: Lake, file: RawFile, source: ItemSource) -> IngestReport:
     found = list(sources.records(file.path))
     if found:
-        _check_columns(found[0].fields, {"item_id": source.item_id, "title": source.title, "categories": source.categories})
+        _check_columns(
+            found[0].fields, {"item_id": source.item_id, "title": source.title, "categories": source.categories}
+        )
     rows = [
         {
             schema.ITEM_ID: _as_text(record.fields.get(source.item_id)),
             schema.TITLE: _as_text(record.fields.get(source.title)) or "",
-            schema.CATEGORIES: _categories(record.fields.get(source.categories), source.categories_separator) if source.categories else [],
+            schema.CATEGORIES: _categories(record.fields.get(source.categories), source.categories_separator)
+            if source.categories
+            else [],
             schema.FILE: file.sha256,
             schema.ROW: record.row,
             schema.RAW: record.raw[:RAW_LIMIT],
@@ -253,7 +287,9 @@ def _take_items(lake: Lake, file: RawFile, source: ItemSource) -> IngestReport:
     ]
     parsed = pl.DataFrame(rows, schema={**schema.ITEMS, schema.RAW: pl.String, schema.REASON: pl.String})
     is_bad = pl.col(schema.ITEM_ID).is_null() | pl.col(schema.REASON).is_not_null()
-    bad = parsed.filter(is_bad).with_columns(pl.col(schema.REASON).fill_null("no item id"), pl.lit(schema.ITEM_ID).alias(schema.COLUMN))
+    bad = parsed.filter(is_bad).with_columns(
+        pl.col(schema.REASON).fill_null("no item id"), pl.lit(schema.ITEM_ID).alias(schema.COLUMN)
+    )
     good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     known = lake.scan("items").collect() if lake.exists("items") else pl.DataFrame(schema=schema.ITEMS)
     same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]

@@ -45,7 +45,9 @@ class Lake:
             handle = DeltaTable(self._uri(table), version=version, storage_options=_s3_options(self.root))
         except (TableNotFoundError, DeltaError, OSError) as error:
             wanted = "" if version is None else f", version {version}"
-            raise LakeError(f"no table '{table}'{wanted} in {self.root}: {_line(error)}; run `dealrec nightly`") from error
+            raise LakeError(
+                f"no table '{table}'{wanted} in {self.root}: {_line(error)}; run `dealrec nightly`"
+            ) from error
         return pl.scan_delta(handle)
 
     def append(
@@ -68,7 +70,13 @@ class Lake:
             if recorded is not None and recorded >= transaction[1]:
                 return handle.version()
         return self._write(
-            table, frame, schema=schema, handle=handle, mode="append", transaction=transaction, partition_by=partition_by
+            table,
+            frame,
+            schema=schema,
+            handle=handle,
+            mode="append",
+            transaction=transaction,
+            partition_by=partition_by,
         )
 
     def replace(self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, where: str | None = None) -> int:
@@ -97,7 +105,10 @@ class Lake:
         if handle is None:
             # Personal columns stay out of the log's statistics, where an erasure would not reach them.
             columns = [name for name in schema.names() if name in SAFE_STATISTICS]
-            options["configuration"] = {"delta.dataSkippingStatsColumns": ",".join(columns), "delta.enableChangeDataFeed": "true"}
+            options["configuration"] = {
+                "delta.dataSkippingStatsColumns": ",".join(columns),
+                "delta.enableChangeDataFeed": "true",
+            }
         try:
             # Through the handle that was asked for the transaction: a racing writer of the same one is then refused.
             write_deltalake(
@@ -108,7 +119,9 @@ class Lake:
                 **options,
             )
         except (DeltaError, OSError) as error:
-            raise LakeError(f"cannot write table '{table}' in {self.root}: {_line(error)}; start the night again") from error
+            raise LakeError(
+                f"cannot write table '{table}' in {self.root}: {_line(error)}; start the night again"
+            ) from error
         return self.version(table)
 
     def _open(self, table: str) -> DeltaTable | None:
@@ -182,7 +195,9 @@ class Lake:
             files, root = fsspec.url_to_fs(self.root.rstrip("/"), **fsspec_options(self.root))
             yield files, root
         except (OSError, ValueError) as error:
-            raise LakeError(f"cannot reach {self.root}: {_line(error)}; check the bucket and the AWS_* variables") from error
+            raise LakeError(
+                f"cannot reach {self.root}: {_line(error)}; check the bucket and the AWS_* variables"
+            ) from error
 
 
 SAFE_STATISTICS = {
@@ -198,7 +213,9 @@ def lock(lake: Lake, *, home: str) -> Iterator[None]:
     Raises:
         NightBusy: another process holds it.
     """
-    folder = Path(lake.root) if not lake.is_remote else Path(home) / "locks" / lake.root.split("://")[1].replace("/", "_")
+    folder = (
+        Path(lake.root) if not lake.is_remote else Path(home) / "locks" / lake.root.split("://")[1].replace("/", "_")
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "night.lock").open("a+") as file:
         try:

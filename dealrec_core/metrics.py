@@ -54,7 +54,9 @@ def paired_difference(
         DataError: the two differ in length, or there is no user.
     """
     if len(first) != len(second) or len(first) == 0:
-        raise DataError(f"{len(first)} and {len(second)} users cannot be compared in pairs; evaluate both on the same cases")
+        raise DataError(
+            f"{len(first)} and {len(second)} users cannot be compared in pairs; evaluate both on the same cases"
+        )
     difference = first - second
     rng = np.random.default_rng(seed)
     means = np.array([difference[rng.integers(0, len(difference), len(difference))].mean() for _ in range(resamples)])

@@ -142,7 +142,18 @@ class Night:
         return self.find("promotion") is not None or bool(ingested and ingested.facts.get("empty"))
 
 
-TABLES = ("interactions", "items", "files", "quarantine", "samples", "influences", "efforts", "coresets", "evaluations", "promotions")
+TABLES = (
+    "interactions",
+    "items",
+    "files",
+    "quarantine",
+    "samples",
+    "influences",
+    "efforts",
+    "coresets",
+    "evaluations",
+    "promotions",
+)
 
 
 def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | None, now: datetime) -> Night:

@@ -51,7 +51,9 @@ def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before:
     """
     times = interactions.select(pl.col(schema.TIMESTAMP).sort()).collect()[schema.TIMESTAMP]
     if times.n_unique() < 3:
-        raise DataError(f"{times.n_unique()} distinct moments in the log, at least 3 are needed to split it; wait for more data")
+        raise DataError(
+            f"{times.n_unique()} distinct moments in the log, at least 3 are needed to split it; wait for more data"
+        )
     count = len(times)
     test = times[int(count * (1 - config.test_fraction))]
     validation = times[int(count * (1 - config.test_fraction - config.validation_fraction))]
@@ -102,7 +104,9 @@ def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
     ).select(schema.SAMPLES.names())
 
 
-def split(samples: pl.DataFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding") -> pl.DataFrame:
+def split(
+    samples: pl.DataFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
+) -> pl.DataFrame:
     """The samples whose target falls in one slice; in `last` mode only the newest of each user there."""
     start, end = {
         "train": (None, bounds.validation_start),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -47,7 +48,7 @@ class Sequences:
         order = np.argsort(self.lengths, kind="stable")
         sorted_lengths = self.lengths[order]
         edges = np.flatnonzero(np.diff(sorted_lengths, prepend=-1, append=-1))
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             length = int(sorted_lengths[start])
             step = max(1, max_tokens // length)
             for at in range(start, stop, step):
@@ -76,5 +77,7 @@ def _places(column: pl.DataFrame, places: pl.DataFrame) -> np.ndarray:
     found = column.join(places, on=schema.ITEM_ID, how="left", maintain_order="left")
     unknown = found.filter(pl.col("place").is_null())
     if len(unknown):
-        raise DataError(f"item '{unknown[schema.ITEM_ID][0]}' of a sample is not in the catalogue ({len(places)} items)")
+        raise DataError(
+            f"item '{unknown[schema.ITEM_ID][0]}' of a sample is not in the catalogue ({len(places)} items)"
+        )
     return found["place"].to_numpy().astype(np.int64)

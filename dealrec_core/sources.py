@@ -97,7 +97,9 @@ def find(root: str, patterns: list[str]) -> list[RawFile]:
     except SourceError:
         raise
     except Exception as error:  # botocore's faults share no base with OSError
-        raise SourceError(f"cannot read '{root}': {_line(error)}; check sources.root and the AWS_* variables") from error
+        raise SourceError(
+            f"cannot read '{root}': {_line(error)}; check sources.root and the AWS_* variables"
+        ) from error
 
 
 def records(path: str, *, separator: str | None = None) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -28,28 +29,42 @@ def trace(lake: Lake, sample_id: str) -> list[Step]:
     return [
         *_events(lake, sample),
         _as_sample(lake, sample),
-        *_per_night(lake, "influences", sample_id, "influence", lambda row: [("influence", f"{row[schema.INFLUENCE]:.4e}")]),
-        *_per_night(lake, "efforts", sample_id, "effort", lambda row: [("effort", f"{row[schema.EFFORT]:.4f}"), ("model", row[schema.MODEL])]),
+        *_per_night(
+            lake, "influences", sample_id, "influence", lambda row: [("influence", f"{row[schema.INFLUENCE]:.4e}")]
+        ),
+        *_per_night(
+            lake,
+            "efforts",
+            sample_id,
+            "effort",
+            lambda row: [("effort", f"{row[schema.EFFORT]:.4f}"), ("model", row[schema.MODEL])],
+        ),
         *_per_night(
             lake,
             "coresets",
             sample_id,
             "coreset",
-            lambda row: [("score", f"{row[schema.SCORE]:.4f}"), ("group", str(row[schema.GROUP])), ("reason", row[schema.REASON])],
+            lambda row: [
+                ("score", f"{row[schema.SCORE]:.4f}"),
+                ("group", str(row[schema.GROUP])),
+                ("reason", row[schema.REASON]),
+            ],
         ),
         *_models(lake, sample_id),
     ]
 
 
-def _sample(lake: Lake, sample_id: str) -> dict[str, object]:
+def _sample(lake: Lake, sample_id: str) -> dict[str, Any]:
     if lake.exists("samples"):
         found = lake.scan("samples").filter(pl.col(schema.SAMPLE_ID) == sample_id).collect()
         if len(found):
             return dict(found.row(0, named=True))
-    raise DataError(f"no sample '{sample_id}' in {lake.root}; `dealrec status --samples` lists some of the last coreset")
+    raise DataError(
+        f"no sample '{sample_id}' in {lake.root}; `dealrec status --samples` lists some of the last coreset"
+    )
 
 
-def _events(lake: Lake, sample: dict[str, object]) -> list[Step]:
+def _events(lake: Lake, sample: dict[str, Any]) -> list[Step]:
     """The raw lines of the target and of the event before it, and where they landed."""
     log = lake.scan("interactions").filter(
         (pl.col(schema.USER_ID) == sample[schema.USER_ID]) & (pl.col(schema.TIMESTAMP) <= sample[schema.TIMESTAMP])
@@ -62,13 +77,23 @@ def _events(lake: Lake, sample: dict[str, object]) -> list[Step]:
         path = _path(lake, row[schema.FILE])
         place = f"{path}, row {row[schema.ROW]}"
         steps.append(Step("raw line", [("file", place), ("text", _raw(path, row[schema.ROW]))]))
-        facts = [(name, str(row[name])) for name in (schema.EVENT_ID, schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.RATING, schema.PERIOD)]
+        facts = [
+            (name, str(row[name]))
+            for name in (
+                schema.EVENT_ID,
+                schema.USER_ID,
+                schema.ITEM_ID,
+                schema.TIMESTAMP,
+                schema.RATING,
+                schema.PERIOD,
+            )
+        ]
         steps.append(Step("interaction", facts))
     return steps
 
 
-def _as_sample(lake: Lake, sample: dict[str, object]) -> Step:
-    history = [str(item) for item in sample[schema.HISTORY]]  # type: ignore[attr-defined]
+def _as_sample(lake: Lake, sample: dict[str, Any]) -> Step:
+    history = [str(item) for item in sample[schema.HISTORY]]
     target = str(sample[schema.ITEM_ID])
     titles = _titles(lake, [*history, target])
     return Step(
@@ -83,13 +108,25 @@ def _as_sample(lake: Lake, sample: dict[str, object]) -> Step:
 
 
 def _per_night(
-    lake: Lake, table: str, sample_id: str, stage: str, facts: Callable[[dict[str, object]], list[tuple[str, str]]]
+    lake: Lake, table: str, sample_id: str, stage: str, facts: Callable[[dict[str, Any]], list[tuple[str, str]]]
 ) -> list[Step]:
     if not lake.exists(table):
         return [Step(stage, [("", "not there yet")])]
     rows = lake.scan(table).filter(pl.col(schema.SAMPLE_ID) == sample_id).collect().sort(schema.NIGHT)
     if rows.is_empty():
-        return [Step(stage, [("", "this sample was not chosen" if table == "coresets" else "not scored: it was not in the train slice")])]
+        return [
+            Step(
+                stage,
+                [
+                    (
+                        "",
+                        "this sample was not chosen"
+                        if table == "coresets"
+                        else "not scored: it was not in the train slice",
+                    )
+                ],
+            )
+        ]
     return [Step(stage, [("night", row[schema.NIGHT]), *facts(row)]) for row in rows.iter_rows(named=True)]
 
 

@@ -18,10 +18,14 @@ from rich.table import Table
 
 from dealrec_core.errors import DealrecError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
+)
 out = Console(soft_wrap=True)
 
-Day = Annotated[datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); today when left out.")]
+Day = Annotated[
+    datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); today when left out.")
+]
 ConfigFile = Annotated[str, typer.Option("--config", help="Settings file.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

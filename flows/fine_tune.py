@@ -3,8 +3,8 @@
 from prefect import flow
 
 from dealrec_core.night import Snapshot
-from tasks.tuning import tune
 from tasks.nights import NightRequest, one_night
+from tasks.tuning import tune
 
 
 @flow(name="fine-tune", persist_result=True, result_serializer="json")

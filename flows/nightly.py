@@ -1,9 +1,9 @@
 """One night: take what is new, choose what is worth learning, tune, and promote only if better.
 
-    raw logs ─ ingest ─▶ samples ─┬─ retrain_surrogate ─▶ surrogate ─┐
-                                  └─ score_samples ◀─────────────────┘ ─▶ influence, effort
-                                     select_coreset ─▶ coreset
-                                     fine_tune ─▶ candidate ─ evaluate_candidate ─ promote ─▶ champion
+raw logs ─ ingest ─▶ samples ─┬─ retrain_surrogate ─▶ surrogate ─┐
+                              └─ score_samples ◀─────────────────┘ ─▶ influence, effort
+                                 select_coreset ─▶ coreset
+                                 fine_tune ─▶ candidate ─ evaluate_candidate ─ promote ─▶ champion
 """
 
 from prefect import flow

@@ -3,8 +3,8 @@
 from prefect import flow
 
 from dealrec_core.night import Snapshot
-from tasks.promotion import promote as register_and_judge
 from tasks.nights import NightRequest, one_night
+from tasks.promotion import promote as register_and_judge
 
 
 @flow(name="promote", persist_result=True, result_serializer="json")

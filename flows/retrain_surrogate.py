@@ -3,8 +3,8 @@
 from prefect import flow
 
 from dealrec_core.night import Snapshot
-from tasks.surrogate import retrain
 from tasks.nights import NightRequest, one_night
+from tasks.surrogate import retrain
 
 
 @flow(name="retrain-surrogate", persist_result=True, result_serializer="json")

@@ -17,5 +17,7 @@ def roll_back(config: str = PIPELINE, overrides: list[str] = [], reason: str = "
     lake = Lake(loaded.lake.root)
     with lock(lake, home=loaded.run.home):
         champion = restore(loaded.registry, lake, who="rollback", reason=reason)
-    create_markdown_artifact(f"Version {champion.version} of night {champion.night} is champion again: {reason}", key="rollback")
+    create_markdown_artifact(
+        f"Version {champion.version} of night {champion.night} is champion again: {reason}", key="rollback"
+    )
     return champion

@@ -4,8 +4,8 @@ from prefect import flow
 
 from dealrec_core.night import Snapshot
 from tasks.base_model import provide_base_model
-from tasks.scores import score_effort, score_influence
 from tasks.nights import NightRequest, one_night
+from tasks.scores import score_effort, score_influence
 
 
 @flow(name="score-samples", persist_result=True, result_serializer="json")

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core import language_model, schema
-from dealrec_core.recommenders.prompts import Example
 from dealrec_core.night import Night, Snapshot, fingerprint
+from dealrec_core.recommenders.prompts import Example
 from tasks import storage
 from tasks.catalogue import known_catalogue
 from tasks.ingest import samples_of
@@ -35,14 +35,25 @@ def provide_base_model(night: Night) -> Snapshot:
     """Folder `models/base/<hash of settings>`: the embedded model, built by the first night that needs it and kept."""
     config = night.config.language_model
     if not config.embedded:
-        return Snapshot(stage="base_model", path=None, sha256=fingerprint([config.base_model]), facts={"base model": config.base_model})
-    described = [config.model_dump_json(), night.config.recommender.prompt.model_dump_json(), str(night.config.run.seed)]
+        return Snapshot(
+            stage="base_model",
+            path=None,
+            sha256=fingerprint([config.base_model]),
+            facts={"base model": config.base_model},
+        )
+    described = [
+        config.model_dump_json(),
+        night.config.recommender.prompt.model_dump_json(),
+        str(night.config.run.seed),
+    ]
     path = f"models/base/{fingerprint(described)[:16]}"
     sha256 = storage.published(night.lake, path)
     built = sha256 is None
     if sha256 is None:
         sha256 = _build(night, path)
-    return Snapshot(stage="base_model", path=path, sha256=sha256, facts={"base model": "embedded", "built tonight": built})
+    return Snapshot(
+        stage="base_model", path=path, sha256=sha256, facts={"base model": "embedded", "built tonight": built}
+    )
 
 
 def base_model_of(night: Night) -> BaseModel:
@@ -55,10 +66,15 @@ def base_model_of(night: Night) -> BaseModel:
 
 
 def examples(night: Night, samples: pl.DataFrame) -> list[Example]:
-    """The samples as text, in their order: titles of the history and of the target."""
+    """The samples as text, in their order: the newest titles of the history, as the recommender will see them, and the target."""
     title_of = known_catalogue(night).title_of
+    longest = night.config.recommender.history_length
     return [
-        Example(history=[title_of[item] for item in row[schema.HISTORY]], target=title_of[row[schema.ITEM_ID]], sample_id=row[schema.SAMPLE_ID])
+        Example(
+            history=[title_of[item] for item in row[schema.HISTORY][-longest:]],
+            target=title_of[row[schema.ITEM_ID]],
+            sample_id=row[schema.SAMPLE_ID],
+        )
         for row in samples.iter_rows(named=True)
     ]
 
@@ -74,7 +90,8 @@ def _build(night: Night, path: str) -> str:
     train = _old(samples_of(night, "train"))
     latest = train.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
     histories = [
-        [title_of[item] for item in [*row[schema.HISTORY], row[schema.ITEM_ID]]] for row in latest.sort(schema.USER_ID).iter_rows(named=True)
+        [title_of[item] for item in [*row[schema.HISTORY], row[schema.ITEM_ID]]]
+        for row in latest.sort(schema.USER_ID).iter_rows(named=True)
     ]
     with tempfile.TemporaryDirectory() as folder:
         language_model.build(

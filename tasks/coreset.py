@@ -15,7 +15,10 @@ def select(night: Night) -> Snapshot:
     selection = coreset.select(scores_of(night), night.config.coreset, seed=night.config.run.seed)
     frame = selection.frame.with_columns(pl.lit(night.name).alias(schema.NIGHT))
     version = night.lake.replace(
-        "coresets", frame.select(schema.CORESETS.names()), schema=schema.CORESETS, where=f"{schema.NIGHT} = '{night.name}'"
+        "coresets",
+        frame.select(schema.CORESETS.names()),
+        schema=schema.CORESETS,
+        where=f"{schema.NIGHT} = '{night.name}'",
     )
     facts: dict[str, Fact] = {"method": night.config.coreset.method, **selection.report}
     return Snapshot(stage="coreset", table="coresets", version=version, rows=len(frame), facts=facts)

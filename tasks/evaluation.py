@@ -25,7 +25,11 @@ def evaluate(night: Night) -> Snapshot:
     version = night.lake.replace(
         "evaluations", frame, schema=schema.EVALUATIONS, where=f"{schema.NIGHT} = '{night.name}'"
     )
-    facts: dict[str, Fact] = {"users": len(cases), "k": night.config.evaluate.k, "seen items": "masked" if night.config.evaluate.mask_seen else "kept"}
+    facts: dict[str, Fact] = {
+        "users": len(cases),
+        "k": night.config.evaluate.k,
+        "seen items": "masked" if night.config.evaluate.mask_seen else "kept",
+    }
     for row in evaluation.summary(per_user).iter_rows(named=True):
         facts[f"{row['recommender']} recall"] = round(row["recall"], 4)
         facts[f"{row['recommender']} ndcg"] = round(row["ndcg"], 4)
@@ -51,7 +55,6 @@ def evaluation_of(night: Night) -> pl.DataFrame:
 
 
 def _recommenders(night: Night) -> list[Recommender]:
-    where = device(night)
     model, item_ids = surrogate_of(night)
     known = log_before_test(night).collect()
     train = log_before_validation(night).collect()
@@ -69,4 +72,6 @@ def _recommenders(night: Night) -> list[Recommender]:
 
 
 def _bundle(night: Night, path: str, name: str) -> Recommender:
-    return bundle.load(storage.local_copy(night.lake, path, home=night.config.run.home), device=device(night), name=name)
+    return bundle.load(
+        storage.local_copy(night.lake, path, home=night.config.run.home), device=device(night), name=name
+    )

@@ -15,9 +15,7 @@ from tasks.stage import stage
 def take_new_files(night: Night) -> Snapshot:
     """Table `interactions` (and `items`, `quarantine`, `files`): every row up to the night's day that no night took before."""
     config = night.config
-    report = interactions.ingest(
-        night.lake, config.sources, through=night.day, partition=config.lake.partition
-    )
+    report = interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
     items = interactions.ingest_items(night.lake, config.sources)
     version = night.lake.version("interactions")
     facts: dict[str, Fact] = {
@@ -42,9 +40,7 @@ def build_samples(night: Night) -> Snapshot:
     ingested = night.need("ingest")
     log = night.lake.scan("interactions", ingested.version)
     champion = night.manifest.champion
-    bounds = samples.boundaries(
-        log, night.config.samples, not_before=champion.trained_through if champion else None
-    )
+    bounds = samples.boundaries(log, night.config.samples, not_before=champion.trained_through if champion else None)
     frame = samples.build(log, night.config.samples)
     if frame.is_empty():
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")

@@ -19,7 +19,7 @@ PIPELINE = "deployments/pipeline.toml"
 class NightRequest(BaseModel):
     """Which night to run or continue; this is the form in the Prefect UI."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     day: date | None = Field(default=None, title="Day")
     """The last day whose rows are taken (UTC). Empty means today."""

@@ -50,7 +50,9 @@ def promote(night: Night) -> Snapshot:
         "champion": champion.version if champion else None,
         "mlflow run": run_id,
     }
-    return Snapshot(stage="promotion", table="promotions", version=night.lake.version("promotions"), rows=1, facts=facts)
+    return Snapshot(
+        stage="promotion", table="promotions", version=night.lake.version("promotions"), rows=1, facts=facts
+    )
 
 
 def judge(night: Night) -> Verdict:

@@ -138,7 +138,11 @@ def _run(client: MlflowClient, config: RegistryConfig, night: str) -> Run:
             return found[0]
         experiment_id = experiment.experiment_id
     else:
-        where = Path(config.artifacts).resolve().as_uri() if config.artifacts and "://" not in config.artifacts else config.artifacts
+        where = (
+            Path(config.artifacts).resolve().as_uri()
+            if config.artifacts and "://" not in config.artifacts
+            else config.artifacts
+        )
         experiment_id = client.create_experiment(config.experiment, artifact_location=where)
     return client.create_run(experiment_id, run_name=night, tags={NIGHT_TAG: night})
 
@@ -150,5 +154,16 @@ def _version_of(client: MlflowClient, config: RegistryConfig, night: str) -> Mod
 
 def _requirements() -> list[str]:
     """What a served model needs, at the versions it was made with; dealrec_core itself travels as code."""
-    needed = ["mlflow", "torch", "transformers", "peft", "accelerate", "polars", "numpy", "pandas", "pydantic", "safetensors"]
+    needed = [
+        "mlflow",
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "polars",
+        "numpy",
+        "pandas",
+        "pydantic",
+        "safetensors",
+    ]
     return [f"{name}=={installed(name).split('+')[0]}" for name in needed]

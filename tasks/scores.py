@@ -18,7 +18,9 @@ def score_influence(night: Night) -> Snapshot:
     train = samples_of(night, "train")
     risk = samples_of(night, "train" if night.config.influence.risk == "train" else "validation")
     if risk.is_empty():
-        raise DataError("the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'")
+        raise DataError(
+            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
+        )
     result = influence.score(
         model,
         sequences.encode(train, item_ids),
@@ -77,8 +79,15 @@ def score_effort(night: Night) -> Snapshot:
             pl.Series(schema.EFFORT, scores),
         )
         night.lake.append("efforts", fresh, schema=schema.EFFORTS)
-    facts: dict[str, Fact] = {"samples": len(train), "computed": len(missing), "kept": len(train) - len(missing), "model": model_name}
-    return Snapshot(stage="effort", table="efforts", version=night.lake.version("efforts"), rows=len(missing), facts=facts)
+    facts: dict[str, Fact] = {
+        "samples": len(train),
+        "computed": len(missing),
+        "kept": len(train) - len(missing),
+        "model": model_name,
+    }
+    return Snapshot(
+        stage="effort", table="efforts", version=night.lake.version("efforts"), rows=len(missing), facts=facts
+    )
 
 
 def scores_of(night: Night) -> pl.DataFrame:

@@ -42,15 +42,14 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapsho
             return done
 
         return task(
-            run,
             name=name.replace("_", " "),
             retries=retries,
-            retry_delay_seconds=[1, 5][:retries],
+            retry_delay_seconds=[1.0, 5.0][:retries],
             retry_condition_fn=_worth_retrying,
             cache_policy=NO_CACHE,
             persist_result=True,
             result_serializer="json",
-        )
+        )(run)
 
     return decorate
 
@@ -78,5 +77,13 @@ def _markdown(night: Night, snapshot: Snapshot) -> str:
     rows = [f"| {name} | {value} |" for name, value in snapshot.facts.items()]
     where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
     return "\n".join(
-        [f"# {snapshot.stage} of {night.name}", "", f"In {where}; {snapshot.seconds:.1f} s.", "", "| | |", "|---|---|", *rows]
+        [
+            f"# {snapshot.stage} of {night.name}",
+            "",
+            f"In {where}; {snapshot.seconds:.1f} s.",
+            "",
+            "| | |",
+            "|---|---|",
+            *rows,
+        ]
     )

@@ -49,7 +49,9 @@ def local_copy(lake: Lake, path: str, *, home: str) -> Path:
         _download(lake, path, list(sums), local)
     for name, wanted in sums.items():
         if hashlib.sha256((local / name).read_bytes()).hexdigest() != wanted:
-            raise LakeError(f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it")
+            raise LakeError(
+                f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
+            )
     return local
 
 

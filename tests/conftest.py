@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small models gain nothing from more, and a busy machine loses much
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: small models gain nothing from more, and a busy machine loses much
 
-import pytest  # noqa: E402
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,7 +20,11 @@ def combine(
     weighted_effort = effort_weight * normalise(effort, normalisation)
     overall = scaled_influence + weighted_effort
     variance = overall.var()
-    share = float(((weighted_effort - weighted_effort.mean()) * (overall - overall.mean())).mean() / variance) if variance > 0 else 0.0
+    share = (
+        float(((weighted_effort - weighted_effort.mean()) * (overall - overall.mean())).mean() / variance)
+        if variance > 0
+        else 0.0
+    )
     return overall, share
 
 

@@ -49,7 +49,8 @@ class ItemKNN:
         lengths = [len(row) for row in rows]
         indices = np.fromiter((item for row in rows for item in row), dtype=np.int64, count=sum(lengths))
         taken = sparse.csr_matrix(
-            (np.ones(len(indices)), indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(len(rows), len(self.item_ids))
+            (np.ones(len(indices)), indices, np.concatenate([[0], np.cumsum(lengths)])),
+            shape=(len(rows), len(self.item_ids)),
         )
         scores = np.asarray((taken @ self.similarity).todense())
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -7,9 +7,7 @@ WORSE = np.array([1.0, 0.0, 0.0, 0.0] * 50)
 
 
 def verdict(candidate: np.ndarray, incumbent: np.ndarray, **settings: float):
-    return judge(
-        candidate, incumbent, against="champion", metric="recall@10", config=GateConfig(**settings), seed=0
-    )
+    return judge(candidate, incumbent, against="champion", metric="recall@10", config=GateConfig(**settings), seed=0)
 
 
 def test_a_candidate_that_is_better_on_the_same_users_is_promoted():

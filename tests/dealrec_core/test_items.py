@@ -14,7 +14,13 @@ def test_items_come_in_the_order_in_which_they_were_first_taken_and_the_unseen_l
         schema={"item_id": pl.String, "timestamp": schema.UTC_TIME},
     )
     known = pl.DataFrame(
-        {"item_id": ["c", "a", "b"], "title": ["C", " ", "Same"], "categories": [None, ["x"], []], "file": [""] * 3, "row": [1, 2, 3]},
+        {
+            "item_id": ["c", "a", "b"],
+            "title": ["C", " ", "Same"],
+            "categories": [None, ["x"], []],
+            "file": [""] * 3,
+            "row": [1, 2, 3],
+        },
         schema=schema.ITEMS,
     )
     found = items.catalogue(known, log)

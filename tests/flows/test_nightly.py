@@ -66,7 +66,12 @@ def test_nothing_of_the_held_out_slice_is_trained_on(town):
         facts = night.need("samples").facts
         samples = place.lake.scan("samples", night.need("samples").version)
         chosen = place.lake.scan("coresets").filter(pl.col(schema.NIGHT) == night.name)
-        newest = samples.join(chosen, on=schema.SAMPLE_ID, how="semi").select(pl.col(schema.TIMESTAMP).max()).collect().item()
+        newest = (
+            samples.join(chosen, on=schema.SAMPLE_ID, how="semi")
+            .select(pl.col(schema.TIMESTAMP).max())
+            .collect()
+            .item()
+        )
         assert newest.isoformat() < str(facts["validation_start"]) < str(facts["test_start"])
         assert night.need("fine_tune").facts["trained through"] == facts["test_start"]
 
@@ -123,7 +128,10 @@ def test_a_night_that_stopped_in_the_middle_goes_on_where_it_was(prefect_server,
 def test_a_second_night_at_the_same_time_is_told_who_holds_the_lake(prefect_server, tmp_path):
     place = new_town(tmp_path)
     place.write(0)
-    with lock(place.lake, home=str(tmp_path)), pytest.raises(NightBusy, match=r"process \d+ holds .*; wait until it ends"):
+    with (
+        lock(place.lake, home=str(tmp_path)),
+        pytest.raises(NightBusy, match=r"process \d+ holds .*; wait until it ends"),
+    ):
         nightly(place.request(0))
 
 
