@@ -1,4 +1,5 @@
 import re
+import runpy
 from pathlib import Path
 
 import polars as pl
@@ -41,3 +42,8 @@ def test_the_lake_page_lists_every_table_with_its_columns():
     columns = {table: re.sub(r" \([^)]*\)", "", cells).split(", ") for table, cells in rows}
     schemas = {name.lower(): found for name, found in vars(schema).items() if isinstance(found, pl.Schema)}
     assert columns == {table: found.names() for table, found in schemas.items()}
+
+
+def test_the_settings_page_is_up_to_date():
+    written = Path("docs/settings.md").read_text("utf-8")
+    assert runpy.run_path("docs/settings.py")["page"]() == written, "run python docs/settings.py and commit the page"
