@@ -50,7 +50,7 @@ def trie(titles: Sequence[Sequence[int]]) -> Trie:
 
 
 @dataclass
-class _Beams:
+class Beams:
     """Hypotheses of all users of a batch, (H,) each: ordered by user, best first."""
 
     users: np.ndarray
@@ -72,11 +72,11 @@ def best_titles(
     width = max(map(len, prompts))
     mask = (torch.arange(width, device=logits.device) >= (width - lengths)[:, None]).long()
     users = np.arange(len(prompts))
-    found = _Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))
+    found = Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))
     rows = users  # the hypothesis that each row of `logits` and of the cache belongs to
     step = 0
     while len(rows):
-        found, parents, tokens = _expanded(found, rows, logits, titles, beams=beams)
+        found, parents, tokens = expanded(found, rows, logits, titles, beams=beams)
         alive = np.flatnonzero(titles.leaf[found.nodes] < 0)
         if not len(alive):
             break
@@ -113,9 +113,9 @@ def _prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, pad: i
     return output.logits[:, -1], output.past_key_values
 
 
-def _expanded(
-    found: _Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int
-) -> tuple[_Beams, np.ndarray, np.ndarray]:
+def expanded(
+    found: Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int
+) -> tuple[Beams, np.ndarray, np.ndarray]:
     """The best `beams` of each user's finished and continued hypotheses, and the logits row and token of each."""
     nodes = found.nodes[rows]
     counts = titles.starts[nodes + 1] - titles.starts[nodes]
@@ -135,4 +135,4 @@ def _expanded(
     order = np.lexsort((reached, -scores, users))
     rank = np.arange(len(order)) - np.searchsorted(users[order], users[order])
     order = order[rank < beams]
-    return _Beams(users[order], reached[order], scores[order]), parents[order], tokens[order]
+    return Beams(users[order], reached[order], scores[order]), parents[order], tokens[order]

@@ -1,0 +1,202 @@
+"""Semantic ids (Rajput et al. 2023, TIGER): every item as a short, unique sequence of codes; alike items begin alike.
+
+Content vectors are quantised level by level, each level what the levels before left over (residual k-means). A last
+code tells items apart that share all others. New items are coded by the same quantiser; old codes never change.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from dealrec_core.errors import DataError
+from dealrec_core.items import Catalogue
+
+
+class SemanticIdsConfig(BaseModel):
+    """How items become codes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    levels: int = Field(default=3, ge=1, le=8, title="Levels")
+    """Codes of an item, not counting the one that tells equals apart."""
+    codes: int = Field(default=256, ge=2, le=65536, title="Codes of a level")
+    width: int = Field(default=64, ge=1, le=4096, title="Width of the content vectors")
+    iterations: int = Field(default=30, ge=1, le=1000, title="Most k-means iterations")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Turns titles and categories into vectors: TF-IDF of their words, then the leading singular directions."""
+
+    words: dict[str, int]
+    rarity: np.ndarray
+    """Inverse document frequency of each word, float64 (W,)."""
+    directions: np.ndarray
+    """float64 (W, D)."""
+
+    def vectors(self, catalogue: Catalogue) -> np.ndarray:
+        """Of every item, float64 (V, D); an item without a known word is the origin."""
+        return np.asarray(_tf_idf(_words(catalogue), self.words, self.rarity) @ self.directions)
+
+
+@dataclass(frozen=True)
+class SemanticIds:
+    """The codes of all items, with all that is needed to code more."""
+
+    content: Content
+    centres: list[np.ndarray]
+    """Of each level, float64 (K, D); levels with fewer distinct points than `codes` have fewer."""
+    item_ids: list[str]
+    codes: np.ndarray
+    """int64 (V, levels + 1), no two rows equal; the last column counts from 0 among items equal in the others."""
+    size: int
+    """Codes a level may have; also the most items that may share all codes but the last."""
+
+    def extended(self, catalogue: Catalogue) -> "SemanticIds":
+        """The same with the catalogue's items that have no code yet, in its order; old codes stay.
+
+        Raises:
+            DataError: more than `size` items share their content codes.
+        """
+        known = set(self.item_ids)
+        fresh = [row for row, item in enumerate(catalogue.item_ids) if item not in known]
+        if not fresh:
+            return self
+        part = Catalogue(
+            [catalogue.item_ids[row] for row in fresh],
+            [catalogue.titles[row] for row in fresh],
+            [catalogue.categories[row] for row in fresh],
+        )
+        coded = quantise(self.content.vectors(part), self.centres)
+        codes = _distinct(coded, before=self.codes[:, :-1], size=self.size)
+        return replace(self, item_ids=[*self.item_ids, *part.item_ids], codes=np.concatenate([self.codes, codes]))
+
+
+def fit(catalogue: Catalogue, *, config: SemanticIdsConfig, seed: int) -> SemanticIds:
+    """Content vectors, quantiser and codes of a catalogue.
+
+    Raises:
+        DataError: the catalogue is empty, or more than `codes` items share their content codes.
+    """
+    if not len(catalogue):
+        raise DataError("no items to give semantic ids to; ingest items first")
+    content = _content(catalogue, width=config.width, seed=seed)
+    vectors = content.vectors(catalogue)
+    random = np.random.default_rng(seed)
+    centres, left = [], vectors
+    for _ in range(config.levels):
+        centres.append(k_means(left, count=config.codes, iterations=config.iterations, random=random))
+        left = left - centres[-1][nearest(left, centres[-1])]
+    coded = quantise(vectors, centres)
+    none = np.empty((0, config.levels), dtype=np.int64)
+    codes = _distinct(coded, before=none, size=config.codes)
+    return SemanticIds(content, centres, list(catalogue.item_ids), codes, config.codes)
+
+
+def quantise(vectors: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:
+    """The codes of vectors (N, D), int64 (N, levels)."""
+    left, found = vectors, []
+    for level in centres:
+        found.append(nearest(left, level))
+        left = left - level[found[-1]]
+    return np.stack(found, axis=1)
+
+
+def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Row of the nearest centre of each point, the first of equals, int64 (N,)."""
+    found = np.empty(len(points), dtype=np.int64)
+    norms = np.square(centres).sum(1)
+    for start in range(0, len(points), 4096):  # bounds the (N, K) products
+        part = points[start : start + 4096]
+        found[start : start + 4096] = np.argmin(norms - 2 * part @ centres.T, axis=1)
+    return found
+
+
+def k_means(points: np.ndarray, *, count: int, iterations: int, random: np.random.Generator) -> np.ndarray:
+    """Centres (K, D) by k-means++ and Lloyd's iterations, K = min(count, distinct points).
+
+    A centre that loses its points moves to the point farthest from its own centre, so that no code is dead.
+    """
+    distinct = np.unique(points, axis=0)
+    if len(distinct) <= count:
+        return distinct
+    centres = _spread(points, count, random)
+    for _ in range(iterations):
+        own = nearest(points, centres)
+        sizes = np.bincount(own, minlength=count)
+        moved = sparse.csr_matrix((np.ones(len(points)), (own, np.arange(len(points)))), shape=(count, len(points)))
+        means = np.asarray(moved @ points) / np.maximum(sizes, 1)[:, None]
+        dead = np.flatnonzero(sizes == 0)
+        if len(dead):
+            far = np.square(points - centres[own]).sum(1)
+            means[dead] = points[np.argsort(-far, kind="stable")[: len(dead)]]
+        if np.allclose(means, centres, rtol=0, atol=1e-12):
+            break
+        centres = means
+    return centres
+
+
+def _spread(points: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """First centres by k-means++: each new one drawn in proportion to the squared distance to those before."""
+    chosen = [int(random.integers(len(points)))]
+    gaps = np.square(points - points[chosen[0]]).sum(1)
+    for _ in range(count - 1):
+        chosen.append(int(random.choice(len(points), p=gaps / gaps.sum())))
+        gaps = np.minimum(gaps, np.square(points - points[chosen[-1]]).sum(1))
+    return points[chosen]
+
+
+def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray:
+    """Adds the code that counts equals, going on from the rows that were coded before."""
+    seen = Counter(map(tuple, before.tolist()))
+    last = np.empty(len(coded), dtype=np.int64)
+    for row, code in enumerate(map(tuple, coded.tolist())):
+        last[row] = seen[code]
+        seen[code] += 1
+        if seen[code] > size:
+            raise DataError(f"more than {size} items share the codes {code}; raise the codes or levels of semantic ids")
+    return np.column_stack([coded, last])
+
+
+def _content(catalogue: Catalogue, *, width: int, seed: int) -> Content:
+    texts = _words(catalogue)
+    found = sorted({word for text in texts for word in text})
+    words = {word: place for place, word in enumerate(found)}
+    held = Counter(word for text in texts for word in set(text))
+    rarity = np.log((1 + len(texts)) / (1 + np.array([held[word] for word in found], dtype=np.float64))) + 1
+    matrix = _tf_idf(texts, words, rarity)
+    most = min(matrix.shape)
+    if width >= most:  # svds gives fewer directions than either side has
+        _, _, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
+        return Content(words, rarity, _signed(right).T)
+    _, strengths, right = svds(matrix, k=width, v0=np.random.default_rng(seed).standard_normal(most))
+    return Content(words, rarity, _signed(right[np.argsort(-strengths, kind="stable")]).T)
+
+
+def _signed(directions: np.ndarray) -> np.ndarray:
+    """Each direction (row) with its largest entry positive: singular vectors have no sign of their own."""
+    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(1)]
+    return np.asarray(directions * np.where(largest < 0, -1.0, 1.0)[:, None])
+
+
+def _words(catalogue: Catalogue) -> list[list[str]]:
+    """Lower-case words of each title, and each category as one word."""
+    return [
+        [*re.findall(r"\w+", title.lower()), *(f"category {name.lower()}" for name in categories)]
+        for title, categories in zip(catalogue.titles, catalogue.categories, strict=True)
+    ]
+
+
+def _tf_idf(texts: Sequence[Sequence[str]], words: dict[str, int], rarity: np.ndarray) -> sparse.csr_matrix:
+    """Word counts times rarity, rows of length 1."""
+    places = [(row, words[word]) for row, text in enumerate(texts) for word in text if word in words]
+    rows, columns = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    matrix = sparse.csr_matrix((rarity[columns], (rows, columns)), shape=(len(texts), len(words)))
+    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
+    return sparse.diags(1 / np.where(lengths > 0, lengths, 1.0)) @ matrix

@@ -1,0 +1,246 @@
+"""TIGER (Rajput et al. 2023): an encoder-decoder reads the codes of a history and writes those of the next item."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+from transformers import T5Config, T5ForConditionalGeneration
+
+from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.recommenders.decoding import Beams, Trie, expanded, trie
+from dealrec_core.recommenders.semantic_ids import SemanticIds
+from dealrec_core.sequences import Sequences
+
+log = logging.getLogger(__name__)
+
+START = 0
+"""Token 0 begins every answer; codes follow, each level with tokens of its own."""
+
+
+class TigerConfig(BaseModel):
+    """The network (T5) and how it is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    width: int = Field(default=128, ge=8, le=4096, title="Width")
+    layers: int = Field(default=4, ge=1, le=48, title="Layers of the encoder and of the decoder")
+    heads: int = Field(default=6, ge=1, le=64, title="Attention heads")
+    head_width: int = Field(default=64, ge=4, le=512, title="Width of a head")
+    inner_width: int = Field(default=1024, ge=8, le=65536, title="Width of the feed-forward layers")
+    dropout: float = Field(default=0.1, ge=0, lt=1, title="Dropout")
+    history_length: int = Field(default=20, ge=1, le=1000, title="Items in a history")
+    """The newest ones."""
+    epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
+    patience: int = Field(default=3, ge=1, title="Patience")
+    """Epochs without a lower validation loss before training stops; the best epoch is kept."""
+    learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
+    batch_size: int = Field(default=64, ge=1, title="Histories in a step")
+    beams: int = Field(default=20, ge=1, le=1000, title="Beams")
+    """At least the length of the list is used."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network of the best epoch and how it came about."""
+
+    model: T5ForConditionalGeneration
+    losses: list[float]
+    """Mean training loss of each epoch."""
+    validation_losses: list[float]
+    """Before training, then after each epoch."""
+
+
+def train(
+    samples: Sequences,
+    validation: Sequences,
+    ids: SemanticIds,
+    *,
+    config: TigerConfig,
+    seed: int,
+    device: torch.device,
+    initial: T5ForConditionalGeneration | None = None,
+) -> Trained:
+    """Trains on (history, next item); items are numbered as in `ids.item_ids`.
+
+    initial: a model of the same shape to go on from; it is changed in place.
+
+    Raises:
+        DataError: no sample, or none to validate on.
+        NotFinite: the loss is NaN or infinite.
+    """
+    if not len(samples) or not len(validation):
+        raise DataError(f"{len(samples)} samples and {len(validation)} to validate on; TIGER needs both")
+    tokens = item_tokens(ids)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = (initial or T5ForConditionalGeneration(_shape(config, ids))).to(device)  # type: ignore[arg-type]
+        optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+        losses: list[float] = []
+        held = [_mean_loss(model, validation, tokens, config=config)]
+        best, best_epoch = _weights(model), 0
+        for epoch in range(1, config.epochs + 1):
+            losses.append(_epoch(model, samples, tokens, optimiser, config=config, seed=seed + epoch))
+            held.append(_mean_loss(model, validation, tokens, config=config))
+            if held[-1] < held[best_epoch]:
+                best, best_epoch = _weights(model), epoch
+            elif epoch - best_epoch >= config.patience:
+                break
+    model.load_state_dict(best)
+    log.info("TIGER: best epoch %d of %d, validation loss %.3f", best_epoch, len(losses), held[best_epoch])
+    return Trained(model.eval(), losses, held)
+
+
+def item_tokens(ids: SemanticIds) -> np.ndarray:
+    """Tokens of every item, int64 (V, levels + 1): code c of level l is token 1 + l * size + c."""
+    return np.asarray(ids.codes + 1 + ids.size * np.arange(ids.codes.shape[1]))
+
+
+@dataclass(frozen=True)
+class Tiger:
+    """Ranks items by the probability of their codes after the history; every answer is a catalogue item.
+
+    Unknown ids of a history are skipped; a history with no known item is answered with the popular items.
+    """
+
+    name: str
+    model: T5ForConditionalGeneration = field(repr=False)
+    ids: SemanticIds = field(repr=False)
+    popular: list[str] = field(repr=False)
+    """Item ids, best first."""
+    config: TigerConfig
+    batch_size: int = 64
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
+        """The k most probable items for each history."""
+        place = self._place
+        known = [
+            [place[item] for item in history if item in place][-self.config.history_length :] for history in histories
+        ]
+        answers = [self.popular[:k] for _ in histories]
+        for length in sorted({len(items) for items in known if items}):
+            rows = [row for row, items in enumerate(known) if len(items) == length]
+            for start in range(0, len(rows), self.batch_size):
+                part = rows[start : start + self.batch_size]
+                found = self._best(np.array([known[row] for row in part]), beams=max(self.config.beams, k))
+                for row, items in zip(part, found, strict=True):
+                    answers[row] = [self.ids.item_ids[item] for item in items[:k]]
+        return answers
+
+    @torch.no_grad()
+    def _best(self, items: np.ndarray, *, beams: int) -> list[list[int]]:
+        """Item rows by beam search over the trie of codes, best first; items int64 (B, L) without padding."""
+        model, tokens = self.model.eval(), self._tokens
+        device = next(model.parameters()).device
+        history = torch.from_numpy(tokens[items].reshape(len(items), -1)).to(device)  # (B, L * levels)
+        encoded = model.get_encoder()(input_ids=history).last_hidden_state
+        rows = np.arange(len(items))
+        found = Beams(rows, np.zeros(len(items), dtype=np.int64), np.zeros(len(items)))
+        written = torch.full((len(items), 1), START, device=device)
+        for _ in range(tokens.shape[1]):  # all codes are of one length, so all beams end together
+            states = encoded[torch.from_numpy(found.users).to(device)]
+            logits = model(encoder_outputs=(states,), decoder_input_ids=written, use_cache=False).logits[:, -1]
+            found, parents, chosen = expanded(found, np.arange(len(found.users)), logits, self._trie, beams=beams)
+            kept = written[torch.from_numpy(parents).to(device)]
+            written = torch.cat([kept, torch.from_numpy(chosen).to(device)[:, None]], 1)
+        return [self._trie.leaf[found.nodes[found.users == user]].tolist() for user in rows]
+
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        return item_tokens(self.ids)
+
+    @cached_property
+    def _trie(self) -> Trie:
+        return trie(self._tokens.tolist())
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.ids.item_ids)}
+
+
+def _shape(config: TigerConfig, ids: SemanticIds) -> T5Config:
+    return T5Config(
+        vocab_size=1 + ids.size * ids.codes.shape[1],
+        d_model=config.width,
+        d_kv=config.head_width,
+        d_ff=config.inner_width,
+        num_layers=config.layers,
+        num_decoder_layers=config.layers,
+        num_heads=config.heads,
+        dropout_rate=config.dropout,
+        pad_token_id=START,
+        eos_token_id=START,
+    )
+
+
+def _losses(model: T5ForConditionalGeneration, items: Tensor, targets: Tensor, tokens: np.ndarray) -> Tensor:
+    """Mean cross-entropy of each target's codes, (B,); items (B, L) of one exact length, so nothing is padded."""
+    device = next(model.parameters()).device
+    history = torch.from_numpy(tokens[items.numpy()].reshape(len(items), -1)).to(device)  # (B, L * levels)
+    wanted = torch.from_numpy(tokens[targets.numpy()]).to(device)  # (B, levels)
+    given = functional.pad(wanted[:, :-1], (1, 0), value=START)
+    logits = model(input_ids=history, decoder_input_ids=given, use_cache=False).logits
+    return functional.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none").mean(1)
+
+
+def _epoch(
+    model: T5ForConditionalGeneration,
+    samples: Sequences,
+    tokens: np.ndarray,
+    optimiser: torch.optim.Optimizer,
+    *,
+    config: TigerConfig,
+    seed: int,
+) -> float:
+    model.train()
+    random = np.random.default_rng(seed)
+    total = 0.0
+    for rows in _plan(np.minimum(samples.lengths, config.history_length), config.batch_size, random):
+        losses = _losses(model, *_newest(samples, rows, config.history_length), tokens)
+        loss = losses.mean()
+        if not torch.isfinite(loss):
+            raise NotFinite(f"TIGER's loss is {loss.item()}; lower its learning_rate ({config.learning_rate})")
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        total += float(losses.detach().sum())
+    return total / len(samples)
+
+
+@torch.no_grad()
+def _mean_loss(
+    model: T5ForConditionalGeneration, samples: Sequences, tokens: np.ndarray, *, config: TigerConfig
+) -> float:
+    model.eval()
+    lengths = np.minimum(samples.lengths, config.history_length)
+    total = 0.0
+    for rows in _plan(lengths, 256, np.random.default_rng(0)):
+        total += float(_losses(model, *_newest(samples, rows, config.history_length), tokens).sum())
+    return total / len(samples)
+
+
+def _plan(lengths: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Batches of rows of one length, in random order, with random neighbours."""
+    shuffled = random.permutation(len(lengths))
+    batches = []
+    for length in np.unique(lengths):
+        rows = shuffled[lengths[shuffled] == length]
+        batches += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [batches[place] for place in random.permutation(len(batches))]
+
+
+def _newest(samples: Sequences, rows: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+    """Histories (B, L) and targets (B,) of rows that are of one length once cut to the newest `length` items."""
+    kept = min(length, int(samples.lengths[rows[0]]))
+    flat = samples.offsets[rows + 1][:, None] - kept + np.arange(kept)
+    return torch.from_numpy(samples.items[flat]), torch.from_numpy(samples.targets[rows])
+
+
+def _weights(model: T5ForConditionalGeneration) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}

@@ -1,0 +1,127 @@
+"""TIGER: it learns, its beam search is exact with enough beams, and every output is a real item."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from dealrec_core.errors import DataError
+from dealrec_core.items import Catalogue
+from dealrec_core.recommenders import semantic_ids, tiger
+from dealrec_core.recommenders.semantic_ids import SemanticIds, SemanticIdsConfig
+from dealrec_core.recommenders.tiger import Tiger, TigerConfig, Trained
+from dealrec_core.sequences import Sequences
+from tests.dealrec_core.conftest import CPU, SeriesWorld
+
+CODES = SemanticIdsConfig(levels=2, codes=32, width=24)
+TINY = TigerConfig(
+    width=32, layers=1, heads=2, head_width=16, inner_width=64, epochs=40, patience=5, learning_rate=5e-3, dropout=0
+)
+
+
+def _sequences(world: SeriesWorld, walks: list[list[str]]) -> Sequences:
+    """Every step of every walk as a sample."""
+    place = world.catalogue.place
+    cut = [([place[item] for item in walk[:stop]], place[walk[stop]]) for walk in walks for stop in range(1, len(walk))]
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history, _ in cut])])
+    return Sequences(
+        np.array([item for history, _ in cut for item in history]), offsets, np.array([target for _, target in cut])
+    )
+
+
+@pytest.fixture(scope="module")
+def ids(series_world: SeriesWorld) -> SemanticIds:
+    return semantic_ids.fit(series_world.catalogue, config=CODES, seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(series_world: SeriesWorld, ids: SemanticIds) -> Trained:
+    samples, held = _sequences(series_world, series_world.past[:260]), _sequences(series_world, series_world.past[260:])
+    return tiger.train(samples, held, ids, config=TINY, seed=0, device=CPU)
+
+
+def _tiger(trained: Trained, ids: SemanticIds, **config: int) -> Tiger:
+    return Tiger("tiger", trained.model, ids, ["0-0", "1-0"], TINY.model_copy(update=config))
+
+
+def test_it_beats_popularity_by_far(series_world: SeriesWorld, trained: Trained, ids: SemanticIds) -> None:
+    counts = Counter(item for items in series_world.past for item in items)
+    popular = [item for item, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))][:10]
+    lists = _tiger(trained, ids).recommend([history for history, _ in series_world.cases], 10)
+    hits = np.mean([target in found for found, (_, target) in zip(lists, series_world.cases, strict=True)])
+    assert hits > np.mean([target in popular for _, target in series_world.cases]) + 0.4
+
+
+def test_the_best_epoch_is_kept(series_world: SeriesWorld, trained: Trained, ids: SemanticIds) -> None:
+    held = _sequences(series_world, series_world.past[260:])
+    found = tiger._mean_loss(trained.model, held, tiger.item_tokens(ids), config=TINY)
+    assert found == pytest.approx(min(trained.validation_losses), rel=1e-5)
+
+
+def test_each_level_has_tokens_of_its_own(ids: SemanticIds) -> None:
+    tokens = tiger.item_tokens(ids)
+    levels = [set(tokens[:, level].tolist()) for level in range(3)]
+    assert levels[0].isdisjoint(levels[1] | levels[2])
+    assert levels[1].isdisjoint(levels[2])
+    assert tokens.min() >= 1  # 0 begins the answer
+    assert tokens.max() <= 3 * 32
+
+
+def test_enough_beams_rank_by_the_probability_of_all_codes(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds
+) -> None:
+    history = ["3-0", "3-1"]
+    (found,) = _tiger(trained, ids, beams=120).recommend([history], 120)
+    tokens = torch.from_numpy(tiger.item_tokens(ids))
+    read = tokens[[series_world.catalogue.place[item] for item in history]].reshape(1, -1).expand(120, -1)
+    given = torch.cat([torch.zeros(120, 1, dtype=torch.int64), tokens[:, :-1]], 1)
+    with torch.no_grad():
+        chances = trained.model(input_ids=read, decoder_input_ids=given).logits.log_softmax(-1)
+    summed = chances.gather(2, tokens[:, :, None]).sum((1, 2)).numpy()
+    assert sorted(found) == sorted(ids.item_ids)
+    assert np.all(np.diff(summed[[series_world.catalogue.place[item] for item in found]]) < 1e-4)
+
+
+def test_lists_hold_distinct_real_items_alike_alone_and_together(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds
+) -> None:
+    recommender = _tiger(trained, ids)
+    histories = [history[: 1 + place % 6] for place, (history, _) in enumerate(series_world.cases[:20])]
+    together = recommender.recommend(histories, 25)
+    assert all(len(found) == len(set(found)) == 25 for found in together)
+    assert all(item in series_world.catalogue.place for found in together for item in found)
+    assert [recommender.recommend([history], 25)[0] for history in histories] == together
+
+
+def test_unknown_ids_are_skipped_and_no_known_id_means_popular(trained: Trained, ids: SemanticIds) -> None:
+    plain, mixed, empty, unknown = _tiger(trained, ids).recommend([["3-0"], ["?", "3-0"], [], ["?"]], 2)
+    assert mixed == plain
+    assert empty == unknown == ["0-0", "1-0"]
+
+
+def test_new_items_can_be_recommended_without_new_training(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds
+) -> None:
+    known = series_world.catalogue
+    grown = Catalogue([*known.item_ids, "new"], [*known.titles, "Crimson Harbor 2"], [*known.categories, []])
+    found = _tiger(trained, ids.extended(grown)).recommend([["0-0"]], 121)[0]
+    assert sorted(found) == sorted(grown.item_ids)
+
+
+def test_the_same_seed_gives_the_same_weights(series_world: SeriesWorld, ids: SemanticIds) -> None:
+    samples = _sequences(series_world, series_world.past[:5])
+    config = TINY.model_copy(update={"epochs": 1, "dropout": 0.1})
+    first, again = (tiger.train(samples, samples, ids, config=config, seed=4, device=CPU) for _ in range(2))
+    assert first.losses == again.losses
+
+
+def test_only_the_newest_items_are_read(trained: Trained, ids: SemanticIds) -> None:
+    short, long = _tiger(trained, ids, history_length=2).recommend([["3-0", "3-1"], ["9-0", "3-0", "3-1"]], 5)
+    assert short == long
+
+
+def test_no_samples_are_refused(ids: SemanticIds) -> None:
+    none = Sequences(np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int64))
+    with pytest.raises(DataError, match="0 samples and 0 to validate on"):
+        tiger.train(none, none, ids, config=TINY, seed=0, device=CPU)
