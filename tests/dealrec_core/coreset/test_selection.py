@@ -1,0 +1,76 @@
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from dealrec_core.coreset import CoresetConfig, select
+from dealrec_core.errors import DataError
+
+
+def scores(influence: list[float], effort: list[float] | None = None) -> pl.DataFrame:
+    ids = [f"s{place:04d}" for place in range(len(influence))]
+    return pl.DataFrame({"sample_id": ids, "influence": influence, "effort": effort or [0.0] * len(influence)})
+
+
+def chosen(frame: pl.DataFrame, seed: int = 0, **settings) -> list[str]:
+    return select(frame, CoresetConfig(**settings), seed=seed).frame["sample_id"].to_list()
+
+
+MANY = scores(list(np.random.default_rng(0).normal(size=1000)))
+
+
+def test_the_share_is_taken_exactly():
+    assert len(chosen(MANY)) == 20
+    assert len(chosen(MANY, count=123, groups=7)) == 123
+
+
+def test_greedy_takes_the_highest_scores():
+    assert chosen(scores([1.0, 4.0, 3.0, 2.0]), method="greedy", count=2) == ["s0001", "s0002"]
+
+
+def test_effort_decides_as_much_as_its_weight():
+    frame = scores([1.0, 2.0], [9.0, 1.0])
+    assert chosen(frame, method="greedy", count=1, effort_weight=0.5) == ["s0001"]
+    assert chosen(frame, method="greedy", count=1, effort_weight=2.0) == ["s0000"]
+
+
+def test_groups_are_covered_where_greedy_would_take_one():
+    frame = scores([*[0.0] * 50, *[10.0] * 50])
+    found = select(frame, CoresetConfig(count=10, groups=2, normalisation="none"), seed=0)
+    assert found.frame.group_by("group").len().sort("group")["len"].to_list() == [5, 5]
+
+
+def test_hard_pruning_drops_the_top_as_the_released_code_does():
+    frame = scores([float(value) for value in range(10)])
+    assert "s0009" not in chosen(frame, count=5, hard_prune=0.1)
+    assert len(chosen(frame, count=10, hard_prune=0.5)) == 10  # the budget comes first
+
+
+def test_the_order_of_rows_makes_no_difference_and_the_seed_does():
+    shuffled = MANY.sample(fraction=1, shuffle=True, seed=5)
+    assert chosen(shuffled) == chosen(MANY) != chosen(MANY, seed=1)
+
+
+def test_more_than_there_is_means_all():
+    assert len(chosen(scores([1.0, 2.0]), count=5)) == 2
+
+
+def test_equal_scores_and_a_single_group_are_a_random_choice():
+    assert len(chosen(scores([1.0] * 100), count=10)) == 10
+    assert len(chosen(MANY, count=10, groups=1)) == 10
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+def test_a_score_that_is_not_finite_names_its_sample(bad):
+    with pytest.raises(DataError, match="influence of sample 's0001' is"):
+        chosen(scores([1.0, bad, 2.0]))
+
+
+def test_no_sample_is_an_error():
+    with pytest.raises(DataError, match="no scored sample"):
+        chosen(scores([]).cast({"influence": pl.Float64, "effort": pl.Float64}))
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValidationError, match="method"):
+        CoresetConfig(method="magic")
