@@ -9,13 +9,18 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import torch as safetensors
 
 from dealrec_core import language_model
 from dealrec_core.errors import DataError
 from dealrec_core.items import Catalogue
+from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
+from dealrec_core.recommenders.semantic_ids import Content, SemanticIds
+from dealrec_core.recommenders.tiger import Tiger, TigerConfig
 
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
+WEIGHTS = "tiger.safetensors"
 
 
 def save(
@@ -49,12 +54,35 @@ def save(
         "categories": catalogue.categories,
         "lineage": dict(lineage),
     }
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
-    (folder / HASHES).write_text(json.dumps(_hashes(folder), indent=1, sort_keys=True), encoding="utf-8")
+    _finish(folder, described)
 
 
-def load(folder: Path, *, device: torch.device, name: str = "bigrec") -> BIGRec:
-    """The recommender of a bundle, ready to answer.
+def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) -> None:
+    """Writes a TIGER with its semantic ids and all that is needed to code new items."""
+    ids = recommender.ids
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"model/{name}": weight.detach().cpu() for name, weight in recommender.model.named_parameters()}
+    tensors |= {f"centres/{level}": torch.from_numpy(centres) for level, centres in enumerate(ids.centres)}
+    tensors |= {"directions": torch.from_numpy(ids.content.directions), "rarity": torch.from_numpy(ids.content.rarity)}
+    tensors |= {"codes": torch.from_numpy(ids.codes)}
+    # safetensors keeps memory as it lies: a transposed view would be refused
+    contents = safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    (folder / WEIGHTS).write_bytes(contents)
+    described = {
+        "kind": "tiger",
+        "config": recommender.config.model_dump(),
+        "popular": recommender.popular,
+        "items": ids.item_ids,
+        "words": ids.content.words,
+        "size": ids.size,
+        "levels": len(ids.centres),
+        "lineage": dict(lineage),
+    }
+    _finish(folder, described)
+
+
+def load(folder: Path, *, device: torch.device, name: str | None = None) -> BIGRec | Tiger:
+    """The recommender of a bundle, ready to answer; by default it is called what it is.
 
     Raises:
         DataError: the folder is no bundle, or a file of it is missing or was changed.
@@ -64,6 +92,11 @@ def load(folder: Path, *, device: torch.device, name: str = "bigrec") -> BIGRec:
         described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"no whole recommender in {folder}: {error}; fine-tune again") from error
+    read = _tiger if described["kind"] == "tiger" else _bigrec
+    return read(folder, described, device=device, name=name or described["kind"])
+
+
+def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> BIGRec:
     model, tokenizer = language_model.load(described["base"] or str(folder / BASE), device=device)
     tuned = PeftModel.from_pretrained(model, folder / ADAPTER).to(device)
     config = BIGRecConfig.model_validate(described["config"])
@@ -76,6 +109,29 @@ def load(folder: Path, *, device: torch.device, name: str = "bigrec") -> BIGRec:
         config=config,
         popularity=described["popularity"],
     )
+
+
+def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> Tiger:
+    tensors = safetensors.load((folder / WEIGHTS).read_bytes())
+    ids = SemanticIds(
+        content=Content(described["words"], tensors["rarity"].numpy(), tensors["directions"].numpy()),
+        centres=[tensors[f"centres/{level}"].numpy() for level in range(described["levels"])],
+        item_ids=described["items"],
+        codes=tensors["codes"].numpy(),
+        size=described["size"],
+    )
+    config = TigerConfig.model_validate(described["config"])
+    model: Any = tiger.network(config, ids)
+    with torch.no_grad():
+        for weight_name, weight in model.named_parameters():
+            weight.copy_(tensors[f"model/{weight_name}"])
+    return Tiger(name, model.to(device).eval(), ids, described["popular"], config)
+
+
+def _finish(folder: Path, described: dict[str, Any]) -> None:
+    """The description, and last the hashes of all files: a torn folder does not load."""
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
+    (folder / HASHES).write_text(json.dumps(_hashes(folder), indent=1, sort_keys=True), encoding="utf-8")
 
 
 def _save_adapter(folder: Path, adapter: PeftModel, *, base: str | None) -> None:

@@ -79,7 +79,7 @@ def train(
     tokens = item_tokens(ids)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = (initial or T5ForConditionalGeneration(_shape(config, ids))).to(device)  # type: ignore[arg-type]
+        model = (initial or network(config, ids)).to(device)  # type: ignore[arg-type]
         optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
         losses: list[float] = []
         held = [_mean_loss(model, validation, tokens, config=config)]
@@ -163,8 +163,9 @@ class Tiger:
         return {item: row for row, item in enumerate(self.ids.item_ids)}
 
 
-def _shape(config: TigerConfig, ids: SemanticIds) -> T5Config:
-    return T5Config(
+def network(config: TigerConfig, ids: SemanticIds) -> T5ForConditionalGeneration:
+    """A fresh network for these codes, drawn from the global random state."""
+    shape = T5Config(
         vocab_size=1 + ids.size * ids.codes.shape[1],
         d_model=config.width,
         d_kv=config.head_width,
@@ -176,6 +177,7 @@ def _shape(config: TigerConfig, ids: SemanticIds) -> T5Config:
         pad_token_id=START,
         eos_token_id=START,
     )
+    return T5ForConditionalGeneration(shape)
 
 
 def _losses(model: T5ForConditionalGeneration, items: Tensor, targets: Tensor, tokens: np.ndarray) -> Tensor:

@@ -1,6 +1,7 @@
 """TIGER: it learns, its beam search is exact with enough beams, and every output is a real item."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from dealrec_core.errors import DataError
 from dealrec_core.items import Catalogue
-from dealrec_core.recommenders import semantic_ids, tiger
+from dealrec_core.recommenders import bundle, semantic_ids, tiger
 from dealrec_core.recommenders.semantic_ids import SemanticIds, SemanticIdsConfig
 from dealrec_core.recommenders.tiger import Tiger, TigerConfig, Trained
 from dealrec_core.sequences import Sequences
@@ -107,6 +108,21 @@ def test_new_items_can_be_recommended_without_new_training(
     grown = Catalogue([*known.item_ids, "new"], [*known.titles, "Crimson Harbor 2"], [*known.categories, []])
     found = _tiger(trained, ids.extended(grown)).recommend([["0-0"]], 121)[0]
     assert sorted(found) == sorted(grown.item_ids)
+
+
+def test_a_bundle_answers_as_before_and_codes_new_items_alike(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds, tmp_path: Path
+) -> None:
+    before = _tiger(trained, ids)
+    bundle.save_tiger(tmp_path, before, lineage={"night": "2026-01-01"})
+    after = bundle.load(tmp_path, device=CPU)
+    histories = [history for history, _ in series_world.cases[:20]]
+    assert isinstance(after, Tiger)
+    assert after.name == "tiger"
+    assert after.recommend([*histories, []], 10) == before.recommend([*histories, []], 10)
+    known = series_world.catalogue
+    grown = Catalogue([*known.item_ids, "new"], [*known.titles, "Hidden Harbor 6"], [*known.categories, []])
+    np.testing.assert_array_equal(after.ids.extended(grown).codes, ids.extended(grown).codes)
 
 
 def test_the_same_seed_gives_the_same_weights(series_world: SeriesWorld, ids: SemanticIds) -> None:
