@@ -9,12 +9,19 @@ import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5ForConditionalGeneration
 
 from dealrec_core.answer_loss import answer_losses, length_batches
 from dealrec_core.errors import NotFinite
 from dealrec_core.fine_tuning import LoraConfig, with_lora
+from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
+from dealrec_core.recommenders.semantic_ids import SemanticIds
+from dealrec_core.recommenders.tiger import TigerConfig
+from dealrec_core.sequences import Sequences
+
+Losses = Iterator[tuple[np.ndarray, Tensor]]
+"""Batches as (rows, loss of each row (B,))."""
 
 
 class EffortConfig(BaseModel):
@@ -49,12 +56,39 @@ def score(
     Raises:
         NotFinite: a norm is NaN or infinite; the message names the sample.
     """
-    prompter = Prompter(tokenizer, prompt)
     squares = np.zeros(len(examples))
     with _adapted(model, lora, seed=seed, device=device) as tuned:
-        for rows, found in _squares(tuned, prompter, examples, config=config, device=device):
+        losses = _example_losses(tuned, Prompter(tokenizer, prompt), examples, config=config, device=device)
+        for rows, found in _squares(tuned, losses, config.parameters):
             squares[rows] = found.sum(1)
-    return _norms(squares, examples)
+    return _norms(squares, [example.sample_id for example in examples])
+
+
+def score_tiger(
+    model: T5ForConditionalGeneration | PeftModel,
+    samples: Sequences,
+    ids: SemanticIds,
+    *,
+    network: TigerConfig,
+    config: EffortConfig,
+    lora: LoraConfig,
+    seed: int,
+    device: torch.device,
+) -> np.ndarray:
+    """The same for a TIGER, float64 (N,): the loss is that of the target's codes, which are the whole answer.
+
+    Raises:
+        NotFinite: a norm is NaN or infinite; the message gives the row of the sample.
+    """
+    squares = np.zeros(len(samples))
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        losses = (
+            (rows, tiger.losses(tuned, samples, rows, ids, history_length=network.history_length))
+            for rows in tiger.exact_batches(samples, network, batch_tokens=config.batch_tokens, ids=ids)
+        )
+        for rows, found in _squares(tuned, losses, config.parameters):
+            squares[rows] = found.sum(1)
+    return _norms(squares, list(map(str, range(len(samples)))))
 
 
 def score_by_layer(
@@ -69,13 +103,14 @@ def score_by_layer(
     device: torch.device,
 ) -> dict[str, np.ndarray]:
     """The same for each LoRA matrix alone, by the name of its layer; the squares add up to the square of `score`."""
-    prompter = Prompter(tokenizer, prompt)
     with _adapted(model, lora, seed=seed, device=device) as tuned:
         names = [name for name, _ in _layers(tuned, config.parameters)]
         squares = np.zeros((len(examples), len(names)))
-        for rows, found in _squares(tuned, prompter, examples, config=config, device=device):
+        losses = _example_losses(tuned, Prompter(tokenizer, prompt), examples, config=config, device=device)
+        for rows, found in _squares(tuned, losses, config.parameters):
             squares[rows] = found
-    return {name: _norms(squares[:, column], examples) for column, name in enumerate(names)}
+    sample_ids = [example.sample_id for example in examples]
+    return {name: _norms(squares[:, column], sample_ids) for column, name in enumerate(names)}
 
 
 @contextmanager
@@ -96,26 +131,30 @@ def _adapted(
             tuned.unload().requires_grad_(True)
 
 
-def _squares(
+def _example_losses(
     model: PeftModel, prompter: Prompter, examples: Sequence[Example], *, config: EffortConfig, device: torch.device
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Losses:
+    lengths = np.array([prompter.length(example) for example in examples], dtype=np.int64)
+    for rows in length_batches(lengths, config.batch_tokens):
+        texts = [prompter.row(examples[row]) for row in rows]
+        yield rows, answer_losses(model, texts, device=device, prompts_too=config.tokens == "all")
+
+
+def _squares(model: PeftModel, losses: Losses, which: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (rows, squared gradient norm of each row and layer (B, M)), with one batched forward and backward each.
 
     For a linear layer with inputs a_t and output gradients g_t, the gradient of one sample is sum_t g_t a_t': the batch
-    needs one product a layer, and neither a backward per sample nor the gradients of the weights.
+    needs one product a layer, and neither a backward per sample nor the gradients of the weights. `losses` must compute
+    a batch only when it is asked for.
     """
-    meters = _meters(model, config.parameters)
+    meters = _meters(model, which)
     model.requires_grad_(False)
     for meter in meters:
-        meter.layer.weight.requires_grad_(
-            not meter.vanishes
-        )  # the graph begins at the first watched layer, not at the embedding
-    lengths = np.array([prompter.length(example) for example in examples], dtype=np.int64)
+        # the graph begins at the first watched layer, not at the embedding
+        meter.layer.weight.requires_grad_(not meter.vanishes)
     try:
-        for rows in length_batches(lengths, config.batch_tokens):
-            texts = [prompter.row(examples[row]) for row in rows]
-            losses = answer_losses(model, texts, device=device, prompts_too=config.tokens == "all")
-            yield rows, _batch_squares(losses, meters)
+        for rows, batch in losses:
+            yield rows, _batch_squares(batch, meters)
     finally:
         for meter in meters:
             meter.hook.remove()
@@ -138,12 +177,12 @@ def _layers(model: PeftModel, which: str) -> list[tuple[str, nn.Linear]]:
     return [(name, layer) for name, layer in found if ".lora_B." in name][-1:] if which == "last" else found
 
 
-def _norms(squares: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
+def _norms(squares: np.ndarray, sample_ids: Sequence[str]) -> np.ndarray:
     norms = np.sqrt(squares)
     bad = np.flatnonzero(~np.isfinite(norms))
     if len(bad):
         raise NotFinite(
-            f"effort of sample '{examples[bad[0]].sample_id}' is {norms[bad[0]]} ({len(bad)} such); check its titles"
+            f"effort of sample '{sample_ids[bad[0]]}' is {norms[bad[0]]} ({len(bad)} such); check its titles"
         )
     return norms
 

@@ -80,13 +80,15 @@ class FineTuned:
 
 def with_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
     """The model, wrapped in a fresh adapter: A random by `seed`, B zero, so that nothing changes yet."""
-    modules = ["q_proj", "v_proj"] if config.modules == "attention" else "all-linear"
+    encodes = bool(getattr(model.config, "is_encoder_decoder", False))
+    attention = ["q", "v"] if encodes else ["q_proj", "v_proj"]  # as T5 and as Llama, Qwen and others call them
+    modules: str | list[str] = attention if config.modules == "attention" else "all-linear"
     described = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=modules,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

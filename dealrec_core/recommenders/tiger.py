@@ -1,9 +1,10 @@
 """TIGER (Rajput et al. 2023): an encoder-decoder reads the codes of a history and writes those of the next item."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
-from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.errors import DataError, NotFinite, SettingsError
+from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.recommenders.decoding import Beams, Trie, expanded, trie
 from dealrec_core.recommenders.semantic_ids import SemanticIds
 from dealrec_core.sequences import Sequences
@@ -36,6 +38,9 @@ class TigerConfig(BaseModel):
     dropout: float = Field(default=0.1, ge=0, lt=1, title="Dropout")
     history_length: int = Field(default=20, ge=1, le=1000, title="Items in a history")
     """The newest ones."""
+    tuning: Literal["full", "lora"] = Field(default="full", title="Tuning")
+    """lora: only a low-rank adapter learns, on a model to start from; it is merged at the end."""
+    lora: LoraConfig = LoraConfig()
     epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
     patience: int = Field(default=3, ge=1, title="Patience")
     """Epochs without a lower validation loss before training stops; the best epoch is kept."""
@@ -71,29 +76,57 @@ def train(
     initial: a model of the same shape to go on from; it is changed in place.
 
     Raises:
+        SettingsError: tuning is 'lora' and there is no model to start from.
         DataError: no sample, or none to validate on.
         NotFinite: the loss is NaN or infinite.
     """
     if not len(samples) or not len(validation):
         raise DataError(f"{len(samples)} samples and {len(validation)} to validate on; TIGER needs both")
-    tokens = item_tokens(ids)
+    if config.tuning == "lora" and initial is None:
+        raise SettingsError("TIGER's tuning 'lora' needs a model to start from; use 'full' for the first one")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = (initial or network(config, ids)).to(device)  # type: ignore[arg-type]
-        optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-        losses: list[float] = []
-        held = [_mean_loss(model, validation, tokens, config=config)]
+        plain = initial or network(config, ids)
+        model: Any = with_lora(plain, config.lora, seed=seed) if config.tuning == "lora" else plain
+        model.to(device)
+        learning = [weight for weight in model.parameters() if weight.requires_grad]
+        optimiser = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.01)
+        epochs: list[float] = []
+        held = [_mean_loss(model, validation, ids, config=config)]
         best, best_epoch = _weights(model), 0
         for epoch in range(1, config.epochs + 1):
-            losses.append(_epoch(model, samples, tokens, optimiser, config=config, seed=seed + epoch))
-            held.append(_mean_loss(model, validation, tokens, config=config))
+            epochs.append(_epoch(model, samples, ids, optimiser, config=config, seed=seed + epoch))
+            held.append(_mean_loss(model, validation, ids, config=config))
             if held[-1] < held[best_epoch]:
                 best, best_epoch = _weights(model), epoch
             elif epoch - best_epoch >= config.patience:
                 break
     model.load_state_dict(best)
-    log.info("TIGER: best epoch %d of %d, validation loss %.3f", best_epoch, len(losses), held[best_epoch])
-    return Trained(model.eval(), losses, held)
+    log.info("TIGER: best epoch %d of %d, validation loss %.3f", best_epoch, len(epochs), held[best_epoch])
+    found = model.merge_and_unload() if config.tuning == "lora" else model
+    return Trained(found.requires_grad_(True).eval(), epochs, held)
+
+
+def losses(model: Any, samples: Sequences, rows: np.ndarray, ids: SemanticIds, *, history_length: int) -> Tensor:
+    """Mean cross-entropy of the codes of each row's target, (B,); the rows must be of one length once they are cut."""
+    device, tokens = next(model.parameters()).device, item_tokens(ids)
+    items, targets = _newest(samples, rows, history_length)
+    history = torch.from_numpy(tokens[items].reshape(len(rows), -1)).to(device)  # (B, L * levels)
+    wanted = torch.from_numpy(tokens[targets]).to(device)  # (B, levels)
+    given = functional.pad(wanted[:, :-1], (1, 0), value=START)
+    logits = model(input_ids=history, decoder_input_ids=given, use_cache=False).logits
+    return functional.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none").mean(1)
+
+
+def exact_batches(
+    samples: Sequences, config: TigerConfig, *, batch_tokens: int, ids: SemanticIds
+) -> Iterator[np.ndarray]:
+    """Batches of one row, or of rows of one length whose codes, read and written, are at most `batch_tokens`."""
+    lengths = np.minimum(samples.lengths, config.history_length)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        step = max(1, batch_tokens // ((int(length) + 1) * ids.codes.shape[1]))
+        yield from (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 def item_tokens(ids: SemanticIds) -> np.ndarray:
@@ -180,20 +213,10 @@ def network(config: TigerConfig, ids: SemanticIds) -> T5ForConditionalGeneration
     return T5ForConditionalGeneration(shape)
 
 
-def _losses(model: T5ForConditionalGeneration, items: Tensor, targets: Tensor, tokens: np.ndarray) -> Tensor:
-    """Mean cross-entropy of each target's codes, (B,); items (B, L) of one exact length, so nothing is padded."""
-    device = next(model.parameters()).device
-    history = torch.from_numpy(tokens[items.numpy()].reshape(len(items), -1)).to(device)  # (B, L * levels)
-    wanted = torch.from_numpy(tokens[targets.numpy()]).to(device)  # (B, levels)
-    given = functional.pad(wanted[:, :-1], (1, 0), value=START)
-    logits = model(input_ids=history, decoder_input_ids=given, use_cache=False).logits
-    return functional.cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none").mean(1)
-
-
 def _epoch(
-    model: T5ForConditionalGeneration,
+    model: Any,
     samples: Sequences,
-    tokens: np.ndarray,
+    ids: SemanticIds,
     optimiser: torch.optim.Optimizer,
     *,
     config: TigerConfig,
@@ -203,27 +226,24 @@ def _epoch(
     random = np.random.default_rng(seed)
     total = 0.0
     for rows in _plan(np.minimum(samples.lengths, config.history_length), config.batch_size, random):
-        losses = _losses(model, *_newest(samples, rows, config.history_length), tokens)
-        loss = losses.mean()
+        found = losses(model, samples, rows, ids, history_length=config.history_length)
+        loss = found.mean()
         if not torch.isfinite(loss):
             raise NotFinite(f"TIGER's loss is {loss.item()}; lower its learning_rate ({config.learning_rate})")
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], 1.0)
         optimiser.step()
-        total += float(losses.detach().sum())
+        total += float(found.detach().sum())
     return total / len(samples)
 
 
 @torch.no_grad()
-def _mean_loss(
-    model: T5ForConditionalGeneration, samples: Sequences, tokens: np.ndarray, *, config: TigerConfig
-) -> float:
+def _mean_loss(model: Any, samples: Sequences, ids: SemanticIds, *, config: TigerConfig) -> float:
     model.eval()
-    lengths = np.minimum(samples.lengths, config.history_length)
     total = 0.0
-    for rows in _plan(lengths, 256, np.random.default_rng(0)):
-        total += float(_losses(model, *_newest(samples, rows, config.history_length), tokens).sum())
+    for rows in exact_batches(samples, config, batch_tokens=16384, ids=ids):
+        total += float(losses(model, samples, rows, ids, history_length=config.history_length).sum())
     return total / len(samples)
 
 
@@ -237,12 +257,12 @@ def _plan(lengths: np.ndarray, size: int, random: np.random.Generator) -> list[n
     return [batches[place] for place in random.permutation(len(batches))]
 
 
-def _newest(samples: Sequences, rows: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+def _newest(samples: Sequences, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Histories (B, L) and targets (B,) of rows that are of one length once cut to the newest `length` items."""
     kept = min(length, int(samples.lengths[rows[0]]))
     flat = samples.offsets[rows + 1][:, None] - kept + np.arange(kept)
-    return torch.from_numpy(samples.items[flat]), torch.from_numpy(samples.targets[rows])
+    return samples.items[flat], samples.targets[rows]
 
 
-def _weights(model: T5ForConditionalGeneration) -> dict[str, Tensor]:
+def _weights(model: Any) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in model.state_dict().items()}

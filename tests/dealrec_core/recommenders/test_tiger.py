@@ -1,5 +1,6 @@
 """TIGER: it learns, its beam search is exact with enough beams, and every output is a real item."""
 
+import copy
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from dealrec_core.errors import DataError
+from dealrec_core import effort
+from dealrec_core.effort import EffortConfig
+from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
 from dealrec_core.recommenders.semantic_ids import SemanticIds, SemanticIdsConfig
@@ -56,7 +60,7 @@ def test_it_beats_popularity_by_far(series_world: SeriesWorld, trained: Trained,
 
 def test_the_best_epoch_is_kept(series_world: SeriesWorld, trained: Trained, ids: SemanticIds) -> None:
     held = _sequences(series_world, series_world.past[260:])
-    found = tiger._mean_loss(trained.model, held, tiger.item_tokens(ids), config=TINY)
+    found = tiger._mean_loss(trained.model, held, ids, config=TINY)
     assert found == pytest.approx(min(trained.validation_losses), rel=1e-5)
 
 
@@ -135,6 +139,44 @@ def test_the_same_seed_gives_the_same_weights(series_world: SeriesWorld, ids: Se
 def test_only_the_newest_items_are_read(trained: Trained, ids: SemanticIds) -> None:
     short, long = _tiger(trained, ids, history_length=2).recommend([["3-0", "3-1"], ["9-0", "3-0", "3-1"]], 5)
     assert short == long
+
+
+def test_lora_learns_on_a_trained_model_and_keeps_its_shape(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds
+) -> None:
+    samples, held = _sequences(series_world, series_world.past[:40]), _sequences(series_world, series_world.past[260:])
+    config = TINY.model_copy(update={"tuning": "lora", "epochs": 2, "learning_rate": 1e-3})
+    start = copy.deepcopy(trained.model)
+    found = tiger.train(samples, held, ids, config=config, seed=0, device=CPU, initial=start)
+    assert found.validation_losses[0] == pytest.approx(min(trained.validation_losses), rel=1e-5)
+    assert list(found.model.state_dict()) == list(trained.model.state_dict())
+    with pytest.raises(SettingsError, match="needs a model to start from"):
+        tiger.train(samples, held, ids, config=config, seed=0, device=CPU)
+
+
+@pytest.mark.parametrize("parameters", ["all", "last"])
+@pytest.mark.parametrize("batch_tokens", [1, 4096])
+def test_effort_is_the_norm_of_one_backward_per_sample(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds, parameters: str, batch_tokens: int
+) -> None:
+    samples = _sequences(series_world, series_world.past[:4])
+    lora = LoraConfig(rank=4)
+    tuned = with_lora(copy.deepcopy(trained.model), lora, seed=1).eval()
+    generator = torch.Generator().manual_seed(2)
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
+    names = [name for name, weight in tuned.named_parameters() if weight.requires_grad]
+    wanted = names if parameters == "all" else [name for name in names if "lora_B" in name][-1:]
+    expected = []
+    for row in range(len(samples)):
+        tuned.zero_grad()
+        tiger.losses(tuned, samples, np.array([row]), ids, history_length=20).sum().backward()
+        gradients = [weight.grad for name, weight in tuned.named_parameters() if name in wanted]
+        expected.append(sum(float(gradient.double().square().sum()) for gradient in gradients) ** 0.5)
+    config = EffortConfig.model_validate({"parameters": parameters, "batch_tokens": batch_tokens})
+    found = effort.score_tiger(tuned, samples, ids, network=TINY, config=config, lora=lora, seed=1, device=CPU)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_no_samples_are_refused(ids: SemanticIds) -> None:
