@@ -59,9 +59,7 @@ def _sample(lake: Lake, sample_id: str) -> dict[str, Any]:
         found = lake.scan("samples").filter(pl.col(schema.SAMPLE_ID) == sample_id).collect()
         if len(found):
             return dict(found.row(0, named=True))
-    raise DataError(
-        f"no sample '{sample_id}' in {lake.root}; `dealrec status --samples` lists some of the last coreset"
-    )
+    raise DataError(f"no sample '{sample_id}' in {lake.root}; the tables samples and coresets hold them")
 
 
 def _events(lake: Lake, sample: dict[str, Any]) -> list[Step]:

@@ -4,6 +4,7 @@ Flows are imported inside the commands, because Prefect and torch take seconds a
 """
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -135,6 +136,35 @@ def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
 
 
 @app.command()
+def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Show the files that a night would take, without taking them."""
+    from flows.look import plan as look
+
+    found = look(config, set or [], _date(day))
+    if json:
+        out.print_json(data=found)
+        return
+    for path in found:
+        out.print(path, markup=False, highlight=False)
+    out.print(f"{len(found)} files with rows that no night has taken", markup=False, highlight=False)
+
+
+@app.command()
+def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Check settings, sources, lake, registry and device; exit 1 when something is wrong."""
+    from flows.look import doctor as look
+
+    checks = look(config, set or [])
+    if json:
+        out.print_json(data=[check.model_dump() for check in checks])
+    else:
+        for check in checks:
+            out.print(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.found}", markup=False, highlight=False)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
 def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
     """Follow one sample through every stage, from the raw line to the tuned model."""
     from dealrec_core import settings
@@ -201,6 +231,8 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
 @contextmanager
 def _in_this_process() -> Iterator[None]:
     """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
+    # Prefect's own 20 s are too few for its first start on a busy machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     import transformers
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings

@@ -1,10 +1,17 @@
 """Looks at a lake without changing it."""
 
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+import torch
 from pydantic import BaseModel
 
-from dealrec_core import promotions, settings
+from dealrec_core import interactions, promotions, settings, sources
+from dealrec_core.config import Config
+from dealrec_core.errors import DealrecError
 from dealrec_core.lake import Lake
 from dealrec_core.night import TABLES, Night, nights
+from tasks import registry
 
 
 class NightLine(BaseModel):
@@ -35,6 +42,66 @@ def status(config: str, overrides: list[str]) -> Status:
         champion=f"version {champion.version} of night {champion.night}" if champion else None,
         tables={table: lake.version(table) for table in TABLES if lake.exists(table)},
     )
+
+
+def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
+    """Paths of the interaction files of which a night of this day (today when None) would take rows."""
+    loaded = settings.load(config, overrides)
+    through = day or datetime.now(UTC).date()
+    return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
+
+
+class Check(BaseModel):
+    """One thing that a night needs, and what was found."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def doctor(config: str, overrides: list[str]) -> list[Check]:
+    """Whether a night could run: sources, lake and registry answer, and the aliases say what the promotions say."""
+    loaded = settings.load(config, overrides)
+    looks: dict[str, Callable[[Config], str]] = {
+        "sources": _sources,
+        "lake": _lake,
+        "registry": _registry,
+        "device": lambda _: "cuda" if torch.cuda.is_available() else "cpu",
+    }
+    return [_check(what, look, loaded) for what, look in looks.items()]
+
+
+def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:
+    try:
+        return Check(what=what, ok=True, found=look(config))
+    except DealrecError as error:
+        return Check(what=what, ok=False, found=str(error))
+
+
+def _sources(config: Config) -> str:
+    found = sources.find(config.sources.root, config.sources.interactions.files)
+    if not found:
+        raise DealrecError(f"no file in '{config.sources.root}' matches {config.sources.interactions.files}")
+    first = next(sources.records(found[0].path), None)
+    columns = ", ".join(map(str, first.fields)) if first else "no record"
+    return f"{len(found)} files; {found[0].path} has {columns}"
+
+
+def _lake(config: Config) -> str:
+    lake = Lake(config.lake.root)
+    lake.write_bytes("doctor.txt", b"written by dealrec doctor")
+    return (
+        f"{lake.root} can be written; {sum(lake.exists(table) for table in TABLES)} tables, {len(nights(lake))} nights"
+    )
+
+
+def _registry(config: Config) -> str:
+    present = registry.aliases(config.registry).get(registry.CHAMPION)
+    champion = promotions.champion(Lake(config.lake.root))
+    wanted = champion.version if champion else None
+    if present != wanted:
+        raise DealrecError(f"alias champion is version {present}, the promotions say {wanted}; the next night heals it")
+    return f"{config.registry.tracking_uri} answers; champion is {wanted or 'nobody yet'}"
 
 
 def _line(night: Night) -> NightLine:

@@ -109,15 +109,21 @@ def load(config: RegistryConfig, version: str) -> Any:
         return mlflow.pyfunc.load_model(f"models:/{config.model}/{version}")
 
 
+def aliases(config: RegistryConfig) -> dict[str, str]:
+    """The version that each alias of the registered model points at."""
+    with _mlflow(config) as client:
+        if not client.search_registered_models(f"name = '{config.model}'"):
+            return {}
+        return {alias: str(version) for alias, version in client.get_registered_model(config.model).aliases.items()}
+
+
 def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) -> list[str]:
     """Points each alias at its version where it does not already; returns what was changed, in words."""
     changed: list[str] = []
+    present = aliases(config)
     with _mlflow(config) as client:
-        if not client.search_registered_models(f"name = '{config.model}'"):
-            return changed
-        present = dict(client.get_registered_model(config.model).aliases)
         for alias, version in wanted.items():
-            if version is not None and str(present.get(alias)) != version:
+            if version is not None and present.get(alias) != version:
                 client.set_registered_model_alias(config.model, alias, version)
                 changed.append(f"{alias}: {present.get(alias, 'none')} -> {version}")
     return changed

@@ -52,7 +52,13 @@ CSV = f"u,i,t\na,x,{NEW_YEAR}\nb,y,{NEW_YEAR + 1}\n"
         ("log.csv.gz", gzip.compress(CSV.encode())),
         ("log.csv.zst", zstandard.compress(CSV.encode())),
         ("log.csv.bz2", bz2.compress(CSV.encode())),
-        ("log.jsonl", "".join(json.dumps({"u": u, "i": i, "t": t}) + "\n" for u, i, t in [("a", "x", NEW_YEAR), ("b", "y", NEW_YEAR + 1)]).encode()),
+        (
+            "log.jsonl",
+            "".join(
+                json.dumps({"u": u, "i": i, "t": t}) + "\n"
+                for u, i, t in [("a", "x", NEW_YEAR), ("b", "y", NEW_YEAR + 1)]
+            ).encode(),
+        ),
     ],
     ids=["csv", "bom and crlf", "semicolons", "gz", "zst", "bz2", "jsonl"],
 )
@@ -120,7 +126,9 @@ def test_rows_after_the_night_are_postponed_and_taken_by_a_later_night(lake, fol
 
 
 def test_bad_rows_go_to_quarantine_once_with_row_column_and_reason(lake, folder):
-    (folder / "log.csv").write_text(f"u,i,t,r\n,x,{NEW_YEAR},1\na,,{NEW_YEAR},1\na,x,soon,1\na,x,{NEW_YEAR},nan\na,x\nb,y,{NEW_YEAR + DAY},2\n")
+    (folder / "log.csv").write_text(
+        f"u,i,t,r\n,x,{NEW_YEAR},1\na,,{NEW_YEAR},1\na,x,soon,1\na,x,{NEW_YEAR},nan\na,x\nb,y,{NEW_YEAR + DAY},2\n"
+    )
     first = take(lake, folder, rating="r")
     second = take(lake, folder, day=2, rating="r")
     assert (first.quarantined, second.quarantined, second.inserted) == (5, 5, 1)

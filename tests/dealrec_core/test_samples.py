@@ -118,7 +118,10 @@ def test_a_case_has_the_past_before_the_test_slice_and_all_targets_in_it():
 
 def test_so_many_users_are_drawn_and_the_same_ones_for_the_same_seed():
     many = log(*[(f"u{user:02d}", str(hour), hour) for user in range(20) for hour in (0, 9)])
-    draws = [samples.cases(many, bounds(1, 5, 10), history_length=5, users=6, seed=seed)["user_id"].to_list() for seed in (0, 0, 1)]
+    draws = [
+        samples.cases(many, bounds(1, 5, 10), history_length=5, users=6, seed=seed)["user_id"].to_list()
+        for seed in (0, 0, 1)
+    ]
     assert len(draws[0]) == 6
     assert draws[0] == draws[1] != draws[2]
 

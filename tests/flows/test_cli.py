@@ -78,3 +78,27 @@ def test_trace_prints_every_stage(capsys, monkeypatch, town):
     assert code == 0
     for stage in ("raw line", "interaction", "sample", "influence", "effort", "coreset", "model"):
         assert f"\n{stage}\n" in f"\n{out}"
+
+
+def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "new.csv").write_text("userId,itemId,rating,timestamp\n")
+    places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
+    code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
+    assert code == 0
+    assert out.endswith("/log/new.csv\n1 files with rows that no night has taken\n")
+
+
+def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys, monkeypatch, town, tmp_path):
+    place, _ = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "doctor", "--config", DEMO, *sets)
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["ok", f"{what}:"] for what in ("sources", "lake", "registry", "device")
+    ]
+    code, out, _ = run(
+        capsys, monkeypatch, "doctor", "--config", DEMO, *sets, "--set", f"sources.root={tmp_path}/nowhere"
+    )
+    assert code == 1
+    assert "BAD  sources: no folder or bucket" in out

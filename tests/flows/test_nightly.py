@@ -95,7 +95,7 @@ def test_every_sample_can_be_followed_from_its_raw_line_to_the_model(town):
 
 
 def test_a_sample_that_does_not_exist_is_an_error_with_the_next_step(town):
-    with pytest.raises(DataError, match="no sample 'x' in .*; `dealrec status"):
+    with pytest.raises(DataError, match="no sample 'x' in .*; the tables samples and coresets hold them"):
         trace(town[0].lake, "x")
 
 
