@@ -64,6 +64,11 @@ def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) 
     tensors = {f"model/{name}": weight.detach().cpu() for name, weight in recommender.model.named_parameters()}
     tensors |= {f"centres/{level}": torch.from_numpy(centres) for level, centres in enumerate(ids.centres)}
     tensors |= {"directions": torch.from_numpy(ids.content.directions), "rarity": torch.from_numpy(ids.content.rarity)}
+    for number, (weight, bias) in enumerate(ids.encoder):
+        tensors |= {
+            f"encoder/{number}/weight": torch.from_numpy(weight),
+            f"encoder/{number}/bias": torch.from_numpy(bias),
+        }
     tensors |= {"codes": torch.from_numpy(ids.codes)}
     # safetensors keeps memory as it lies: a transposed view would be refused
     contents = safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()})
@@ -76,6 +81,7 @@ def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) 
         "words": ids.content.words,
         "size": ids.size,
         "levels": len(ids.centres),
+        "encoder_layers": len(ids.encoder),
         "lineage": dict(lineage),
     }
     _finish(folder, described)
@@ -118,6 +124,10 @@ def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, nam
         centres=[tensors[f"centres/{level}"].numpy() for level in range(described["levels"])],
         item_ids=described["items"],
         codes=tensors["codes"].numpy(),
+        encoder=[
+            (tensors[f"encoder/{number}/weight"].numpy(), tensors[f"encoder/{number}/bias"].numpy())
+            for number in range(described["encoder_layers"])
+        ],
         size=described["size"],
     )
     config = TigerConfig.model_validate(described["config"])

@@ -8,14 +8,18 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from dealrec_core.errors import DataError
 from dealrec_core.items import Catalogue
+from dealrec_core.recommenders import rq_vae
+from dealrec_core.recommenders.rq_vae import RQVAE, Layers, RQVAEConfig, encoded, layers_of, perceptron
 
 
 class SemanticIdsConfig(BaseModel):
@@ -27,6 +31,9 @@ class SemanticIdsConfig(BaseModel):
     """Codes of an item, not counting the one that tells equals apart."""
     codes: int = Field(default=256, ge=2, le=65536, title="Codes of a level")
     width: int = Field(default=64, ge=1, le=4096, title="Width of the content vectors")
+    quantiser: Literal["kmeans", "rqvae"] = Field(default="kmeans", title="Quantiser")
+    """kmeans: residual k-means, which cannot collapse; rqvae: learnt with an encoder, as published."""
+    rqvae: RQVAEConfig = RQVAEConfig()
     iterations: int = Field(default=30, ge=1, le=1000, title="Most k-means iterations")
 
 
@@ -55,6 +62,8 @@ class SemanticIds:
     item_ids: list[str]
     codes: np.ndarray
     """int64 (V, levels + 1), no two rows equal; the last column counts from 0 among items equal in the others."""
+    encoder: Layers
+    """Of the RQ-VAE; none for k-means."""
     size: int
     """Codes a level may have; also the most items that may share all codes but the last."""
 
@@ -73,7 +82,7 @@ class SemanticIds:
             [catalogue.titles[row] for row in fresh],
             [catalogue.categories[row] for row in fresh],
         )
-        coded = quantise(self.content.vectors(part), self.centres)
+        coded = quantise(encoded(self.content.vectors(part), self.encoder), self.centres)
         codes = _distinct(coded, before=self.codes[:, :-1], size=self.size)
         return replace(self, item_ids=[*self.item_ids, *part.item_ids], codes=np.concatenate([self.codes, codes]))
 
@@ -88,15 +97,35 @@ def fit(catalogue: Catalogue, *, config: SemanticIdsConfig, seed: int) -> Semant
         raise DataError("no items to give semantic ids to; ingest items first")
     content = _content(catalogue, width=config.width, seed=seed)
     vectors = content.vectors(catalogue)
+    encoder: Layers = []
+    if config.quantiser == "kmeans":
+        centres = _residual_k_means(vectors, config=config, seed=seed)
+    else:
+        learnt = _learnt(vectors, config=config, seed=seed)
+        encoder, centres = learnt.encoder, learnt.centres
+    coded = quantise(encoded(vectors, encoder), centres)
+    none = np.empty((0, config.levels), dtype=np.int64)
+    codes = _distinct(coded, before=none, size=config.codes)
+    return SemanticIds(content, centres, list(catalogue.item_ids), codes, encoder, config.codes)
+
+
+def _residual_k_means(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
-    centres, left = [], vectors
+    centres: list[np.ndarray] = []
+    left = vectors
     for _ in range(config.levels):
         centres.append(k_means(left, count=config.codes, iterations=config.iterations, random=random))
         left = left - centres[-1][nearest(left, centres[-1])]
-    coded = quantise(vectors, centres)
-    none = np.empty((0, config.levels), dtype=np.int64)
-    codes = _distinct(coded, before=none, size=config.codes)
-    return SemanticIds(content, centres, list(catalogue.item_ids), codes, config.codes)
+    return centres
+
+
+def _learnt(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> RQVAE:
+    """An RQ-VAE whose codebooks begin at residual k-means of what its untrained encoder says."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = perceptron([vectors.shape[1], *config.rqvae.inner_widths, config.rqvae.width])
+    start = _residual_k_means(encoded(vectors, layers_of(network)), config=config, seed=seed)
+    return rq_vae.train(vectors, start, network, config=config.rqvae, seed=seed)
 
 
 def quantise(vectors: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:

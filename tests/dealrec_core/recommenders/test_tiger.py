@@ -40,6 +40,12 @@ def ids(series_world: SeriesWorld) -> SemanticIds:
     return semantic_ids.fit(series_world.catalogue, config=CODES, seed=0)
 
 
+def _coded(world: SeriesWorld, quantiser: str) -> SemanticIds:
+    quick = {"inner_widths": [32], "width": 8, "epochs": 20}
+    settings = {**CODES.model_dump(), "quantiser": quantiser, "rqvae": quick}
+    return semantic_ids.fit(world.catalogue, config=SemanticIdsConfig.model_validate(settings), seed=0)
+
+
 @pytest.fixture(scope="module")
 def trained(series_world: SeriesWorld, ids: SemanticIds) -> Trained:
     samples, held = _sequences(series_world, series_world.past[:260]), _sequences(series_world, series_world.past[260:])
@@ -114,9 +120,11 @@ def test_new_items_can_be_recommended_without_new_training(
     assert sorted(found) == sorted(grown.item_ids)
 
 
+@pytest.mark.parametrize("quantiser", ["kmeans", "rqvae"])
 def test_a_bundle_answers_as_before_and_codes_new_items_alike(
-    series_world: SeriesWorld, trained: Trained, ids: SemanticIds, tmp_path: Path
+    series_world: SeriesWorld, trained: Trained, tmp_path: Path, quantiser: str
 ) -> None:
+    ids = _coded(series_world, quantiser)
     before = _tiger(trained, ids)
     bundle.save_tiger(tmp_path, before, lineage={"night": "2026-01-01"})
     after = bundle.load(tmp_path, device=CPU)
