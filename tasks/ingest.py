@@ -18,6 +18,7 @@ def take_new_files(night: Night) -> Snapshot:
     report = interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
     items = interactions.ingest_items(night.lake, config.sources)
     version = night.lake.version("interactions")
+    rows = night.lake.scan("interactions", version).select(pl.len()).collect().item()
     facts: dict[str, Fact] = {
         "files": len(report.files),
         "rows read": report.rows,
@@ -29,7 +30,8 @@ def take_new_files(night: Night) -> Snapshot:
         "items new or changed": items.inserted,
         "items version": night.lake.version("items"),
         "quarantine version": night.lake.version("quarantine"),
-        "empty": version < 0 or (report.inserted == 0 and _nothing_to_redo(night, version)),
+        "rows in the lake": rows,
+        "empty": rows == 0 or (report.inserted == 0 and _nothing_to_redo(night, rows)),
     }
     return Snapshot(stage="ingest", table="interactions", version=version, rows=report.inserted, facts=facts)
 
@@ -64,14 +66,14 @@ def samples_of(night: Night, which: samples.Split) -> pl.DataFrame:
     return samples.split(frame, boundaries_of(night), which, night.config.samples.mode).sort(schema.SAMPLE_ID)
 
 
-def _nothing_to_redo(night: Night, version: int) -> bool:
-    """Whether a finished night with the same settings and code saw the same log."""
+def _nothing_to_redo(night: Night, rows: int) -> bool:
+    """Whether a finished night with the same settings and code saw the same log (which only grows)."""
     return any(
         earlier.finished
         and earlier.manifest.settings == night.config
         and earlier.manifest.code == night.manifest.code
         and (ingested := earlier.find("ingest")) is not None
-        and ingested.version == version
+        and ingested.facts["rows in the lake"] == rows
         for earlier in nights(night.lake)
         if earlier.name != night.name
     )

@@ -1,3 +1,6 @@
+from datetime import date
+from pathlib import Path
+
 import mlflow
 import pandas as pd
 import polars as pl
@@ -13,7 +16,7 @@ from flows.nightly import nightly
 from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.roll_back import roll_back
-from tests.flows.conftest import DEMO, new_town
+from tests.flows.conftest import DEMO, LOG, new_town
 
 
 def versions(lake) -> dict[str, int]:
@@ -58,6 +61,17 @@ def test_an_empty_day_ends_early_and_says_so(town):
     assert empty.outcome == "empty"
     assert "nothing new" in empty.message
     assert versions(place.lake) == before
+
+
+def test_a_day_on_which_all_new_rows_are_of_the_future_is_empty_and_loses_none(prefect_server, town):
+    place, _ = town
+    later = f"u00001,i00001,5,{int((LOG.start - date(1970, 1, 1)).days + 20) * 86_400}"
+    (Path(place.config.sources.root) / "log" / "future.csv").write_text(f"userId,itemId,rating,timestamp\n{later}\n")
+    before = place.lake.scan("interactions").collect().height
+    assert place.night(6).outcome == "empty"
+    assert place.lake.scan("interactions").collect().height == before
+    books = place.lake.scan("files").filter(pl.col("path").str.ends_with("future.csv")).collect()
+    assert (books["postponed"][0], books["inserted"][0]) == (1, 0)
 
 
 def test_nothing_of_the_held_out_slice_is_trained_on(town):
