@@ -17,6 +17,7 @@ from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
 from dealrec_core.recommenders.semantic_ids import Content, SemanticIds
+from dealrec_core.recommenders.sentence_content import SentenceContent
 from dealrec_core.recommenders.tiger import Tiger, TigerConfig
 
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
@@ -63,7 +64,11 @@ def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model/{name}": weight.detach().cpu() for name, weight in recommender.model.named_parameters()}
     tensors |= {f"centres/{level}": torch.from_numpy(centres) for level, centres in enumerate(ids.centres)}
-    tensors |= {"directions": torch.from_numpy(ids.content.directions), "rarity": torch.from_numpy(ids.content.rarity)}
+    words = None
+    if isinstance(ids.content, Content):
+        words = ids.content.words
+        tensors["directions"] = torch.from_numpy(ids.content.directions)
+        tensors["rarity"] = torch.from_numpy(ids.content.rarity)
     for number, (weight, bias) in enumerate(ids.encoder):
         tensors |= {
             f"encoder/{number}/weight": torch.from_numpy(weight),
@@ -78,7 +83,8 @@ def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) 
         "config": recommender.config.model_dump(),
         "popular": recommender.popular,
         "items": ids.item_ids,
-        "words": ids.content.words,
+        "words": words,
+        "embedding": ids.content.location if isinstance(ids.content, SentenceContent) else None,
         "size": ids.size,
         "levels": len(ids.centres),
         "encoder_layers": len(ids.encoder),
@@ -119,8 +125,13 @@ def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, na
 
 def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> Tiger:
     tensors = safetensors.load((folder / WEIGHTS).read_bytes())
+    content: Content | SentenceContent
+    if described["embedding"] is None:
+        content = Content(described["words"], tensors["rarity"].numpy(), tensors["directions"].numpy())
+    else:
+        content = SentenceContent(described["embedding"])
     ids = SemanticIds(
-        content=Content(described["words"], tensors["rarity"].numpy(), tensors["directions"].numpy()),
+        content=content,
         centres=[tensors[f"centres/{level}"].numpy() for level in range(described["levels"])],
         item_ids=described["items"],
         codes=tensors["codes"].numpy(),

@@ -20,6 +20,9 @@ from dealrec_core.errors import DataError
 from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import rq_vae
 from dealrec_core.recommenders.rq_vae import RQVAE, Layers, RQVAEConfig, encoded, layers_of, perceptron
+from dealrec_core.recommenders.sentence_content import SentenceContent
+
+TF_IDF = "tfidf"
 
 
 class SemanticIdsConfig(BaseModel):
@@ -30,7 +33,9 @@ class SemanticIdsConfig(BaseModel):
     levels: int = Field(default=3, ge=1, le=8, title="Levels")
     """Codes of an item, not counting the one that tells equals apart."""
     codes: int = Field(default=256, ge=2, le=65536, title="Codes of a level")
-    width: int = Field(default=64, ge=1, le=4096, title="Width of the content vectors")
+    embedding: str = Field(default=TF_IDF, min_length=1, title="Content vectors")
+    """'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name or folder."""
+    width: int = Field(default=64, ge=1, le=4096, title="Width of the TF-IDF vectors")
     quantiser: Literal["kmeans", "rqvae"] = Field(default="kmeans", title="Quantiser")
     """kmeans: residual k-means, which cannot collapse; rqvae: learnt with an encoder, as published."""
     rqvae: RQVAEConfig = RQVAEConfig()
@@ -56,7 +61,7 @@ class Content:
 class SemanticIds:
     """The codes of all items, with all that is needed to code more."""
 
-    content: Content
+    content: Content | SentenceContent
     centres: list[np.ndarray]
     """Of each level, float64 (K, D); levels with fewer distinct points than `codes` have fewer."""
     item_ids: list[str]
@@ -95,7 +100,9 @@ def fit(catalogue: Catalogue, *, config: SemanticIdsConfig, seed: int) -> Semant
     """
     if not len(catalogue):
         raise DataError("no items to give semantic ids to; ingest items first")
-    content = _content(catalogue, width=config.width, seed=seed)
+    content: Content | SentenceContent = SentenceContent(config.embedding)
+    if config.embedding == TF_IDF:
+        content = _content(catalogue, width=config.width, seed=seed)
     vectors = content.vectors(catalogue)
     encoder: Layers = []
     if config.quantiser == "kmeans":
