@@ -9,7 +9,7 @@ export PREFECT_HOME=${PREFECT_HOME:-$PWD/var/prefect}
 export PREFECT_API_URL=http://127.0.0.1:$prefect_port/api
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false            # 2 processes instead of 10
-export PYTHONPATH=$PWD
+export PYTHONPATH=$PWD OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 export DEALREC_REGISTRY__TRACKING_URI=http://127.0.0.1:$mlflow_port
 logs=$PWD/var/logs
 mkdir -p "$logs" "$PWD/var"

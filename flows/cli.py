@@ -36,6 +36,7 @@ PIPELINE = "deployments/pipeline.toml"
 
 def main() -> None:
     """Runs the command line; a dealrec error becomes one line and exit code 1."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads ruin a busy machine
     try:
         app()
     except DealrecError as error:
