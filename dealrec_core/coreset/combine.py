@@ -14,18 +14,15 @@ def combine(
 
     Eq. 13: I_s = I(s) + lambda * delta_s. The paper adds the raw numbers, whose scales have nothing to do with each other; the
     released code puts both on 0..1 first (`minmax`), where one outlier decides. `rank` uses ranks from 0 to 1 instead.
-    The share is cov(lambda * delta, I_s) / var(I_s), 0 when all scores are equal.
+    The share is cov(lambda * delta, I_s) / var(I_s), 0 when all scores are equal; the rest is due to influence.
     """
-    scaled_influence = normalise(influence, normalisation)
     weighted_effort = effort_weight * normalise(effort, normalisation)
-    overall = scaled_influence + weighted_effort
-    variance = overall.var()
-    share = (
-        float(((weighted_effort - weighted_effort.mean()) * (overall - overall.mean())).mean() / variance)
-        if variance > 0
-        else 0.0
-    )
-    return overall, share
+    overall = normalise(influence, normalisation) + weighted_effort
+    spread = overall - overall.mean()
+    variance = float(spread @ spread)
+    if variance == 0:
+        return overall, 0.0
+    return overall, float((weighted_effort - weighted_effort.mean()) @ spread) / variance
 
 
 def normalise(values: np.ndarray, how: Normalisation) -> np.ndarray:
@@ -37,9 +34,22 @@ def normalise(values: np.ndarray, how: Normalisation) -> np.ndarray:
     if how == "robust":
         middle = np.median(values)
         return _divided(values - middle, 1.4826 * np.median(np.abs(values - middle)))
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts + 1) / 2
-    return _divided(mean_rank[place] - mean_rank[0], mean_rank[-1] - mean_rank[0])
+    ranks = _mean_ranks(values)
+    return _divided(ranks - ranks.min(), np.ptp(ranks))
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0, (N,); equal values share the mean of their ranks."""
+    order = np.argsort(values)
+    ascending = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
+    ranks = np.empty(len(values))
+    if len(starts) == len(values):
+        ranks[order] = np.arange(len(values))
+        return ranks
+    sizes = np.diff(starts, append=len(values))
+    ranks[order] = np.repeat(starts + (sizes - 1) / 2, sizes)
+    return ranks
 
 
 def _divided(values: np.ndarray, by: float) -> np.ndarray:

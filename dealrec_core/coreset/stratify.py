@@ -27,10 +27,38 @@ def allot(sizes: np.ndarray, budget: int) -> np.ndarray:
 
 
 def draw(membership: np.ndarray, taken: np.ndarray, *, seed: int) -> np.ndarray:
-    """Rows drawn at random, `taken[g]` from each group g, sorted."""
-    luck = np.random.default_rng(seed).random(len(membership))
-    order = np.lexsort((luck, membership))
+    """Rows drawn at random without replacement, `taken[g]` from each group g of `membership` (N,), sorted."""
+    generator = np.random.default_rng(seed)
     sizes = np.bincount(membership, minlength=len(taken))
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    rank = np.arange(len(order)) - starts[membership[order]]
-    return np.sort(order[rank < taken[membership[order]]])
+    by_group = np.argsort(membership.astype(_smallest_integer(len(taken))), kind="stable")  # a radix sort: linear in N
+    starts = np.cumsum(sizes) - sizes
+    drawn = [
+        by_group[starts[group] + generator.choice(int(sizes[group]), int(taken[group]), replace=False, shuffle=False)]
+        for group in np.flatnonzero(taken)
+    ]
+    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
+
+
+def spread(membership: np.ndarray, rows: np.ndarray, budget: int, *, seed: int) -> np.ndarray:
+    """Algorithm 2 within `rows`: `allot` the budget over their groups, then `draw`; row numbers of the whole, sorted."""
+    if len(rows) == 0:
+        return rows
+    inside = membership[rows]
+    return rows[draw(inside, allot(np.bincount(inside), budget), seed=seed)]
+
+
+def _smallest_integer(groups: int) -> np.dtype:
+    return np.min_scalar_type(max(groups - 1, 0))
+
+
+def proportional(sizes: np.ndarray, budget: int) -> np.ndarray:
+    """Shares of the budget in proportion to the sizes (K,), by largest remainders; sums to min(budget, sum of sizes).
+
+    Of equal remainders the larger group wins, then the lower.
+    """
+    total = int(sizes.sum())
+    if budget >= total:
+        return sizes.copy()
+    taken, remainders = np.divmod(sizes * budget, total)
+    taken[np.lexsort((-sizes, -remainders))[: budget - int(taken.sum())]] += 1
+    return taken

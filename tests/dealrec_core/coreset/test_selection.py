@@ -74,3 +74,41 @@ def test_no_sample_is_an_error():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValidationError, match="method"):
         CoresetConfig(method="magic")
+
+
+HASHES = MANY.with_columns(pl.col("influence").hash(1).cast(pl.String).str.zfill(20).alias("sample_id"))
+
+
+def test_ids_that_are_hashes_are_ordered_alike_however_the_rows_lie():
+    frame = HASHES.with_columns(pl.col("sample_id").str.head(20) + "abcdef")
+    shuffled = frame.sample(fraction=1, shuffle=True, seed=5)
+    assert chosen(shuffled) == chosen(frame) == sorted(chosen(frame))
+
+
+def test_ids_that_agree_in_sixteen_digits_are_told_apart_by_the_rest():
+    frame = pl.DataFrame({"sample_id": ["0" * 16 + "b", "0" * 16 + "a"], "influence": [1.0, 1.0], "effort": [0.0, 0.0]})
+    assert chosen(frame, count=1, method="greedy") == ["0" * 16 + "a"]
+
+
+def test_a_sample_scored_twice_is_an_error():
+    with pytest.raises(DataError, match="'s0000' is scored more than once"):
+        chosen(pl.concat([scores([1.0]), scores([2.0])]))
+
+
+def test_a_study_can_use_any_method_with_its_columns():
+    frame = scores([0.0, 0.0, 0.0]).with_columns(el2n=pl.Series([0.1, 0.3, 0.2]))
+    found = select(frame, CoresetConfig(count=1), seed=0, by="el2n")
+    assert found.frame.select("sample_id", "reason").row(0) == ("s0001", "el2n: 1 of 3")
+
+
+def test_a_column_may_hold_arrays():
+    vectors = pl.Series([[1.0, 0.0], [0.0, 1.0]], dtype=pl.Array(pl.Float64, 2))
+    frame = scores([0.0, 0.0]).with_columns(gradient=vectors)
+    reference = {"gradient": np.array([[0.0, 2.0]])}
+    found = select(frame, CoresetConfig(count=1), seed=0, by="less", reference=reference)
+    assert found.frame["sample_id"].to_list() == ["s0001"]
+
+
+def test_a_method_whose_column_is_missing_says_which():
+    with pytest.raises(DataError, match="needs the column 'el2n'"):
+        select(MANY, CoresetConfig(), seed=0, by="ccs")

@@ -46,3 +46,20 @@ def test_drawing_takes_so_many_of_each_group_and_never_one_twice():
 def test_every_member_of_a_group_is_drawn_about_equally_often():
     draws = [stratify.draw(np.zeros(4, dtype=int), np.array([1]), seed=seed)[0] for seed in range(400)]
     assert np.bincount(draws, minlength=4).min() > 70  # 100 expected, standard deviation 8.7
+
+
+def test_proportional_shares_go_to_the_largest_remainders():
+    # 5 of 10: 2.5, 1.5 and 1.0; the larger of two equal remainders gets the one that is left
+    assert stratify.proportional(np.array([5, 3, 2]), 5).tolist() == [3, 1, 1]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(0, 3000))
+def test_proportional_shares_spend_the_budget_within_the_sizes(sizes, budget):
+    taken = stratify.proportional(np.array(sizes), budget)
+    assert taken.sum() == min(budget, sum(sizes))
+    assert (taken <= np.array(sizes)).all()
+
+
+def test_spreading_within_some_rows_never_leaves_them():
+    membership = np.array([0, 1, 2, 0, 1, 2])
+    assert stratify.spread(membership, np.array([0, 3, 4]), 2, seed=0).tolist() in ([0, 4], [3, 4])

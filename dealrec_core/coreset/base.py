@@ -1,0 +1,98 @@
+"""What every selection method takes and gives: one protocol, one file per method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from dealrec_core.coreset.combine import Normalisation
+from dealrec_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N scored samples to choose from, in an order that depends on their ids alone.
+
+    influence, effort: float64 (N,), finite.
+    features: what else is known of the samples, by name, each (N,) or (N, D).
+    reference: the same features of recent held-out samples, each (M, D), for methods that aim at them.
+    """
+
+    influence: np.ndarray
+    effort: np.ndarray
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    reference: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.influence)
+
+    def feature(self, name: str) -> np.ndarray:
+        """A feature of the samples; DataError when it was not given."""
+        return _found(self.features, name, "column")
+
+    def aim(self, name: str) -> np.ndarray:
+        """A feature (M, D) of the reference samples; DataError when it was not given."""
+        return _found(self.reference, name, "reference")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What methods are told beside the scores."""
+
+    budget: int
+    groups: int = 50
+    effort_weight: float = 0.3
+    normalisation: Normalisation = "rank"
+    hard_prune: float = 0.0
+    coverage: float = 0.3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chosen rows with the score and group of every sample.
+
+    rows: int64 (k,), sorted. scores: (N,), what the method ranks by. groups: int64 (N,), all 0 where a method has none.
+    effort_share: share of the score's variance that is due to effort, 0 where effort is not used.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    groups: np.ndarray
+    effort_share: float = 0.0
+
+
+class Method(Protocol):
+    """Chooses `options.budget` rows of a pool."""
+
+    def __call__(self, pool: Pool, options: Options) -> Choice: ...
+
+
+def highest(scores: np.ndarray, budget: int) -> np.ndarray:
+    """Rows of the `budget` highest scores (N,), sorted; of equal scores the first."""
+    if budget >= len(scores):
+        return np.arange(len(scores))
+    if budget == 0:
+        return np.zeros(0, dtype=np.int64)
+    cut = np.partition(scores, len(scores) - budget)[len(scores) - budget]
+    above = np.flatnonzero(scores > cut)
+    level = np.flatnonzero(scores == cut)[: budget - len(above)]
+    return np.sort(np.concatenate([above, level]))
+
+
+def ungrouped(scores: np.ndarray, budget: int) -> Choice:
+    """The choice of the highest scores, without groups."""
+    return Choice(highest(scores, budget), scores, np.zeros(len(scores), dtype=np.int64))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows (N, D) at length 1; a zero row stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors, dtype=np.float64), where=lengths > 0)
+
+
+def _found(given: Mapping[str, np.ndarray], name: str, what: str) -> np.ndarray:
+    if name not in given:
+        raise DataError(f"the method needs the {what} '{name}' (given: {', '.join(sorted(given)) or 'none'})")
+    return given[name]

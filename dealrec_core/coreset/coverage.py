@@ -1,0 +1,56 @@
+"""Our method: DEALRec's rule on ranks, with a floor for every category, popularity class and period.
+
+Influence should be on the risk of the most recent slice (`influence.risk = "recent"`). A share `coverage` of the proportional number
+is guaranteed to every category and to every fifth by popularity and by recency; the rest follows Algorithm 2.
+"""
+
+import numpy as np
+
+from dealrec_core.coreset import stratify
+from dealrec_core.coreset.base import Choice, Options, Pool
+from dealrec_core.coreset.dealrec import overall
+
+CLASSES = 5
+"""Popularity and recency are cut into fifths."""
+
+
+def choose(pool: Pool, options: Options) -> Choice:
+    """Fills the floors, the rarest value first, then spends what is left; both by Algorithm 2 over score groups.
+
+    Features: `category` (N,) numbers, `popularity` and `recency` (N,).
+    """
+    scores, share = overall(pool, options)
+    membership = stratify.groups(scores, options.groups)
+    traits = [pool.feature("category"), fifths(pool.feature("popularity")), fifths(pool.feature("recency"))]
+    chosen = np.zeros(len(pool), dtype=bool)
+    for members, floor in floors(traits, options):
+        missing = floor - int(chosen[members].sum())
+        if missing > 0:
+            chosen[stratify.spread(membership, members[~chosen[members]], missing, seed=options.seed)] = True
+    left = options.budget - int(chosen.sum())
+    chosen[stratify.spread(membership, np.flatnonzero(~chosen), left, seed=options.seed)] = True
+    return Choice(np.flatnonzero(chosen), scores, membership, share)
+
+
+def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray, int]]:
+    """(rows, at least so many of them) of every value of every trait (N,), the rarest first.
+
+    floor(coverage · budget · share of the value): over T traits at most T · coverage · budget, so coverage <= 1/T always fits.
+    """
+    found = []
+    for trait in traits:
+        _, codes = np.unique(trait, return_inverse=True)
+        sizes = np.bincount(codes)
+        wanted = (options.coverage * options.budget * sizes / len(codes)).astype(np.int64)
+        by_code = np.argsort(codes, kind="stable")
+        ends = np.cumsum(sizes)
+        found += [
+            (by_code[ends[code] - sizes[code] : ends[code]], int(wanted[code])) for code in np.flatnonzero(wanted)
+        ]
+    return sorted(found, key=lambda floor: len(floor[0]))
+
+
+def fifths(values: np.ndarray) -> np.ndarray:
+    """0..4 by rank, (N,); equal values stay together."""
+    order = np.sort(values)
+    return np.searchsorted(order, values, side="left") * CLASSES // max(len(values), 1)

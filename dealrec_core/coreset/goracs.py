@@ -1,0 +1,70 @@
+"""GORACS (Mei et al. 2025): near the distribution of recent samples in the sense of optimal transport, with large gradients.
+
+Minimises OT(reference, chosen) − w · mean gradient norm. We relax the transport: the chosen side's masses are free, so that each
+reference point goes to its nearest chosen sample, which is facility location, the paper's own starting point. Start: greedy over
+a random part of the samples at each step (Mirzasoleiman et al., AAAI 2015); then exchanges that lower the same objective.
+"""
+
+import numpy as np
+
+from dealrec_core.coreset.base import Choice, Options, Pool
+
+NORM_WEIGHT = 0.3
+"""w, on norms divided by their mean and distances divided by theirs."""
+MISS = 0.01
+"""The greedy start looks at N / k · ln(1 / MISS) samples at each step."""
+
+
+def choose(pool: Pool, options: Options) -> Choice:
+    """Greedy facility location and one round of exchanges over `vector` (N, D), `gradient_norm` (N,) and the reference vectors (M, D)."""
+    costs = distances(pool.feature("vector"), pool.aim("vector"))
+    costs = costs / (costs.mean() or 1.0)
+    norms = pool.feature("gradient_norm")
+    bonus = NORM_WEIGHT * norms / (norms.mean() or 1.0) / options.budget
+    random = np.random.default_rng(options.seed)
+    rows = exchange(costs, bonus, start(costs, bonus, options.budget, random=random), random=random)
+    return Choice(rows, bonus * options.budget - costs.min(axis=1), np.zeros(len(pool), dtype=np.int64))
+
+
+def objective(costs: np.ndarray, bonus: np.ndarray, rows: np.ndarray) -> float:
+    """Mean distance of the reference points to their nearest chosen sample, less the chosen bonuses; costs (N, M)."""
+    return float(costs[rows].min(axis=0).mean() - bonus[rows].sum())
+
+
+def start(costs: np.ndarray, bonus: np.ndarray, budget: int, *, random: np.random.Generator) -> np.ndarray:
+    """Greedy rows (k,): each step adds, of a random part of the free samples, the one that lowers the objective most."""
+    reach = np.full(costs.shape[1], costs.max())
+    free = np.ones(len(costs), dtype=bool)
+    looked_at = int(np.ceil(len(costs) / budget * np.log(1 / MISS)))
+    for _ in range(budget):
+        open_rows = np.flatnonzero(free)
+        part = np.sort(random.choice(open_rows, min(looked_at, len(open_rows)), replace=False))
+        gains = np.maximum(reach - costs[part], 0).mean(axis=1) + bonus[part]
+        best = part[int(gains.argmax())]
+        free[best] = False
+        reach = np.minimum(reach, costs[best])
+    return np.flatnonzero(~free)
+
+
+def exchange(costs: np.ndarray, bonus: np.ndarray, rows: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
+    """Rows (k,), sorted, after one round in which each chosen sample gives way to a drawn one that lowers the objective."""
+    chosen = rows.copy()
+    free = np.setdiff1d(np.arange(len(costs)), chosen)
+    if len(free) == 0 or len(chosen) == 0:
+        return chosen
+    for place in random.permutation(len(chosen)):
+        others = np.delete(chosen, place)
+        reach = costs[others].min(axis=0) if len(others) else np.full(costs.shape[1], costs.max())
+        part = random.choice(len(free), min(64, len(free)), replace=False)
+        candidates = np.concatenate([[chosen[place]], free[part]])
+        values = np.minimum(reach, costs[candidates]).mean(axis=1) - bonus[candidates]
+        best = int(values.argmin())  # the first is the one chosen now: it stays unless another is strictly better
+        if best > 0:
+            chosen[place], free[part[best - 1]] = candidates[best], chosen[place]
+    return np.sort(chosen)
+
+
+def distances(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Euclidean distances (N, M)."""
+    squares = np.square(vectors).sum(1)[:, None] + np.square(reference).sum(1) - 2 * vectors @ reference.T
+    return np.sqrt(np.maximum(squares, 0))

@@ -1,0 +1,13 @@
+"""Random selection, uniform without replacement: what every other method must beat."""
+
+import numpy as np
+
+from dealrec_core.coreset.base import Choice, Options, Pool
+from dealrec_core.coreset.dealrec import overall
+
+
+def choose(pool: Pool, options: Options) -> Choice:
+    """`budget` rows by luck alone; the scores are reported, not used."""
+    scores, share = overall(pool, options)
+    rows = np.random.default_rng(options.seed).choice(len(scores), options.budget, replace=False)
+    return Choice(np.sort(rows), scores, np.zeros(len(scores), dtype=np.int64), share)

@@ -1,0 +1,12 @@
+import numpy as np
+
+from dealrec_core.coreset import ccs
+from dealrec_core.coreset.base import Options, Pool
+
+
+def test_the_hardest_share_is_dropped_and_every_stratum_served():
+    errors = np.array([0.0, 0.1, 0.2, 1.0, 1.1, 1.2, 50.0, 60.0])  # the hardest quarter is 50 and 60
+    pool = Pool(np.zeros(8), np.zeros(8), {"el2n": errors})
+    choice = ccs.choose(pool, Options(budget=2, groups=2, hard_prune=0.25))
+    assert choice.groups[choice.rows].tolist() == [0, 1]
+    assert choice.rows[1] < 6

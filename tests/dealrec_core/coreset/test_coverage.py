@@ -1,0 +1,35 @@
+import numpy as np
+
+from dealrec_core.coreset import coverage
+from dealrec_core.coreset.base import Options, Pool
+
+
+def test_fifths_follow_ranks_and_keep_equals_together():
+    assert coverage.fifths(np.array([5.0, 1.0, 2.0, 3.0, 4.0])).tolist() == [4, 0, 1, 2, 3]
+    assert coverage.fifths(np.array([1.0, 1.0, 1.0, 1.0, 9.0])).tolist() == [0, 0, 0, 0, 4]
+
+
+def test_a_floor_is_the_guaranteed_share_of_the_proportional_number():
+    # 8 and 2 of 10, budget 5, a third: 5 / 3 · 0.8 = 1.33 and 5 / 3 · 0.2 = 0.33; only the first has a floor
+    found = coverage.floors([np.array([0] * 8 + [1] * 2)], Options(budget=5, coverage=1 / 3))
+    assert [(rows.tolist(), floor) for rows, floor in found] == [(list(range(8)), 1)]
+
+
+def test_a_category_that_influence_passes_over_still_gets_its_floor():
+    # all 300 of category 1 share the lowest group, the others are spread over the rest: Algorithm 2 alone would take about one
+    random = np.random.default_rng(0)
+    category = np.array([1] * 300 + [0] * 700)
+    influence = np.where(category == 1, 0.0, random.random(1000) + 1)
+    features = {"category": category, "popularity": random.random(1000), "recency": random.random(1000)}
+    options = Options(budget=50, groups=50, effort_weight=0.0, normalisation="none", coverage=1 / 3)
+    rows = coverage.choose(Pool(influence, np.zeros(1000), features), options).rows
+    assert len(rows) == 50
+    assert (category[rows] == 1).sum() >= 5  # floor(50 / 3 · 0.3)
+    for name in ("popularity", "recency"):
+        assert np.bincount(coverage.fifths(features[name])[rows], minlength=5).min() >= 3  # floor(50 / 3 / 5)
+
+
+def test_the_guarantees_of_three_traits_never_exceed_the_budget():
+    random = np.random.default_rng(1)
+    traits = [random.integers(0, 7, 500) for _ in range(3)]
+    assert sum(floor for _, floor in coverage.floors(traits, Options(budget=100, coverage=1 / 3))) <= 100
