@@ -1,8 +1,10 @@
 """Which events are there already: in the same load, or in the lake."""
 
+import numpy as np
 import polars as pl
 
 from dealrec_core import schema
+from dealrec_core.spill import HASH
 
 IDENTITY = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_TYPE]
 """Tells events apart that have no id of their own."""
@@ -15,24 +17,30 @@ def identity_hash() -> pl.Expr:
 
 
 def without_repeats(rows: pl.DataFrame, *, order: list[str]) -> pl.DataFrame:
-    """The first (by `order`) of every set of equal events; rows with an id of their own stay. Needs a column `hash`.
+    """The first (by `order`) of every set of equal events; rows with an id of their own stay. Needs a column HASH.
 
     Only rows whose hash occurs twice are compared in full.
     """
-    is_candidate = rows["hash"].is_duplicated() & rows[schema.EVENT_ID].is_null()
-    if not is_candidate.any():
+    places = (rows[HASH].is_duplicated() & rows[schema.EVENT_ID].is_null()).arg_true()
+    if not len(places):
         return rows
-    candidates = rows.filter(is_candidate).sort(order).unique(IDENTITY, keep="first", maintain_order=True)
-    return pl.concat([rows.filter(~is_candidate), candidates])
+    candidates = rows[places].select(*IDENTITY, *order).with_columns(places.alias("place")).sort(order)
+    return _without(rows, candidates.filter(~pl.struct(IDENTITY).is_first_distinct())["place"])
 
 
 def without_known(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Rows without those that are in `known` (IDENTITY); rows with an id of their own stay. Needs a column `hash`."""
+    """Rows without those that are in `known` (IDENTITY); rows with an id of their own stay. Needs a column HASH."""
     if known.is_empty():
         return rows
     hashes = known.select(identity_hash()).to_series()
-    is_candidate = rows["hash"].is_in(hashes.implode()) & rows[schema.EVENT_ID].is_null()
-    if not is_candidate.any():
+    places = (rows[HASH].is_in(hashes.implode()) & rows[schema.EVENT_ID].is_null()).arg_true()
+    if not len(places):
         return rows
-    candidates = rows.filter(is_candidate).join(known, on=IDENTITY, how="anti")
-    return pl.concat([rows.filter(~is_candidate), candidates])
+    candidates = rows[places].select(IDENTITY).with_columns(places.alias("place"))
+    return _without(rows, candidates.join(known, on=IDENTITY, how="semi")["place"])
+
+
+def _without(rows: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
+    is_kept = np.ones(rows.height, dtype=bool)
+    is_kept[places.to_numpy()] = False
+    return rows.filter(pl.Series(is_kept))

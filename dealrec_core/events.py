@@ -36,12 +36,11 @@ def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str
     mapping: the raw column of each of FIELDS, None where the log has none.
     constants: values of raw columns that are the same for the whole file.
     """
-    frame = batch.frame
     columns = {
-        name: _column(frame, raw, constants).alias(name) if raw else pl.lit(None, dtype=pl.String).alias(name)
+        name: _column(batch, raw, constants).alias(name) if raw else pl.lit(None, dtype=pl.String).alias(name)
         for name, raw in mapping.items()
     }
-    text = frame.select(ROW, FAULT, *columns.values())
+    text = batch.frame.select(ROW, FAULT, *columns.values())
     typed = text.select(
         pl.col(ROW).alias(schema.ROW),
         _id(text, schema.USER_ID),
@@ -60,13 +59,13 @@ def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str
     return Checked(typed.filter(~is_bad), _bad_rows(batch, text, faults, is_bad))
 
 
-def _column(frame: pl.DataFrame, raw: str, constants: dict[str, str]) -> pl.Expr:
+def _column(batch: Batch, raw: str, constants: dict[str, str]) -> pl.Expr:
     """Stripped text of a raw column, null where it is blank; numbers and times of Parquet stay what they are."""
     if raw in constants:
         return pl.lit(constants[raw])
-    if raw not in frame.columns:
+    if raw not in batch.frame.columns:
         return pl.lit(None, dtype=pl.String)
-    if frame.schema[raw] != pl.String:
+    if batch.is_stripped or batch.frame.schema[raw] != pl.String:
         return pl.col(raw)
     stripped = pl.col(raw).str.strip_chars()
     return pl.when(stripped.str.len_bytes() > 0).then(stripped)

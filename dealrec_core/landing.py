@@ -1,15 +1,19 @@
 """Brings a load into the lake: its bad rows first, then its new events and its word in one commit, then the books."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
-from dealrec_core import books, duplicates, schema
+from dealrec_core import books, duplicates, parallel, schema
 from dealrec_core.appender import Appender, open_appender
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Conflict, Lake
-from dealrec_core.load import FILE_NUMBER, HASH, ORDER, Load, Reading, period_name
-from dealrec_core.spill import BUCKETS, KEY
+from dealrec_core.load import FILE_NUMBER, ORDER, THREADS, Load, Reading, period_name
+from dealrec_core.spill import HASH, KEY
 
 FINISHED = 2**40
 """Transaction number of a file of which no row is postponed; any day's ordinal is smaller."""
@@ -73,20 +77,38 @@ def _write(appender: Appender, load: Load, numbers: list[int]) -> dict[int, int]
     """Writes the new events of these files; how many of each were new."""
     known = _Known(appender, load, numbers)
     hashes = pl.Series([each.sha256 for each in load.readings], dtype=pl.String)
-    inserted: dict[int, int] = {}
-    for portion in load.spill.portions():
-        rows = known.new(_of(portion, numbers))
-        for number, count in rows[FILE_NUMBER].value_counts().iter_rows():
-            inserted[number] = inserted.get(number, 0) + count
-        landed = rows.with_columns(pl.col(KEY) // BUCKETS, hashes.gather(rows[FILE_NUMBER]).alias(schema.FILE))
-        for (period,), events in landed.partition_by(KEY, as_dict=True).items():
+    inserted: Counter[int] = Counter()
+
+    def land_portion(portion: pl.DataFrame) -> dict[int, int]:
+        found: Counter[int] = Counter()
+        for period, events in _by_period(_of(portion, numbers)):
             name = period_name(period, load.partition)
-            appender.write(events.with_columns(pl.lit(name).alias(schema.PERIOD)), name)
+            rows = known.new(events, name)
+            if rows.height:
+                found.update(dict(rows[FILE_NUMBER].value_counts().iter_rows()))
+                file = hashes.gather(rows[FILE_NUMBER]).alias(schema.FILE)
+                appender.write(rows.with_columns(file, pl.lit(name).alias(schema.PERIOD)), name)
+        return found
+
+    for counts in parallel.in_order(land_portion, load.spill.portions(), threads=THREADS):
+        inserted.update(counts)
     return inserted
 
 
+def _by_period(rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Rows of each period; they are sorted by it."""
+    periods = rows[KEY].to_numpy()
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(periods)) + 1, [len(periods)]])
+    for start, end in pairwise(starts):
+        if end > start:
+            yield int(periods[start]), rows.slice(start, end - start)
+
+
 def _of(portion: pl.DataFrame, numbers: list[int]) -> pl.DataFrame:
+    """The rows of these files, mostly all."""
     wanted = pl.Series(numbers, dtype=pl.UInt32)
+    if portion[FILE_NUMBER].unique().is_in(wanted.implode()).all():
+        return portion
     return portion.filter(pl.col(FILE_NUMBER).is_in(wanted.implode()))
 
 
@@ -106,19 +128,19 @@ class _Known:
             self._ids = self._known_ids(hashes)
             self._repeats = self._repeated(hashes)
 
-    def new(self, portion: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a portion that are neither in the lake nor earlier in the load."""
-        rows = duplicates.without_repeats(portion, order=ORDER)
+    def new(self, events: pl.DataFrame, period: str) -> pl.DataFrame:
+        """The rows of a period that are neither in the lake nor earlier in the load."""
+        rows = duplicates.without_repeats(events, order=ORDER)
         if self._repeats.height:
             rows = rows.join(self._repeats, on=ORDER, how="anti")
         if self._ids.height:
             rows = rows.join(self._ids, on=schema.EVENT_ID, how="anti")
-        periods = {period_name(key, self.load.partition) for key in (rows[KEY] // BUCKETS).unique()}
-        paths = [path for period in sorted(periods) for path in self._files.get(period, [])]
+        paths = self._files.get(period, [])
         if not paths or rows[schema.EVENT_ID].null_count() == 0:
             return rows
-        lake = self.appender.lake
-        return duplicates.without_known(rows, lake.read_parquet(paths).select(duplicates.IDENTITY).collect())
+        return duplicates.without_known(
+            rows, self.appender.lake.read_parquet(paths).select(duplicates.IDENTITY).collect()
+        )
 
     def _known_ids(self, hashes: pl.Series) -> pl.DataFrame:
         """Ids of the lake that occur in the load, whatever their period."""

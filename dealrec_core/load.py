@@ -7,16 +7,17 @@ from typing import Literal
 
 import polars as pl
 
-from dealrec_core import duplicates, events, schema, sources
+from dealrec_core import duplicates, events, parallel, schema, sources
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.raw.batch import Batch, Unreadable
 from dealrec_core.sources import InteractionSource, RawFile
-from dealrec_core.spill import BUCKETS, KEY, Spill
+from dealrec_core.spill import HASH, KEY, Spill
 
 Partition = Literal["day", "month", "year"]
 FILE_NUMBER = "\x00file"
-HASH = "hash"
 ORDER = [FILE_NUMBER, schema.ROW]
+THREADS = 2
+"""That check records while the next ones are read; polars has its own threads below."""
 
 
 @dataclass
@@ -64,9 +65,15 @@ class Load:
         constants = sources.folder_values(file.path)
         mapping: dict[str, str | None] = {name: getattr(self.source, name) for name in events.FIELDS}
         columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
+        number = len(self.readings) - 1
+
+        def sort_out(batch: Batch) -> _Fates:
+            return self._sort_out(batch, mapping, constants, number, before)
+
         try:
-            for batch in sources.batches(file.path, columns=columns, options=self.source):
-                self._take(batch, reading, mapping, constants)
+            found = sources.batches(file.path, columns=columns, options=self.source)
+            for fates in parallel.in_order(sort_out, found, threads=THREADS):
+                self._count(fates, reading)
         except Unreadable as error:
             _break(reading, str(error))
         reading.is_changing = sources.stamp(file.path) != file.stamp
@@ -88,41 +95,38 @@ class Load:
                 f"taken. Most often: {reason} ({count:,} × in {worst.file.path}); correct the mapping or the file"
             )
 
-    def _take(self, batch: Batch, reading: Reading, mapping: dict[str, str | None], constants: dict[str, str]) -> None:
+    def _sort_out(
+        self, batch: Batch, mapping: dict[str, str | None], constants: dict[str, str], number: int, before: int | None
+    ) -> "_Fates":
+        """What becomes of each record; the due ones wait in the spill."""
         checked = events.check(batch, mapping, constants)
-        good = self._weighted(checked.good)
-        wanted = _filtered(good, self.source.filter)
-        is_due = wanted[schema.TIMESTAMP] < _midnight(self.through.toordinal() + 1)
-        reading.rows += batch.frame.height
-        reading.postponed += wanted.height - int(is_due.sum())
-        due = wanted.filter(is_due)
-        filtered = checked.good.height - wanted.height
-        if reading.before is None:
-            reading.filtered += filtered
-            reading.quarantined += checked.bad.height
-            self._keep_bad(checked.bad, reading)
-        else:
-            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(reading.before + 1))
-            reading.earlier += filtered + checked.bad.height + due.height - fresh.height
-            due = fresh
-        reading.due += due.height
+        wanted = _filtered(self._weighted(checked.good), self.source.filter)
+        due = _before(wanted, self.through.toordinal() + 1)
+        postponed, filtered = wanted.height - due.height, checked.good.height - wanted.height
+        earlier, bad = 0, checked.bad
+        if before is not None:
+            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(before + 1))
+            earlier = filtered + bad.height + due.height - fresh.height
+            filtered, bad, due = 0, bad.clear(), fresh
+        ids = None
         if due.height:
-            self._spill(due)
+            self.spill.add(_keyed(due, number, self.partition))
+            if self.source.event_id is not None:
+                ids = due[schema.EVENT_ID].drop_nulls().hash()
+        return _Fates(batch.frame.height, earlier, due.height, filtered, postponed, bad, ids)
 
-    def _keep_bad(self, bad: pl.DataFrame, reading: Reading) -> None:
-        if bad.height:
-            reading.bad.append(bad)
-            reading.reasons.update(bad[schema.REASON].to_list())
-
-    def _spill(self, due: pl.DataFrame) -> None:
-        rows = due.with_columns(
-            duplicates.identity_hash().alias(HASH),
-            pl.lit(len(self.readings) - 1, dtype=pl.UInt32).alias(FILE_NUMBER),
-            period_number(pl.col(schema.TIMESTAMP), self.partition).alias(KEY),
-        )
-        if self.source.event_id is not None:
-            self.event_ids.append(rows[schema.EVENT_ID].drop_nulls().hash())
-        self.spill.add(rows.with_columns(pl.col(KEY) * BUCKETS + (pl.col(HASH) % BUCKETS).cast(pl.Int64)))
+    def _count(self, fates: "_Fates", reading: Reading) -> None:
+        reading.rows += fates.rows
+        reading.earlier += fates.earlier
+        reading.due += fates.due
+        reading.filtered += fates.filtered
+        reading.postponed += fates.postponed
+        reading.quarantined += fates.bad.height
+        if fates.bad.height:
+            reading.bad.append(fates.bad)
+            reading.reasons.update(fates.bad[schema.REASON].to_list())
+        if fates.event_ids is not None:
+            self.event_ids.append(fates.event_ids)
 
     def _weighted(self, good: pl.DataFrame) -> pl.DataFrame:
         weights = self.source.event_weights
@@ -130,6 +134,19 @@ class Load:
             return good
         weight = pl.col(schema.EVENT_TYPE).replace_strict(weights, default=None, return_dtype=pl.Float64)
         return good.with_columns(weight.alias(schema.RATING)).filter(pl.col(schema.RATING).is_not_null())
+
+
+@dataclass(frozen=True)
+class _Fates:
+    """What became of the records of a batch."""
+
+    rows: int
+    earlier: int
+    due: int
+    filtered: int
+    postponed: int
+    bad: pl.DataFrame
+    event_ids: pl.Series | None
 
 
 def period_number(time: pl.Expr, partition: Partition) -> pl.Expr:
@@ -155,6 +172,19 @@ def _break(reading: Reading, reason: str) -> None:
     reading.bad = [pl.DataFrame([bad], schema=events.BAD_ROWS)]
     reading.reasons = Counter([reason])
     reading.is_broken = True
+
+
+def _keyed(due: pl.DataFrame, number: int, partition: Partition) -> pl.DataFrame:
+    return due.with_columns(
+        duplicates.identity_hash().alias(HASH),
+        pl.lit(number, dtype=pl.UInt32).alias(FILE_NUMBER),
+        period_number(pl.col(schema.TIMESTAMP), partition).alias(KEY),
+    )
+
+
+def _before(rows: pl.DataFrame, ordinal: int) -> pl.DataFrame:
+    is_before = rows[schema.TIMESTAMP] < _midnight(ordinal)
+    return rows if is_before.all() else rows.filter(is_before)
 
 
 def _filtered(frame: pl.DataFrame, condition: str | None) -> pl.DataFrame:

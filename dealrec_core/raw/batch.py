@@ -27,10 +27,12 @@ class Batch:
     frame: ROW (Int64, 1-based, header not counted), FAULT (String, null where the record could be read) and the raw columns,
         as text or, from Parquet, with their types.
     raw: the text of the record at a place of `frame`.
+    is_stripped: no text has blanks at its ends, and none is empty.
     """
 
     frame: pl.DataFrame
     raw: Callable[[int], str]
+    is_stripped: bool = False
 
 
 def check_columns(wanted: list[str], present: list[str], *, path: str) -> None:

@@ -3,8 +3,9 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from dealrec_core.raw.batch import FAULT, ROW, Batch, check_columns
@@ -12,6 +13,7 @@ from dealrec_core.raw.blocks import Block
 
 JOINED_LINES, JOINED_BYTES = 100, 2**16
 """A quoted field may run over so many lines; a quote that is never closed then costs one line, not the rest of the file."""
+BLANKS = (b" ", b"\t", b"\v", b"\f")
 NOT_A_LETTER = "\x1f"
 """Stands for a delimiter of more than one letter, such as MovieLens' '::'."""
 
@@ -74,7 +76,7 @@ def batches(
 
 
 def _narrow(batch: Batch, columns: list[str] | None) -> Batch:
-    return batch if columns is None else Batch(batch.frame.select(ROW, FAULT, *dict.fromkeys(columns)), batch.raw)
+    return batch if columns is None else replace(batch, frame=batch.frame.select(ROW, FAULT, *dict.fromkeys(columns)))
 
 
 def _layout(content: bytes, *, delimiter: str | None, header: list[str] | None) -> tuple[Layout, bytes]:
@@ -90,19 +92,32 @@ def _layout(content: bytes, *, delimiter: str | None, header: list[str] | None) 
 
 
 def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
+    is_stripped = False
     frame = _clean_lines(content, layout)
     if frame is None:
         frame = _clean_quotes(content, layout)
+    else:
+        is_stripped = content.isascii() and not any(
+            blank in content for blank in BLANKS if blank != layout.delimiter.encode()
+        )
     if frame is None:
         return _carefully(content, layout, row, is_last=False)
-    lines: list[bytes] = []
+    lines = _Lines(content)
+    return Batch(_numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
 
-    def raw(place: int) -> str:
-        if not lines:
-            lines.extend(content.split(b"\n"))
-        return _text(lines[place], layout)
 
-    return Batch(_numbered(frame, row), raw), b""
+@dataclass
+class _Lines:
+    """The lines of a block; where they end is found at the first question."""
+
+    content: bytes
+    ends: np.ndarray | None = None
+
+    def at(self, place: int) -> bytes:
+        if self.ends is None:
+            self.ends = np.flatnonzero(np.frombuffer(self.content, dtype=np.uint8) == ord("\n"))
+        start = int(self.ends[place - 1]) + 1 if place else 0
+        return self.content[start : int(self.ends[place])]
 
 
 def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
