@@ -54,6 +54,23 @@ class Lake:
             ) from error
         return pl.scan_delta(handle)
 
+    def changes(self, table: str, after: int, through: int) -> pl.DataFrame:
+        """Rows that changed after version `after`, up to `through`, with _change_type: insert, delete or update_*.
+
+        Raises:
+            LakeError: the versions are not there any more.
+        """
+        handle = self.open(table)
+        try:
+            assert handle is not None
+            if after >= through:
+                empty = pl.DataFrame(handle.to_pyarrow_dataset().schema.empty_table())
+                return empty.with_columns(pl.lit("insert").alias("_change_type"))
+            feed = handle.load_cdf(starting_version=after + 1, ending_version=through)
+            return pl.DataFrame(feed.read_all())
+        except Exception as error:  # the reader of the feed raises nothing more exact
+            raise LakeError(f"no changes of '{table}' from version {after} to {through}: {line(error)}") from error
+
     def append(
         self,
         table: str,

@@ -86,6 +86,8 @@ SAMPLES = pl.Schema(
     }
 )
 
+SAMPLE_TABLE = pl.Schema({**SAMPLES, PERIOD: pl.String()})  # partition, as in interactions
+
 INFLUENCES = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), INFLUENCE: pl.Float64()})
 
 EFFORTS = pl.Schema(
