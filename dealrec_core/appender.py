@@ -17,6 +17,7 @@ from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Conflict, Lake, configuration, line, s3_options
 
+ATTEMPTS = 5
 FENCE = "dealrec.appender"
 """Every commit of an appender carries this transaction: of two that saw the same version, the table refuses the second."""
 
@@ -129,6 +130,8 @@ class Appender:
 def open_appender(lake: Lake, table: str, *, schema: pl.Schema, partition: str | None = None) -> Appender:
     """An appender on the newest version of a table, which is made when it does not exist.
 
+    A table that an older program made gets the columns it lacks; its data files stay as they are and read as null there.
+
     Raises:
         LakeError: the table cannot be opened or made.
     """
@@ -146,7 +149,22 @@ def open_appender(lake: Lake, table: str, *, schema: pl.Schema, partition: str |
             handle = lake.open(table)  # another process made it first
             if handle is None:
                 raise LakeError(f"cannot make table '{table}' in {lake.root}: {line(error)}") from error
-    return Appender(lake, table, schema, partition, handle)
+    return Appender(lake, table, schema, partition, _with_columns(lake, table, handle, schema))
+
+
+def _with_columns(lake: Lake, table: str, handle: DeltaTable, schema: pl.Schema) -> DeltaTable:
+    """The table after it got the columns that it lacks: one commit to its log, no data file is touched."""
+    for _ in range(ATTEMPTS):
+        present = {field.name for field in handle.schema().fields}
+        missing = [field for field in _delta_schema(schema).fields if field.name not in present]
+        if not missing:
+            return handle
+        try:
+            handle.alter.add_columns(missing)
+        except (DeltaError, OSError) as error:  # most likely another process did it first
+            last = line(error)
+        handle = lake.open(table) or handle
+    raise LakeError(f"cannot add columns to table '{table}' in {lake.root}: {last}")
 
 
 def _delta_schema(schema: pl.Schema) -> DeltaSchema:

@@ -254,12 +254,19 @@ SAFE_STATISTICS = {
 def configuration(schema: pl.Schema) -> dict[str, str | None]:
     """Properties of a new table: change feed on, personal columns out of the statistics, where an erasure would not reach them."""
     columns = [name for name in schema.names() if name in SAFE_STATISTICS]
-    return {"delta.dataSkippingStatsColumns": ",".join(columns), "delta.enableChangeDataFeed": "true"}
+    return {"delta.dataSkippingStatsColumns": ",".join(columns), **LASTING}
+
+
+LASTING: dict[str, str | None] = {"delta.enableChangeDataFeed": "true", "delta.enableExpiredLogCleanup": "false"}
+"""Of every table: a change feed, and a log that is kept. The format drops commits after 30 days, and with them every version
+that a coreset names, whatever files a vacuum has left."""
 
 
 @contextmanager
-def lock(lake: Lake, *, home: str) -> Iterator[None]:
+def lock(lake: Lake, *, home: str, name: str = "night") -> Iterator[None]:
     """Holds the lake for this process: a file lock that the kernel frees however the process ends.
+
+    name: of the lock; `upkeep` keeps those apart who rewrite data files, which may go on beside a night.
 
     Raises:
         NightBusy: another process holds it.
@@ -268,12 +275,14 @@ def lock(lake: Lake, *, home: str) -> Iterator[None]:
         Path(lake.root) if not lake.is_remote else Path(home) / "locks" / lake.root.split("://")[1].replace("/", "_")
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "night.lock").open("a+") as file:
+    with (folder / f"{name}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise NightBusy(f"process {file.read().strip() or '?'} holds {lake.root}; wait until it ends") from error
+            raise NightBusy(
+                f"process {file.read().strip() or '?'} holds {lake.root} ({name}); wait until it ends"
+            ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
