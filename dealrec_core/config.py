@@ -34,6 +34,10 @@ class RunConfig(Section):
     """auto takes a GPU when there is one."""
     warm_start: bool = Field(default=True, title="Warm start")
     """Start the surrogate from last night's; False trains it from scratch."""
+    quarantine_alert: float = Field(default=0.05, ge=0, le=1, title="Quarantine alert")
+    """Above this share of bad rows an event is raised; the night goes on."""
+    placement: Literal["here", "pools"] = Field(default="here", title="Placement of stages")
+    """here: one process; pools: stages that compute run as their own deployments, in the work pool of these."""
 
 
 class LakeConfig(Section):
@@ -55,7 +59,9 @@ class RegistryConfig(Section):
     experiment: str = Field(default="dealrec", title="Experiment")
     """One per domain."""
     model: str = Field(default="recommender", title="Registered model")
-    """Its aliases candidate and champion are moved by the nights."""
+    """Its aliases candidate, champion and previous are moved by the nights."""
+    surrogate: str = Field(default="surrogate", title="Registered surrogate")
+    """Every night's surrogate is a version of it."""
 
 
 class UpkeepConfig(Section):

@@ -79,14 +79,15 @@ def score_effort(night: Night) -> Snapshot:
             pl.Series(schema.EFFORT, scores),
         )
         night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+    kept = _kept(night, train, model_name)
     facts: dict[str, Fact] = {
         "samples": len(train),
-        "computed": len(missing),
-        "kept": len(train) - len(missing),
+        "computed": len(train) - kept,
+        "kept": kept,
         "model": model_name,
     }
     return Snapshot(
-        stage="effort", table="efforts", version=night.lake.version("efforts"), rows=len(missing), facts=facts
+        stage="effort", table="efforts", version=night.lake.version("efforts"), rows=len(train) - kept, facts=facts
     )
 
 
@@ -126,6 +127,15 @@ def _known_efforts(night: Night, model_name: str) -> pl.DataFrame:
         .select(schema.SAMPLE_ID, schema.CONTENT, schema.MODEL, schema.EFFORT)
         .collect()
     )
+
+
+def _kept(night: Night, train: pl.DataFrame, model_name: str) -> int:
+    """How many of the samples had their effort when the night opened, however often it was started since."""
+    before = night.manifest.versions["efforts"]
+    if before < 0:
+        return 0
+    known = night.lake.scan("efforts", before).filter(pl.col(schema.MODEL) == model_name).collect()
+    return train.join(known, on=[schema.SAMPLE_ID, schema.CONTENT], how="semi").height
 
 
 def _with_content(samples: pl.DataFrame) -> pl.DataFrame:
