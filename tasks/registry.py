@@ -308,5 +308,6 @@ def _requirements() -> list[str]:
         "pandas",
         "pydantic",
         "safetensors",
+        "scipy",
     ]
     return [f"{name}=={installed(name).split('+')[0]}" for name in needed]
