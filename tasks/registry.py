@@ -25,7 +25,7 @@ from dealrec_core.errors import RegistryError
 
 ROOT = Path(__file__).resolve().parent.parent
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-NIGHT_TAG = "dealrec.night"
+NIGHT_TAG, CELL_TAG = "dealrec.night", "dealrec.cell"
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), name="history")]),
@@ -74,6 +74,19 @@ def log_night(
         client.log_artifacts(run_id, str(files))
         client.set_terminated(run_id)
         return run_id
+
+
+def log_cell(config: RegistryConfig, cell: str, *, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """The id of the MLflow run of a study's cell, made once and completed with these values."""
+    with _mlflow(config) as client:
+        run = _run(client, config, cell, tag=CELL_TAG)
+        for name, value in parameters.items():
+            if name not in run.data.params:
+                client.log_param(run.info.run_id, name, str(value)[:6000])
+        for name, number in metrics.items():
+            client.log_metric(run.info.run_id, name, float(number))
+        client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
 
 
 def register(
@@ -136,10 +149,10 @@ def tag_version(config: RegistryConfig, version: str, tags: Mapping[str, str]) -
             client.set_model_version_tag(config.model, version, name, text[:5000])
 
 
-def _run(client: MlflowClient, config: RegistryConfig, night: str) -> Run:
+def _run(client: MlflowClient, config: RegistryConfig, name: str, *, tag: str = NIGHT_TAG) -> Run:
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is not None:
-        found = client.search_runs([experiment.experiment_id], f"tags.`{NIGHT_TAG}` = '{night}'", max_results=1)
+        found = client.search_runs([experiment.experiment_id], f"tags.`{tag}` = '{name}'", max_results=1)
         if found:
             return found[0]
         experiment_id = experiment.experiment_id
@@ -150,7 +163,7 @@ def _run(client: MlflowClient, config: RegistryConfig, night: str) -> Run:
             else config.artifacts
         )
         experiment_id = client.create_experiment(config.experiment, artifact_location=where)
-    return client.create_run(experiment_id, run_name=night, tags={NIGHT_TAG: night})
+    return client.create_run(experiment_id, run_name=name, tags={tag: name})
 
 
 def _version_of(client: MlflowClient, config: RegistryConfig, night: str) -> ModelVersion | None:
