@@ -58,6 +58,17 @@ class RegistryConfig(Section):
     """Its aliases candidate and champion are moved by the nights."""
 
 
+class UpkeepConfig(Section):
+    """How large data files should be, and how long what is replaced stays."""
+
+    file_mib: int = Field(default=128, ge=1, le=4096, title="File size (MiB)")
+    """Compaction joins the smaller files of a partition up to about this size."""
+    retention_hours: int = Field(default=168, ge=24, title="Retention (hours)")
+    """Files that no version needs stay so long: longer than the longest ingest, and long enough to notice a mistake."""
+    nights: int = Field(default=30, ge=1, title="Nights kept")
+    """The tables of so many newest nights stay readable as they were; those of registered models and champions always do."""
+
+
 class Config(Section):
     """All settings of a night, as in deployments/pipeline.toml."""
 
@@ -75,3 +86,4 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default=EvaluateConfig())
     gate: GateConfig = Field(default=GateConfig())
     registry: RegistryConfig = Field(default=RegistryConfig())
+    upkeep: UpkeepConfig = Field(default=UpkeepConfig())

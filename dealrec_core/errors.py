@@ -8,7 +8,7 @@
     │   ├── NotConverged  give the solver more steps or more damping
     │   └── NotFinite     find the NaN or infinity the message names
     ├── LakeError         a table is missing, torn or was changed by someone else
-    ├── NightBusy         another night holds this lake: wait for it
+    ├── NightBusy         another night, an erasure or an upkeep holds this lake: wait for it
     └── RegistryError     MLflow refused or does not answer
 
 Every message gives the value, the limit and the next step.
@@ -48,7 +48,7 @@ class LakeError(DealrecError):
 
 
 class NightBusy(DealrecError):
-    """Another night is running on this lake."""
+    """A night, an erasure or an upkeep is running on this lake."""
 
 
 class RegistryError(DealrecError):

@@ -142,6 +142,13 @@ def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) ->
     return changed
 
 
+def registered_nights(config: RegistryConfig) -> set[str]:
+    """The nights of which the registry still has a version."""
+    with _mlflow(config) as client:
+        versions = client.search_model_versions(f"name = '{config.model}'", max_results=10_000)
+        return {str(version.tags[NIGHT_TAG]) for version in versions if NIGHT_TAG in version.tags}
+
+
 def tag_version(config: RegistryConfig, version: str, tags: Mapping[str, str]) -> None:
     """Adds tags to a registered version, for instance the gate's verdict."""
     with _mlflow(config) as client:
