@@ -253,11 +253,14 @@ class TigerBackend:
     def tune(self, chosen: pl.DataFrame, seed: int) -> Tuned:
         """As `tiger.tuning` says; the epoch with the least loss on recent samples."""
         held = self.data.recent.tail(self.config.fine_tune.validation_examples)
+        settings = self.config.tiger
+        if self.config.tuning_rate is not None:
+            settings = settings.model_copy(update={"learning_rate": self.config.tuning_rate})
         trained = tiger.train(
             self._encoded(chosen),
             self._encoded(held),
             self.ids,
-            config=self.config.tiger,
+            config=settings,
             seed=seed,
             device=CPU,
             initial=self._load(),

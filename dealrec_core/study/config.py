@@ -98,6 +98,8 @@ class StudyConfig(Section):
     """Of all that cells share: base models, surrogates, features, held-out users."""
     pretraining_epochs: int = Field(default=4, ge=1)
     """Of TIGER's base, on the older half of the histories."""
+    tuning_rate: float | None = Field(default=None, gt=0)
+    """TIGER's learning rate when it is tuned on a coreset; None takes that of its base."""
     gradient_width: int = Field(default=16, ge=1)
     """Rows that each LoRA gradient is projected to."""
     aims: int = Field(default=256, ge=1)
@@ -202,7 +204,7 @@ def fingerprint(config: StudyConfig, cell: Cell) -> str:
     sections = {"evaluate", "seed"}
     sections |= {
         "bigrec": {"language_model", "bigrec", "fine_tune"},
-        "tiger": {"semantic_ids", "tiger", "fine_tune", "pretraining_epochs"},
+        "tiger": {"semantic_ids", "tiger", "fine_tune", "pretraining_epochs", "tuning_rate"},
         "proxy": {"proxy", "language_model", "bigrec"},
     }[cell.backend]
     needs = set(NEEDS[config.variant(cell.method).method])
