@@ -50,8 +50,9 @@ def norms(
                 initial=model,
             )
             model = trained.model
-            for name, values in of_model(model, samples, device=device).items():
-                totals[name] += values
+            found = of_model(model, samples, device=device)
+            for name in totals:
+                totals[name] += found[name]
     return {name: total / (config.initialisations * config.epochs) for name, total in totals.items()}
 
 

@@ -26,11 +26,11 @@ from dealrec_core.recommenders.prompts import Example, Prompter
 from dealrec_core.recommenders.semantic_ids import SemanticIds
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.sequences import Sequences, encode
+from dealrec_core.study import proxy
 from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.study.shelf import Shelf
-from dealrec_core.surrogate import SurrogateConfig, SurrogateRecommender
-from dealrec_core.surrogate import train as train_surrogate
+from dealrec_core.surrogate import SurrogateRecommender
 
 CPU = torch.device("cpu")
 WEIGHTS = "weights.safetensors"
@@ -316,19 +316,13 @@ class ProxyBackend(BIGRecBackend):
     def tune(self, chosen: pl.DataFrame, seed: int) -> Tuned:
         """A fixed number of epochs from scratch; the best on recent samples."""
         item_ids = self.data.catalogue.item_ids
-        settings = proxy_surrogate(self.config.proxy.model_dump())
-        samples, held = encode(chosen, item_ids), encode(self.data.recent, item_ids)
-        trained = train_surrogate(samples, held, item_count=len(item_ids), config=settings, seed=seed)
+        settings = proxy.config(**self.config.proxy.model_dump())
+        trained = proxy.fit(chosen, self.data.recent, item_ids, settings=settings, seed=seed)
         ranker = SurrogateRecommender(trained.model, item_ids, popular=_popular(self.data))
-        tokens = len(samples.items) * trained.epochs
+        tokens = int(chosen[schema.HISTORY].list.len().sum()) * trained.epochs
         parameters = sum(weight.numel() for weight in trained.model.parameters())
         cases = encode(_first_targets(self.data), item_ids)
         return Tuned(ranker, item_log_likelihood(trained.model, cases), tokens, 6.0 * parameters * tokens)
-
-
-def proxy_surrogate(settings: dict[str, Any]) -> SurrogateConfig:
-    """The surrogate settings of a proxy: one block, no early stop."""
-    return SurrogateConfig(**settings, layers=1, heads=1, patience=1000, dropout=0.2)
 
 
 @torch.no_grad()
