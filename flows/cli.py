@@ -212,6 +212,27 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
 
 
 @app.command()
+def study(
+    config: Annotated[str, typer.Option("--config", help="The study's own settings file.")],
+    set: Set = None,
+    tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare selection methods: run what has not finished, then write tables and plots."""
+    from flows import study as flow
+
+    request = flow.StudyRequest(config=config, overrides=set or [], tables_only=tables)
+    request.settings()  # a wrong setting is told before a server starts
+    with _in_this_process():
+        found = flow.study(request)
+    if json:
+        out.print_json(found.model_dump_json())
+        return
+    out.print(found.table, markup=False, highlight=False)
+    out.print(f"{found.ran} cells ran, {found.kept} were done before; tables and plots are in {found.folder}")
+
+
+@app.command()
 def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
     from flows.demo import table, three_nights, verdicts

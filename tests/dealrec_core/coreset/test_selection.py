@@ -103,7 +103,7 @@ def test_a_study_can_use_any_method_with_its_columns():
 
 def test_a_column_may_hold_arrays():
     vectors = pl.Series([[1.0, 0.0], [0.0, 1.0]], dtype=pl.Array(pl.Float64, 2))
-    frame = scores([0.0, 0.0]).with_columns(gradient=vectors)
+    frame = scores([0.0, 0.0]).with_columns(adam_gradient=vectors)
     reference = {"gradient": np.array([[0.0, 2.0]])}
     found = select(frame, CoresetConfig(count=1), seed=0, by="less", reference=reference)
     assert found.frame["sample_id"].to_list() == ["s0001"]
