@@ -39,6 +39,13 @@ class Reading:
     is_broken: bool = False
     is_changing: bool = False
     """Someone wrote to it while it was read: it waits for the next night."""
+    is_replay: bool = False
+    """Only rows from quarantine are read again."""
+
+    @property
+    def transaction(self) -> str:
+        """Under which the table `interactions` knows the reading."""
+        return f"replay/{self.sha256}" if self.is_replay else self.sha256
 
 
 @dataclass
@@ -60,8 +67,16 @@ class Load:
             ColumnMissing: a mapped column is not there.
             SettingsError: the filter makes no sense.
         """
-        reading = Reading(file, sha256, before)
+        return self._read(Reading(file, sha256, before), None)
+
+    def read_again(self, file: RawFile, sha256: str, rows: pl.Series, *, before: int | None) -> Reading:
+        """Takes rows of a file from quarantine in, by their numbers; all where the file was broken as a whole (row 0)."""
+        return self._read(Reading(file, sha256, before, is_replay=True), None if (rows == 0).any() else rows)
+
+    def _read(self, reading: Reading, only: pl.Series | None) -> Reading:
         self.readings.append(reading)
+        file = reading.file
+        before = None if reading.is_replay else reading.before
         constants = sources.folder_values(file.path)
         mapping: dict[str, str | None] = {name: getattr(self.source, name) for name in events.FIELDS}
         columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
@@ -72,6 +87,8 @@ class Load:
 
         try:
             found = sources.batches(file.path, columns=columns, options=self.source)
+            if only is not None:
+                found = (batch.only(only) for batch in found)
             for fates in parallel.in_order(sort_out, found, threads=THREADS):
                 self._count(fates, reading)
         except Unreadable as error:

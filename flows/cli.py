@@ -53,10 +53,22 @@ def nightly(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, jso
 
 
 @app.command()
-def ingest(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def ingest(
+    day: Day = None,
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    replay_quarantine: Annotated[
+        bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")
+    ] = False,
+) -> None:
     """Take new raw files into the lake and build samples."""
     from flows import ingest as flow
+    from flows import replay_quarantine as replay
 
+    if replay_quarantine:
+        _show(_run(replay.replay_quarantine, day, config, set), json)
+        return
     _show(_run(flow.ingest, day, config, set), json)
 
 
