@@ -15,7 +15,9 @@ from dealrec_core.lake import Conflict, Lake
 NOTE = "dealrec.books"
 """Note of a commit of `interactions` with the rows of `files` that go with it: a kill in between loses nothing."""
 ATTEMPTS = 20
-HEALED_COMMITS = 20
+SEEN = "dealrec.seen"
+"""Transaction of `files`: up to this commit of `interactions` every note is booked."""
+SEEN_AT_ONCE = 20
 Row = dict[str, Any]
 """The columns of `files`, through as ISO text, and `number`, the transaction number of the reading."""
 
@@ -45,30 +47,49 @@ def note(rows: list[Row]) -> dict[str, str]:
 
 
 def heal(lake: Lake) -> None:
-    """Writes the rows of `files` that an ingest was killed before."""
-    handle = lake.open("interactions")
-    if handle is not None:
-        notes = [commit[NOTE] for commit in handle.history(HEALED_COMMITS) if NOTE in commit]
-        write(lake, [row for text in reversed(notes) for row in json.loads(text)])
+    """Writes the rows of `files` that an ingest was killed before.
+
+    Looks at every commit of `interactions` since the one that it looked at last, however many others came in between.
+    """
+    handle, files = lake.open("interactions"), lake.open("files")
+    if handle is None:
+        return
+    commits = handle.version() + 1
+    seen = (files.transaction_version(SEEN) or 0) if files else 0
+    unseen = commits - seen if seen <= commits else commits
+    notes = [commit[NOTE] for commit in handle.history(unseen) if NOTE in commit] if unseen else []
+    if notes or unseen > SEEN_AT_ONCE:
+        write(lake, [row for text in reversed(notes) for row in json.loads(text)], seen=commits)
 
 
-def write(lake: Lake, rows: list[Row]) -> None:
-    """Adds the rows to `files` that are not there yet."""
+def write(lake: Lake, rows: list[Row], *, seen: int = 0) -> None:
+    """Adds the rows to `files` that are not there yet.
+
+    seen: so many commits of `interactions` have nothing else for `files`; worth a commit of its own when they are many.
+    """
 
     def attempt(appender: Appender) -> dict[str, int]:
-        numbers = {}
+        wanted = {}
         for row in rows:
-            identifier = f"{row['kind']}/{row[schema.FILE]}"
-            if (appender.taken(identifier) or 0) < row["number"]:
-                numbers[identifier] = row["number"]
-        wanted = [row for row in rows if numbers.get(f"{row['kind']}/{row[schema.FILE]}") == row["number"]]
+            identifier = word(row["kind"], row[schema.FILE], row["number"])
+            if appender.taken(identifier) is None:
+                wanted[identifier] = row
+        transactions = dict.fromkeys(wanted, 1)
+        news = seen - (appender.taken(SEEN) or 0)
+        if news > SEEN_AT_ONCE or (news > 0 and wanted):
+            transactions[SEEN] = seen
         if wanted:
             text = {**schema.FILES, "through": pl.String()}
-            frame = pl.DataFrame([{name: row[name] for name in text} for row in wanted], schema=text)
+            frame = pl.DataFrame([{name: row[name] for name in text} for row in wanted.values()], schema=text)
             appender.write(frame.with_columns(pl.col("through").str.to_date()))
-        return numbers
+        return transactions
 
     persist(lake, "files", schema.FILES, attempt)
+
+
+def word(kind: str, file: str, number: int) -> str:
+    """The transaction of `files` that books one reading of a file."""
+    return f"{kind}/{file}/{number}"
 
 
 def quarantine(lake: Lake, bad: list[tuple[str, str, pl.DataFrame]]) -> None:

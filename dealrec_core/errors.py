@@ -4,6 +4,7 @@
     ├── SettingsError     edit pipeline.toml, the --set option or the environment
     ├── SourceError       a raw file or bucket cannot be read: fix the path, the rights or the file
     ├── DataError         the data cannot carry this step: too few samples, too many bad rows
+    │   └── OtherFormat   a stored model is of another version of this program: make it again
     ├── NumericsError     a computation gave no usable answer
     │   ├── NotConverged  give the solver more steps or more damping
     │   └── NotFinite     find the NaN or infinity the message names
@@ -29,6 +30,10 @@ class SourceError(DealrecError):
 
 class DataError(DealrecError):
     """The data was read, but cannot carry this step."""
+
+
+class OtherFormat(DataError):
+    """A stored model was written by another version of this program."""
 
 
 class NumericsError(DealrecError):

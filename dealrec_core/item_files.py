@@ -31,7 +31,7 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
     table = lake.open("files")
     for file in sources.find(config.root, config.items.files):
         sha256 = sources.content_hash(file.path)
-        if table is None or table.transaction_version(f"items/{sha256}") is None:
+        if table is None or table.transaction_version(books.word("items", sha256, FINISHED)) is None:
             total += _take(lake, file, sha256, config)
     return total
 

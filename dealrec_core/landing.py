@@ -10,9 +10,9 @@ import polars as pl
 
 from dealrec_core import books, duplicates, parallel, schema
 from dealrec_core.appender import Appender, open_appender
-from dealrec_core.errors import LakeError
+from dealrec_core.errors import LakeError, SettingsError
 from dealrec_core.lake import Conflict, Lake
-from dealrec_core.load import FILE_NUMBER, ORDER, THREADS, Load, Reading, period_name
+from dealrec_core.load import FILE_NUMBER, ORDER, THREADS, Load, Partition, Reading, period_name
 from dealrec_core.spill import HASH, KEY
 
 FINISHED = 2**40
@@ -24,11 +24,13 @@ def land(lake: Lake, load: Load) -> list[books.Row]:
 
     Raises:
         LakeError: others were faster too many times.
+        SettingsError: the table is partitioned in another way.
     """
     still = [each for each in load.readings if not each.is_changing]
     books.quarantine(lake, [(each.sha256, each.file.path, pl.concat(each.bad)) for each in still if each.bad])
     for _ in range(books.ATTEMPTS):
         appender = open_appender(lake, "interactions", schema=schema.INTERACTIONS, partition=schema.PERIOD)
+        _check_partition(appender, load.partition)
         try:
             rows = _commit(appender, load)
         except Conflict:
@@ -39,6 +41,18 @@ def land(lake: Lake, load: Load) -> list[books.Row]:
         books.write(lake, rows)
         return rows
     raise LakeError(f"other ingests were faster {books.ATTEMPTS} times; run it again when they are done")
+
+
+def _check_partition(appender: Appender, wanted: Partition) -> None:
+    """Periods of different lengths in one table would not sort by time."""
+    letters = {"day": 10, "month": 7, "year": 4}
+    for period in appender.known_files():
+        if len(period) != letters[wanted]:
+            there = next((name for name, count in letters.items() if count == len(period)), "something else")
+            raise SettingsError(
+                f"lake.partition is '{wanted}', but '{appender.table}' is partitioned by {there} (it has {period}); "
+                f"set lake.partition = '{there}' or begin another lake"
+            )
 
 
 def _commit(appender: Appender, load: Load) -> list[books.Row]:

@@ -53,6 +53,8 @@ class Snapshot(BaseModel):
     facts: dict[str, Fact] = Field(default_factory=dict)
     """Counts, metrics and short names, ready to be shown."""
     seconds: float = 0.0
+    device: str | None = None
+    """Where the stage computed: cpu or cuda."""
 
 
 class Champion(BaseModel):

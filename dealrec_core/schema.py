@@ -126,7 +126,7 @@ EVALUATIONS = pl.Schema(
 PROMOTIONS = pl.Schema(
     {
         "at": UTC_TIME,
-        "action": pl.String(),  # promoted, rejected or rolled back
+        "action": pl.String(),  # promoted, rejected, rolled back or set by hand
         NIGHT: pl.String(),  # the night that made the model
         "version": pl.String(),  # of the registered model
         "bundle": pl.String(),  # folder below the lake's root

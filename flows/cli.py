@@ -180,6 +180,21 @@ def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
 
 
 @app.command()
+def report(
+    night: Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")] = None,
+    to: Annotated[str, typer.Option(help="File to write.")] = "report.html",
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+) -> None:
+    """Write the report of a night: one HTML file with figures and plots."""
+    from flows.look import report as look
+
+    name = look(config, set or [], night, to)
+    _show_facts({"night": name, "report": to}, json)
+
+
+@app.command()
 def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
     """Follow one sample through every stage, from the raw line to the tuned model."""
     from dealrec_core import settings
@@ -253,6 +268,14 @@ def _show(result: BaseModel, json: bool) -> None:
     for name, value in facts.items():
         text = ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
         out.print(f"{name}: {text}", markup=False, highlight=False)
+
+
+def _show_facts(facts: dict[str, Any], json: bool) -> None:
+    if json:
+        out.print_json(data=facts)
+        return
+    for name, value in facts.items():
+        out.print(f"{name}: {value}", markup=False, highlight=False)
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

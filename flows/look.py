@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel
 
 from dealrec_core import interactions, promotions, settings, sources
 from dealrec_core.config import Config
-from dealrec_core.errors import DealrecError
+from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake
-from dealrec_core.night import TABLES, Night, nights
+from dealrec_core.night import TABLES, Night, nights, reopen
+from dealrec_core.report import page
 from tasks import registry
 
 
@@ -49,6 +51,21 @@ def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
     loaded = settings.load(config, overrides)
     through = day or datetime.now(UTC).date()
     return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
+
+
+def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
+    """Writes the report of a night (the newest when None) to a file; returns the night's name.
+
+    Raises:
+        DataError: there is no such night, or none at all.
+    """
+    lake = Lake(settings.load(config, overrides).lake.root)
+    found = nights(lake)
+    if not found:
+        raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
+    night = found[-1] if name is None else reopen(name, lake)
+    Path(to).write_text(page(night), encoding="utf-8")
+    return night.name
 
 
 class Check(BaseModel):

@@ -16,25 +16,28 @@ from tasks.stage import stage
 def take_new_files(night: Night) -> Snapshot:
     """Table `interactions` (and `items`, `quarantine`, `files`): every row up to the night's day that no night took before."""
     config = night.config
-    report = interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
-    items = interactions.ingest_items(night.lake, config.sources)
+    interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
+    interactions.ingest_items(night.lake, config.sources)
+    books = _books_of(night)
+    report = books.filter(kind="interactions")
+    inserted = int(report["inserted"].sum())
     version = night.lake.version("interactions")
     rows = night.lake.scan("interactions", version).select(pl.len()).collect().item()
     facts: dict[str, Fact] = {
-        "files": len(report.files),
-        "rows read": report.rows,
-        "rows new": report.inserted,
-        "duplicates": report.duplicates,
-        "quarantined": report.quarantined + items.quarantined,
-        "filtered": report.filtered,
-        "postponed": report.postponed,
-        "items new or changed": items.inserted,
+        "files": len(report),
+        "rows read": int(report["rows"].sum()),
+        "rows new": inserted,
+        "duplicates": int(report["duplicates"].sum()),
+        "quarantined": int(books["quarantined"].sum()),
+        "filtered": int(report["filtered"].sum()),
+        "postponed": int(report["postponed"].sum()),
+        "items new or changed": int(books.filter(kind="items")["inserted"].sum()),
         "items version": night.lake.version("items"),
         "quarantine version": night.lake.version("quarantine"),
         "rows in the lake": rows,
-        "empty": rows == 0 or (report.inserted == 0 and _nothing_to_redo(night, rows)),
+        "empty": rows == 0 or (inserted == 0 and _nothing_to_redo(night, rows)),
     }
-    return Snapshot(stage="ingest", table="interactions", version=version, rows=report.inserted, facts=facts)
+    return Snapshot(stage="ingest", table="interactions", version=version, rows=inserted, facts=facts)
 
 
 @stage("samples")
@@ -76,6 +79,17 @@ def samples_of(night: Night, which: samples.Split) -> pl.DataFrame:
     table = night.lake.scan("samples", night.need("samples").version).select(schema.SAMPLES.names())
     found = samples.split_lazily(table, boundaries_of(night), which, night.config.samples.mode)
     return found.sort(schema.SAMPLE_ID).collect()
+
+
+def _books_of(night: Night) -> pl.DataFrame:
+    """The books of the files that this night took, also those it took before it was killed and started again."""
+    if not night.lake.exists("files"):
+        return pl.DataFrame(schema=schema.FILES)
+    books = night.lake.scan("files").collect()
+    before = night.manifest.versions["files"]
+    if before < 0:
+        return books
+    return books.join(night.lake.scan("files", before).collect(), on=[schema.FILE, "kind", "through"], how="anti")
 
 
 def _nothing_to_redo(night: Night, rows: int) -> bool:
