@@ -33,6 +33,12 @@ class EffortConfig(BaseModel):
     """all: every LoRA matrix; last: the last LoRA-B alone, as in the released code (it ranks differently)."""
     tokens: Literal["answer", "all"] = Field(default="answer", title="Tokens of the loss")
     """answer: what fine-tuning learns; all: the prompt's tokens too, as in the released code."""
+    model: Literal["base", "champion"] = Field(default="base", title="Model")
+    """base: the base model with a fresh adapter, one scale for all nights; champion: the model in charge."""
+    refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
+    """Of the samples scored by an earlier champion, those scored longest ago are scored again, at most this share a night."""
+    shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
+    """A killed night goes on after the last whole shard."""
     batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
     """Bounds the memory; changes no score."""
 

@@ -12,10 +12,14 @@ from typing import Any
 import fsspec
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError, NightBusy
+
+
+class Conflict(LakeError):
+    """Another writer changed the table first: open it again, look, then decide."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Lake:
 
     def version(self, table: str) -> int:
         """The newest version of a table, -1 when it does not exist."""
-        handle = self._open(table)
+        handle = self.open(table)
         return -1 if handle is None else handle.version()
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
@@ -42,13 +46,30 @@ class Lake:
             LakeError: there is no such table or version.
         """
         try:
-            handle = DeltaTable(self._uri(table), version=version, storage_options=_s3_options(self.root))
+            handle = DeltaTable(self.uri(table), version=version, storage_options=s3_options(self.root))
         except (TableNotFoundError, DeltaError, OSError) as error:
             wanted = "" if version is None else f", version {version}"
             raise LakeError(
-                f"no table '{table}'{wanted} in {self.root}: {_line(error)}; run `dealrec nightly`"
+                f"no table '{table}'{wanted} in {self.root}: {line(error)}; run `dealrec nightly`"
             ) from error
         return pl.scan_delta(handle)
+
+    def changes(self, table: str, after: int, through: int) -> pl.DataFrame:
+        """Rows that changed after version `after`, up to `through`, with _change_type: insert, delete or update_*.
+
+        Raises:
+            LakeError: the versions are not there any more.
+        """
+        handle = self.open(table)
+        try:
+            assert handle is not None
+            if after >= through:
+                empty = pl.DataFrame(handle.to_pyarrow_dataset().schema.empty_table())
+                return empty.with_columns(pl.lit("insert").alias("_change_type"))
+            feed = handle.load_cdf(starting_version=after + 1, ending_version=through)
+            return pl.DataFrame(feed.read_all())
+        except Exception as error:  # the reader of the feed raises nothing more exact
+            raise LakeError(f"no changes of '{table}' from version {after} to {through}: {line(error)}") from error
 
     def append(
         self,
@@ -59,12 +80,15 @@ class Lake:
         transaction: tuple[str, int] | None = None,
         partition_by: list[str] | None = None,
     ) -> int:
-        """Adds rows and returns the new version.
+        """Adds rows and returns the new version; a table made by an older schema gets the new columns.
 
         transaction: (identifier, number) recorded with the commit. A number that is not larger than the recorded one means
         that these rows are there already: nothing is written.
+
+        Raises:
+            Conflict: another writer of the same transaction was faster.
         """
-        handle = self._open(table)
+        handle = self.open(table)
         if transaction is not None and handle is not None:
             recorded = handle.transaction_version(transaction[0])
             if recorded is not None and recorded >= transaction[1]:
@@ -75,19 +99,20 @@ class Lake:
             schema=schema,
             handle=handle,
             mode="append",
+            schema_mode="merge",
             transaction=transaction,
             partition_by=partition_by,
         )
 
     def replace(self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, where: str | None = None) -> int:
         """Puts `frame` in the place of the rows that match `where` (of all rows when None); returns the new version."""
-        handle = self._open(table)
+        handle = self.open(table)
         predicate = where if handle is not None else None
         return self._write(table, frame, schema=schema, handle=handle, mode="overwrite", predicate=predicate)
 
     def transaction_version(self, table: str, identifier: str) -> int | None:
         """The number that the table has recorded for a transaction identifier, None when it has none."""
-        handle = self._open(table)
+        handle = self.open(table)
         return None if handle is None else handle.transaction_version(identifier)
 
     def _write(
@@ -103,36 +128,39 @@ class Lake:
         checked = schemas.check(frame, schema, name=table)
         commit = CommitProperties(app_transactions=[Transaction(*transaction)] if transaction else None)
         if handle is None:
-            # Personal columns stay out of the log's statistics, where an erasure would not reach them.
-            columns = [name for name in schema.names() if name in SAFE_STATISTICS]
-            options["configuration"] = {
-                "delta.dataSkippingStatsColumns": ",".join(columns),
-                "delta.enableChangeDataFeed": "true",
-            }
+            options["configuration"] = configuration(schema)
         try:
             # Through the handle that was asked for the transaction: a racing writer of the same one is then refused.
             write_deltalake(
-                handle or self._uri(table),
+                handle or self.uri(table),
                 checked,
                 commit_properties=commit,
-                storage_options=None if handle else _s3_options(self.root),
+                storage_options=None if handle else s3_options(self.root),
                 **options,
             )
+        except CommitFailedError as error:
+            raise Conflict(f"table '{table}' in {self.root} was changed meanwhile; start the night again") from error
         except (DeltaError, OSError) as error:
             raise LakeError(
-                f"cannot write table '{table}' in {self.root}: {_line(error)}; start the night again"
+                f"cannot write table '{table}' in {self.root}: {line(error)}; start the night again"
             ) from error
         return self.version(table)
 
-    def _open(self, table: str) -> DeltaTable | None:
+    def read_parquet(self, paths: list[str]) -> pl.LazyFrame:
+        """The rows of data files of the lake."""
+        return pl.scan_parquet(paths, storage_options=s3_options(self.root), hive_partitioning=False)
+
+    def open(self, table: str) -> DeltaTable | None:
+        """A handle on the newest version of a table, None when it does not exist."""
         try:
-            return DeltaTable(self._uri(table), storage_options=_s3_options(self.root))
+            return DeltaTable(self.uri(table), storage_options=s3_options(self.root))
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise LakeError(f"cannot open table '{table}' in {self.root}: {_line(error)}") from error
+            raise LakeError(f"cannot open table '{table}' in {self.root}: {line(error)}") from error
 
-    def _uri(self, table: str) -> str:
+    def uri(self, table: str) -> str:
+        """Where a table is."""
         return f"{self.root.rstrip('/')}/{table}" if self.is_remote else str(Path(self.root).resolve() / table)
 
     # Files
@@ -168,7 +196,7 @@ class Lake:
             try:
                 return local.read_bytes()
             except OSError as error:
-                raise LakeError(f"cannot read {path} in {self.root}: {_line(error)}") from error
+                raise LakeError(f"cannot read {path} in {self.root}: {line(error)}") from error
         with self._files() as (files, root):
             return bytes(files.cat_file(f"{root}/{path}"))
 
@@ -179,6 +207,23 @@ class Lake:
             return local.is_file()
         with self._files() as (files, root):
             return bool(files.isfile(f"{root}/{path}"))
+
+    def remove(self, path: str) -> None:
+        """Removes a file below the root; no matter if it is not there."""
+        local = self.local_path(path)
+        if local is not None:
+            local.unlink(missing_ok=True)
+            return
+        with self._files() as (files, root):
+            if files.exists(f"{root}/{path}"):
+                files.rm_file(f"{root}/{path}")
+
+    def sync(self, path: str) -> None:
+        """Waits until a file of a local lake is on the disk, so that a power cut does not take it."""
+        local = self.local_path(path)
+        if local is not None and local.is_file():
+            with local.open("rb") as file:
+                os.fsync(file.fileno())
 
     def list_paths(self, folder: str) -> list[str]:
         """Every file below a folder, as paths below the root, sorted."""
@@ -196,7 +241,7 @@ class Lake:
             yield files, root
         except (OSError, ValueError) as error:
             raise LakeError(
-                f"cannot reach {self.root}: {_line(error)}; check the bucket and the AWS_* variables"
+                f"cannot reach {self.root}: {line(error)}; check the bucket and the AWS_* variables"
             ) from error
 
 
@@ -206,9 +251,22 @@ SAFE_STATISTICS = {
 }  # fmt: skip
 
 
+def configuration(schema: pl.Schema) -> dict[str, str | None]:
+    """Properties of a new table: change feed on, personal columns out of the statistics, where an erasure would not reach them."""
+    columns = [name for name in schema.names() if name in SAFE_STATISTICS]
+    return {"delta.dataSkippingStatsColumns": ",".join(columns), **LASTING}
+
+
+LASTING: dict[str, str | None] = {"delta.enableChangeDataFeed": "true", "delta.enableExpiredLogCleanup": "false"}
+"""Of every table: a change feed, and a log that is kept. The format drops commits after 30 days, and with them every version
+that a coreset names, whatever files a vacuum has left."""
+
+
 @contextmanager
-def lock(lake: Lake, *, home: str) -> Iterator[None]:
+def lock(lake: Lake, *, home: str, name: str = "night") -> Iterator[None]:
     """Holds the lake for this process: a file lock that the kernel frees however the process ends.
+
+    name: of the lock; `upkeep` keeps those apart who rewrite data files, which may go on beside a night.
 
     Raises:
         NightBusy: another process holds it.
@@ -217,12 +275,14 @@ def lock(lake: Lake, *, home: str) -> Iterator[None]:
         Path(lake.root) if not lake.is_remote else Path(home) / "locks" / lake.root.split("://")[1].replace("/", "_")
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "night.lock").open("a+") as file:
+    with (folder / f"{name}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise NightBusy(f"process {file.read().strip() or '?'} holds {lake.root}; wait until it ends") from error
+            raise NightBusy(
+                f"process {file.read().strip() or '?'} holds {lake.root} ({name}); wait until it ends"
+            ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -235,12 +295,14 @@ def fsspec_options(uri: str) -> dict[str, Any]:
     return {"endpoint_url": endpoint} if uri.startswith("s3://") and endpoint else {}
 
 
-def _s3_options(root: str) -> dict[str, str] | None:
+def s3_options(root: str) -> dict[str, str] | None:
+    """Options for delta-rs: conditional puts on S3, none for folders."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     if not root.startswith("s3://"):
         return None
     return {"aws_conditional_put": "etag", **({"aws_allow_http": "true"} if endpoint.startswith("http://") else {})}
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
+    """The first line of an error's text, bounded."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

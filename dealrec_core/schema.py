@@ -32,7 +32,7 @@ UTC_TIME = pl.Datetime("us", "UTC")
 
 INTERACTIONS = pl.Schema(
     {
-        EVENT_ID: pl.String(),  # from the log, or a hash of user, item, time and type
+        EVENT_ID: pl.String(),  # null where the log has none
         USER_ID: pl.String(),
         ITEM_ID: pl.String(),
         TIMESTAMP: UTC_TIME,
@@ -52,6 +52,7 @@ FILES = pl.Schema(
     {
         FILE: pl.String(),
         "path": pl.String(),
+        "stamp": pl.String(),  # size and time or ETag: a path with the same stamp is not read again to hash it
         "kind": pl.String(),  # interactions or items
         "through": pl.Date(),  # the night's day that took it
         "rows": pl.Int64(),  # = earlier + inserted + duplicates + quarantined + filtered + postponed
@@ -84,6 +85,8 @@ SAMPLES = pl.Schema(
         HISTORY: pl.List(pl.String()),  # x: the item ids before y, oldest first
     }
 )
+
+SAMPLE_TABLE = pl.Schema({**SAMPLES, PERIOD: pl.String()})  # partition, as in interactions
 
 INFLUENCES = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), INFLUENCE: pl.Float64()})
 

@@ -1,31 +1,34 @@
-"""Raw files: where they are, what their columns are called, and their records as text."""
+"""Raw files: where they are, what their columns are called, and their records."""
 
-import bz2
-import csv
-import gzip
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
+from urllib.parse import unquote
 
 import fsspec
-import msgspec
-import polars as pl
-import pyarrow.parquet as pq
-import zstandard
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dealrec_core.errors import SourceError
-from dealrec_core.lake import fsspec_options
+from dealrec_core.lake import fsspec_options, line
+from dealrec_core.raw import csv_records, json_records, parquet_records
+from dealrec_core.raw.batch import FAULT, ROW, Batch
+from dealrec_core.raw.blocks import blocks
 
-BATCH_ROWS = 100_000
 
-
-class InteractionSource(BaseModel):
-    """Files of interactions and the names of their columns."""
+class ReaderOptions(BaseModel):
+    """How text files are cut into fields, where the files do not tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    delimiter: str | None = Field(default=None, min_length=1, title="Delimiter")
+    """Between the fields of CSV files; told from the header when left out. May be several letters, such as ::."""
+    header: list[str] | None = Field(default=None, title="Header")
+    """Names of the columns, for CSV files without a header line."""
+
+
+class InteractionSource(ReaderOptions):
+    """Files of interactions and the names of their columns."""
 
     files: list[str] = Field(min_length=1, title="Files")
     """Glob patterns below sources.root, such as log/**/*.csv.gz."""
@@ -39,12 +42,18 @@ class InteractionSource(BaseModel):
     """Where there is none, events are told apart by user, item, time and type."""
     filter: str | None = Field(default=None, title="Filter")
     """Rows to take, over user_id, item_id, timestamp, rating and event_type, for example rating >= 4."""
+    event_weights: dict[str, float] | None = Field(default=None, title="Weights of event types")
+    """A rating for each type of event, such as {view = 1, buy = 5}; rows of other types are filtered out."""
+
+    @model_validator(mode="after")
+    def _one_source_of_ratings(self) -> "InteractionSource":
+        if self.event_weights is not None and (self.rating is not None or self.event_type is None):
+            raise ValueError("event_weights needs event_type and takes the place of rating; leave rating out")
+        return self
 
 
-class ItemSource(BaseModel):
+class ItemSource(ReaderOptions):
     """Files of items and the names of their columns."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     files: list[str] = Field(min_length=1, title="Files")
     item_id: str = Field(default="item_id", title="Item column")
@@ -62,19 +71,22 @@ class SourcesConfig(BaseModel):
     """A folder, or s3://bucket/prefix."""
     interactions: InteractionSource
     items: ItemSource | None = None
+    max_bad_fraction: float = Field(default=0.05, ge=0, le=1, title="Bad rows allowed")
+    """Above this share of bad rows the ingest stops before anything lands, since then the mapping is likely wrong."""
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file found below the root, told apart by its content."""
+    """A file found below the root; with the same stamp it is taken to have the same content."""
 
     path: str
-    sha256: str
+    stamp: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a raw file: its number (1-based, header not counted), its fields as text, or why it has none."""
+    """One record of a raw file: its number (1-based, header not counted), its fields, or why it has none."""
 
     row: int
     fields: dict[str, Any]
@@ -83,44 +95,85 @@ class Record:
 
 
 def find(root: str, patterns: list[str]) -> list[RawFile]:
-    """The files below `root` that match, sorted by path, each with the hash of its bytes.
+    """The files below `root` that match, sorted by path.
 
     Raises:
-        SourceError: the root or bucket cannot be read, or nothing matches.
+        SourceError: the root or bucket cannot be read.
     """
     try:
         files, base = fsspec.url_to_fs(root.rstrip("/"), **fsspec_options(root))
         if not files.exists(base):
             raise SourceError(f"no folder or bucket '{root}'; set sources.root")
-        names = sorted({name for pattern in patterns for name in files.glob(f"{base}/{pattern}") if files.isfile(name)})
-        return [RawFile(files.unstrip_protocol(name), _sha256(files, name)) for name in names]
+        found: dict[str, dict[str, Any]] = {}
+        for pattern in patterns:
+            found |= files.glob(f"{base}/{pattern}", detail=True)
+        return [
+            RawFile(files.unstrip_protocol(name), _stamp(found[name]), int(found[name]["size"]))
+            for name in sorted(found)
+            if found[name]["type"] == "file"
+        ]
     except SourceError:
         raise
     except Exception as error:  # botocore's faults share no base with OSError
-        raise SourceError(
-            f"cannot read '{root}': {_line(error)}; check sources.root and the AWS_* variables"
-        ) from error
+        raise SourceError(f"cannot read '{root}': {line(error)}; check sources.root and the AWS_* variables") from error
 
 
-def records(path: str, *, separator: str | None = None) -> Iterator[Record]:
-    """The records of a CSV, JSONL or Parquet file, plain or .gz, .zst, .bz2; a broken record comes with its fault.
+def stamp(path: str) -> str:
+    """What a file's stamp is now ('' when it is gone)."""
+    files, name = fsspec.url_to_fs(path, **fsspec_options(path))
+    files.invalidate_cache()
+    return _stamp(files.info(name)) if files.exists(name) else ""
+
+
+def content_hash(path: str) -> str:
+    """The sha256 of a file's bytes: its identity, whatever its name.
 
     Raises:
-        SourceError: the file cannot be opened or is cut off.
+        SourceError: it cannot be read.
     """
-    plain = _plain_name(path)
     try:
         with fsspec.open(path, "rb", **fsspec_options(path)) as file:
-            if plain.endswith((".parquet", ".pq")):
-                yield from _parquet(file)
-            elif plain.endswith((".jsonl", ".ndjson", ".json")):
-                yield from _jsonl(_text(file, path))
-            elif plain.endswith((".csv", ".tsv", ".txt", ".dat")):
-                yield from _csv(_text(file, path), separator)
-            else:
-                raise SourceError(f"cannot tell the format of '{path}'; name it .csv, .tsv, .jsonl or .parquet")
-    except (OSError, EOFError, zstandard.ZstdError, pl.exceptions.PolarsError, ValueError) as error:
-        raise SourceError(f"cannot read '{path}': {_line(error)}; repair or remove the file") from error
+            digest = hashlib.sha256()
+            while chunk := file.read(HASHED_BYTES):
+                digest.update(chunk)
+            return digest.hexdigest()
+    except Exception as error:  # as in find
+        raise SourceError(f"cannot read '{path}': {line(error)}; check its rights") from error
+
+
+def batches(path: str, *, columns: list[str] | None = None, options: ReaderOptions | None = None) -> Iterator[Batch]:
+    """The records of a CSV, JSONL or Parquet file, plain or .gz, .zst or .bz2, in batches of bounded size.
+
+    columns: the raw columns to give, all when None.
+
+    Raises:
+        SourceError: the file cannot be opened, its format cannot be told, or (Unreadable) its content is broken.
+        ColumnMissing: it lacks a wanted column.
+    """
+    options = options or ReaderOptions()
+    plain = path.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2")
+    try:
+        opened = fsspec.open(path, "rb", **fsspec_options(path)).open()
+    except Exception as error:  # as in find
+        raise SourceError(f"cannot read '{path}': {line(error)}; check its rights") from error
+    with opened as file:
+        if plain.endswith((".parquet", ".pq")):
+            yield from parquet_records.batches(file, path=path, columns=columns)
+        elif plain.endswith((".jsonl", ".ndjson", ".json")):
+            yield from json_records.batches(blocks(file, path), columns=columns)
+        elif plain.endswith((".csv", ".tsv", ".txt", ".dat", ".data")):
+            yield from csv_records.batches(
+                blocks(file, path), path=path, columns=columns, delimiter=options.delimiter, header=options.header
+            )
+        else:
+            raise SourceError(f"cannot tell the format of '{path}'; name it .csv, .tsv, .jsonl or .parquet")
+
+
+def records(path: str, *, columns: list[str] | None = None, options: ReaderOptions | None = None) -> Iterator[Record]:
+    """The records of a raw file one by one; for a few of them, or small files."""
+    for batch in batches(path, columns=columns, options=options):
+        for place, fields in enumerate(batch.frame.iter_rows(named=True)):
+            yield Record(fields.pop(ROW), fields, batch.raw(place), fields.pop(FAULT))
 
 
 def raw_record(path: str, row: int) -> str:
@@ -129,114 +182,22 @@ def raw_record(path: str, row: int) -> str:
     Raises:
         SourceError: the file is gone or has fewer records.
     """
-    for record in records(path):
-        if record.row == row:
-            return record.raw
+    for batch in batches(path):
+        places = (batch.frame[ROW] == row).arg_true()
+        if len(places):
+            return batch.raw(places[0])
     raise SourceError(f"'{path}' has no record {row}; was it changed after it was taken?")
 
 
-def _csv(text: IO[str], separator: str | None) -> Iterator[Record]:
-    lines = _Remembering(text)
-    first = next(lines, None)
-    if first is None:
-        return
-    delimiter = separator or _delimiter(first)
-    names = next(csv.reader([first], delimiter=delimiter))
-    lines.clear()
-    reader = csv.reader(lines, delimiter=delimiter)
-    row = 0
-    while True:
-        row += 1
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Record(row, {}, lines.take(), f"not CSV: {error}")
-            continue
-        raw = lines.take()
-        if not values:
-            row -= 1
-            continue
-        fault = None if len(values) >= _needed(names) else f"{len(values)} fields where the header has {len(names)}"
-        yield Record(row, {name: value for name, value in zip(names, values, strict=False) if name}, raw, fault)
+def folder_values(path: str) -> dict[str, str]:
+    """Columns that the folders of a path carry, as in day=2026-01-01/log.csv."""
+    pairs = (part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
+    return {name: unquote(value) for name, value in pairs if name}
 
 
-def _needed(names: list[str]) -> int:
-    """Fields a record must have: stray nameless columns at the end do not count."""
-    return max((place + 1 for place, name in enumerate(names) if name.strip()), default=0)
+def _stamp(info: dict[str, Any]) -> str:
+    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""
+    return f"{info['size']}-{changed}"
 
 
-class _Remembering:
-    """Lines of a file, keeping the text of those read since it was last taken."""
-
-    def __init__(self, text: IO[str]) -> None:
-        self._text = text
-        self._kept: list[str] = []
-
-    def __iter__(self) -> "_Remembering":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._text)
-        self._kept.append(line)
-        return line
-
-    def clear(self) -> None:
-        self._kept.clear()
-
-    def take(self) -> str:
-        text = "".join(self._kept).rstrip("\r\n")
-        self._kept.clear()
-        return text
-
-
-def _delimiter(header: str) -> str:
-    return max(",\t;|", key=header.count)
-
-
-def _jsonl(text: IO[str]) -> Iterator[Record]:
-    decoder = msgspec.json.Decoder(dict[str, Any])
-    row = 0
-    for line in text:
-        raw = line.rstrip("\r\n")
-        if not raw.strip():
-            continue
-        row += 1
-        try:
-            yield Record(row, decoder.decode(raw), raw)
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            yield Record(row, {}, raw, f"not a JSON object: {_line(error)}")
-
-
-def _parquet(file: IO[bytes]) -> Iterator[Record]:
-    row = 0
-    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
-        for fields in batch.to_pylist():
-            row += 1
-            yield Record(row, fields, "|".join(str(value) for value in fields.values()))
-
-
-def _text(file: IO[bytes], path: str) -> IO[str]:
-    if path.endswith(".gz"):
-        opened: Any = gzip.GzipFile(fileobj=file)
-    elif path.endswith(".zst"):
-        opened = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    elif path.endswith(".bz2"):
-        opened = bz2.BZ2File(file)
-    else:
-        opened = file
-    return io.TextIOWrapper(opened, encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _plain_name(path: str) -> str:
-    return path.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2")
-
-
-def _sha256(files: fsspec.AbstractFileSystem, name: str) -> str:
-    with files.open(name, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+HASHED_BYTES = 2**22

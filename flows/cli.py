@@ -123,6 +123,20 @@ def rollback(
 
 
 @app.command()
+def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Join small files, remove those that nothing needs, report every table."""
+    from flows import upkeep as flow
+
+    with _in_this_process():
+        report = flow.upkeep(config=config, overrides=set or [])
+    if json:
+        out.print_json(report.model_dump_json())
+        return
+    out.print(_table("tables", [table.model_dump() for table in report.tables]))
+    out.print(report.message, markup=False, highlight=False)
+
+
+@app.command()
 def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
     """Show the nights, the champion and the tables of the lake."""
     from flows.look import status as look

@@ -1,10 +1,11 @@
 """Takes new raw files into the lake, and builds samples from what is there."""
 
 from datetime import datetime
+from typing import Literal
 
 import polars as pl
 
-from dealrec_core import interactions, samples, schema
+from dealrec_core import interactions, sample_table, samples, schema
 from dealrec_core.errors import DataError
 from dealrec_core.night import Fact, Night, Snapshot, nights
 from dealrec_core.samples import Boundaries
@@ -43,18 +44,28 @@ def take_new_files(night: Night) -> Snapshot:
 def build_samples(night: Night) -> Snapshot:
     """Table `samples`: every (history, next item) of the log, and the moments that split it for this night."""
     ingested = night.need("ingest")
+    assert ingested.version is not None
+    config = night.config.samples
     log = night.lake.scan("interactions", ingested.version)
     champion = night.manifest.champion
-    bounds = samples.boundaries(log, night.config.samples, not_before=champion.trained_through if champion else None)
-    frame = samples.build(log, night.config.samples)
-    if frame.is_empty():
+    bounds = samples.boundaries(log, config, not_before=champion.trained_through if champion else None)
+    update = sample_table.update(night.lake, log_version=ingested.version, length=config.history_length)
+    if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
-    version = night.lake.replace("samples", frame, schema=schema.SAMPLES)
+    table = night.lake.scan("samples", update.version)
     facts: dict[str, Fact] = {
         **{name: moment.isoformat() for name, moment in bounds.model_dump().items()},
-        **{which: len(samples.split(frame, bounds, which, night.config.samples.mode)) for which in samples.SPLITS},
+        **{which: _count(table, bounds, which, config.mode) for which in samples.SPLITS},
+        "new or changed": update.written,
+        "all made anew": update.is_rebuilt,
     }
-    return Snapshot(stage="samples", table="samples", version=version, rows=len(frame), facts=facts)
+    return Snapshot(stage="samples", table="samples", version=update.version, rows=update.rows, facts=facts)
+
+
+def _count(table: pl.LazyFrame, bounds: Boundaries, which: samples.Split, mode: Literal["sliding", "last"]) -> int:
+    columns = table.select(schema.SAMPLE_ID, schema.USER_ID, schema.TIMESTAMP)
+    count = samples.split_lazily(columns, bounds, which, mode).select(pl.len())
+    return int(count.collect(engine="streaming").item())
 
 
 def boundaries_of(night: Night) -> Boundaries:
@@ -65,8 +76,9 @@ def boundaries_of(night: Night) -> Boundaries:
 
 def samples_of(night: Night, which: samples.Split) -> pl.DataFrame:
     """This night's train, validation or test samples, sorted by sample_id: the lake promises no order."""
-    frame = night.lake.scan("samples", night.need("samples").version).collect()
-    return samples.split(frame, boundaries_of(night), which, night.config.samples.mode).sort(schema.SAMPLE_ID)
+    table = night.lake.scan("samples", night.need("samples").version).select(schema.SAMPLES.names())
+    found = samples.split_lazily(table, boundaries_of(night), which, night.config.samples.mode)
+    return found.sort(schema.SAMPLE_ID).collect()
 
 
 def _books_of(night: Night) -> pl.DataFrame:

@@ -73,7 +73,7 @@ def promote(night: Night) -> Snapshot:
 def judge(night: Night) -> Verdict:
     """The gate's verdict on tonight's candidate, against the champion or, before the first, against popularity."""
     per_user = evaluation_of(night)
-    against = CHAMPION if night.manifest.champion else "popularity"
+    against = CHAMPION if CHAMPION in per_user["recommender"] else "popularity"
     metric = night.config.gate.metric
     return gate.judge(
         evaluation.values(per_user, CANDIDATE, metric),

@@ -206,6 +206,13 @@ def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) ->
     return changed
 
 
+def registered_nights(config: RegistryConfig) -> set[str]:
+    """The nights of which the registry still has a version."""
+    with _mlflow(config) as client:
+        versions = client.search_model_versions(f"name = '{config.model}'", max_results=10_000)
+        return {str(version.tags[NIGHT_TAG]) for version in versions if NIGHT_TAG in version.tags}
+
+
 def night_of(config: RegistryConfig, version: str) -> str:
     """The night that made a version.
 
@@ -347,5 +354,6 @@ def _requirements() -> list[str]:
         "pandas",
         "pydantic",
         "safetensors",
+        "scipy",
     ]
     return [f"{name}=={installed(name).split('+')[0]}" for name in needed]

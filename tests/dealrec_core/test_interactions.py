@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from dealrec_core import interactions
-from dealrec_core.errors import SettingsError, SourceError
+from dealrec_core import events, interactions
+from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.lake import Lake
 from dealrec_core.sources import InteractionSource, ItemSource, SourcesConfig
 
@@ -27,9 +27,9 @@ def folder(tmp_path):
     return tmp_path / "raw"
 
 
-def config(folder, **options) -> SourcesConfig:
+def config(folder, max_bad_fraction=0.05, **options) -> SourcesConfig:
     names = {"files": ["*"], "user_id": "u", "item_id": "i", "timestamp": "t", **options}
-    return SourcesConfig(root=str(folder), interactions=InteractionSource(**names))
+    return SourcesConfig(root=str(folder), interactions=InteractionSource(**names), max_bad_fraction=max_bad_fraction)
 
 
 def take(lake, folder, day=1, **options) -> interactions.IngestReport:
@@ -94,8 +94,7 @@ def test_parquet_lands_with_its_types(lake, folder):
     ],
 )
 def test_times_are_read_as_utc(text, expected):
-    found = pl.DataFrame({"t": [text]}).select(interactions.utc_time(pl.col("t"))).item()
-    assert found == expected
+    assert events.utc_times(pl.Series("t", [text])).item() == expected
 
 
 def test_the_same_file_under_another_name_is_not_taken_again(lake, folder):
@@ -129,9 +128,9 @@ def test_bad_rows_go_to_quarantine_once_with_row_column_and_reason(lake, folder)
     (folder / "log.csv").write_text(
         f"u,i,t,r\n,x,{NEW_YEAR},1\na,,{NEW_YEAR},1\na,x,soon,1\na,x,{NEW_YEAR},nan\na,x\nb,y,{NEW_YEAR + DAY},2\n"
     )
-    first = take(lake, folder, rating="r")
+    first = take(lake, folder, rating="r", max_bad_fraction=1)
     second = take(lake, folder, day=2, rating="r")
-    assert (first.quarantined, second.quarantined, second.inserted) == (5, 5, 1)
+    assert (first.quarantined, second.quarantined, second.earlier, second.inserted) == (5, 0, 5, 1)
     bad = lake.scan("quarantine").collect().sort("row")
     assert bad["row"].to_list() == [1, 2, 3, 4, 5]
     assert bad["column"].to_list() == ["user_id", "item_id", "timestamp", "rating", ""]
@@ -159,16 +158,26 @@ def test_a_filter_that_makes_no_sense_is_a_settings_error(lake, folder):
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(lake, folder):
     (folder / "log.csv").write_text(CSV)
-    with pytest.raises(SettingsError, match="no column 'userId' for user_id; the file has u, i, t"):
+    with pytest.raises(SettingsError, match="no column 'userId' in .*log.csv', which has u, i, t"):
         take(lake, folder, user_id="userId")
     assert not lake.exists("interactions")
 
 
 def test_a_cut_off_file_is_named_and_nothing_of_it_is_taken(lake, folder):
     (folder / "log.csv.gz").write_bytes(gzip.compress(CSV.encode() * 100)[:-20])
-    with pytest.raises(SourceError, match="cannot read .*log.csv.gz"):
+    with pytest.raises(DataError, match="1 of 1 rows are bad.*cannot unpack '.*log.csv.gz"):
         take(lake, folder)
     assert not lake.exists("interactions")
+
+
+def test_a_cut_off_file_is_one_bad_row_where_so_much_is_allowed(lake, folder):
+    (folder / "bad.csv.gz").write_bytes(gzip.compress(CSV.encode() * 100)[:-20])
+    (folder / "good.csv").write_text(CSV)
+    report = take(lake, folder, max_bad_fraction=0.5)
+    assert (report.rows, report.inserted, report.quarantined) == (3, 2, 1)
+    bad = lake.scan("quarantine").collect().row(0, named=True)
+    assert (bad["row"], bad["path"].endswith("bad.csv.gz")) == (0, True)
+    assert take(lake, folder).files == []
 
 
 def test_stray_empty_columns_at_the_end_do_no_harm(lake, folder):
@@ -186,7 +195,9 @@ def test_a_quoted_field_may_hold_separators_and_newlines_and_its_raw_text_is_fou
 
 def test_a_newer_item_file_wins_and_titles_may_repeat(lake, folder):
     source = ItemSource(files=["items*.csv"], item_id="id", title="name", categories="genres")
-    sources = SourcesConfig(root=str(folder), interactions=InteractionSource(files=["log*"]), items=source)
+    sources = SourcesConfig(
+        root=str(folder), interactions=InteractionSource(files=["log*"]), items=source, max_bad_fraction=0.5
+    )
     (folder / "items1.csv").write_text("id,name,genres\n1,Same,A|B\n2,Same,\n")
     assert interactions.ingest_items(lake, sources).inserted == 2
     (folder / "items2.csv").write_text("id,name,genres\n2,Other,C\n1,Same,A|B\n,Lost,C\n")

@@ -1,5 +1,9 @@
 """Raw files and a lake in an S3 bucket. The server is a mock, so this shows that the paths fit, not that S3 keeps its promises."""
 
+import socket
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import date
@@ -7,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from dealrec_core import interactions
 from dealrec_core.lake import Lake
@@ -17,13 +20,27 @@ from tasks import storage
 pytestmark = pytest.mark.services
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """In a process of its own: some calls of the table library hold the interpreter while they wait for the store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        process.kill()
+
+
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": server,
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "key",
@@ -31,10 +48,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    name = f"dealrec-{uuid.uuid4().hex}"  # the mock keeps its buckets for the whole process
-    s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}").mkdir(name)
-    yield f"s3://{name}"
-    server.stop()
+    name = f"dealrec-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem(endpoint_url=server).mkdir(name)
+    return f"s3://{name}"
 
 
 def test_a_log_in_a_bucket_lands_once_in_a_lake_in_a_bucket(bucket):

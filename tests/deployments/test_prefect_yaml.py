@@ -28,6 +28,11 @@ def test_the_night_is_scheduled_once_a_day_and_never_twice_at_once():
     assert nightly["concurrency_limit"]["limit"] == 1
 
 
+def test_upkeep_is_scheduled_once_a_week_away_from_the_night():
+    upkeep = next(deployment for deployment in DEPLOYMENTS if deployment["name"] == "upkeep")
+    assert upkeep["schedules"] == [{"cron": "0 12 * * 0", "timezone": "UTC"}]
+
+
 def test_no_python_file_shadows_the_docker_package():
     assert not list((ROOT / "docker").glob("*.py"))
     assert not list((ROOT / "deployments").rglob("*.py"))

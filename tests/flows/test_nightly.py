@@ -6,8 +6,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from dealrec_core import duplicates, schema
 from dealrec_core import night as nights
-from dealrec_core import schema
 from dealrec_core.errors import DataError, NightBusy
 from dealrec_core.lake import lock
 from dealrec_core.trace import trace
@@ -28,7 +28,7 @@ def test_every_night_takes_only_what_is_new(town):
     log = place.lake.scan("interactions").collect()
     assert summaries[0].rows_new + summaries[1].rows_new == len(log)
     assert 0 < summaries[1].rows_new < 100
-    assert log[schema.EVENT_ID].is_unique().all()
+    assert log.select(duplicates.IDENTITY).is_unique().all()
 
 
 def test_the_books_of_every_file_balance(town):

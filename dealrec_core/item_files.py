@@ -1,0 +1,119 @@
+"""Takes raw item files into the table `items`: one row per item, the file taken last wins."""
+
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from dealrec_core import books, schema, sources
+from dealrec_core.books import IngestReport
+from dealrec_core.errors import DataError, LakeError
+from dealrec_core.events import BAD_ROWS, RAW_LETTERS
+from dealrec_core.lake import Conflict, Lake
+from dealrec_core.raw.batch import Unreadable
+from dealrec_core.sources import ItemSource, RawFile, Record, SourcesConfig
+
+FINISHED = 2**40
+PARSED = pl.Schema({**schema.ITEMS, schema.RAW: pl.String(), schema.REASON: pl.String()})
+
+
+def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
+    """Takes every item file the lake does not have yet, in the order of their paths.
+
+    Raises:
+        ColumnMissing: a mapped column is not there.
+        DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was taken.
+    """
+    total = IngestReport()
+    if config.items is None:
+        return total
+    table = lake.open("files")
+    for file in sources.find(config.root, config.items.files):
+        sha256 = sources.content_hash(file.path)
+        if table is None or table.transaction_version(books.word("items", sha256, FINISHED)) is None:
+            total += _take(lake, file, sha256, config)
+    return total
+
+
+def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
+    assert config.items is not None
+    parsed = _parsed(file, sha256, config.items)
+    is_bad = pl.col(schema.REASON).is_not_null()
+    bad = parsed.filter(is_bad).with_columns(pl.lit(schema.ITEM_ID).alias(schema.COLUMN))
+    if bad.height > config.max_bad_fraction * parsed.height:
+        raise DataError(
+            f"{bad.height:,} of {parsed.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
+            f"{config.max_bad_fraction:g}; nothing of it was taken. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
+        )
+    good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
+    if bad.height:
+        books.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
+    changed = _upsert(lake, good)
+    report = IngestReport(
+        files=[file.path],
+        rows=parsed.height,
+        inserted=changed,
+        duplicates=parsed.height - bad.height - changed,
+        quarantined=bad.height,
+    )
+    counts = report.model_dump(exclude={"files"})
+    place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
+    books.write(lake, [{**place, **counts, "number": FINISHED}])
+    return report
+
+
+def _upsert(lake: Lake, good: pl.DataFrame) -> int:
+    """Puts items in that are new or changed; how many."""
+    same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
+    for _ in range(books.ATTEMPTS):
+        known = lake.scan("items").collect() if lake.exists("items") else pl.DataFrame(schema=schema.ITEMS)
+        changed = good.join(known.select(same), on=same, how="anti", maintain_order="left")
+        if changed.is_empty():
+            return 0
+        kept = known.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
+        try:
+            lake.replace("items", pl.concat([kept, changed]).sort(schema.ITEM_ID), schema=schema.ITEMS)
+            return changed.height
+        except Conflict:
+            continue
+    raise LakeError(f"other writers of 'items' were faster {books.ATTEMPTS} times; run it again when they are done")
+
+
+def _parsed(file: RawFile, sha256: str, source: ItemSource) -> pl.DataFrame:
+    columns = [source.item_id, source.title, *([source.categories] if source.categories else [])]
+    try:
+        found = list(sources.records(file.path, columns=columns, options=source))
+    except Unreadable as error:
+        found = [Record(0, {}, "", str(error))]
+    return pl.DataFrame([_row(record, sha256, source) for record in found], schema=PARSED)
+
+
+def _row(record: Record, sha256: str, source: ItemSource) -> dict[str, Any]:
+    item_id = _text(record.fields.get(source.item_id))
+    categories = record.fields.get(source.categories) if source.categories else None
+    return {
+        schema.ITEM_ID: item_id,
+        schema.TITLE: _text(record.fields.get(source.title)) or "",
+        schema.CATEGORIES: _categories(categories, source.categories_separator),
+        schema.FILE: sha256,
+        schema.ROW: record.row,
+        schema.RAW: record.raw[:RAW_LETTERS],
+        schema.REASON: record.fault or (None if item_id else "no item id"),
+    }
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value).strip() or None
+
+
+def _categories(value: Any, separator: str) -> list[str]:
+    """Parts of a text, or of a list written as JSON."""
+    text = _text(value) or ""
+    parts: list[Any] = text.split(separator)
+    if text.startswith("["):
+        with suppress(msgspec.MsgspecError):  # a title may begin with a bracket
+            parts = msgspec.json.decode(text, type=list)
+    return [str(part).strip() for part in parts if str(part).strip()]

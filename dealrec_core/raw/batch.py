@@ -1,0 +1,44 @@
+"""What every reader of raw files yields."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from dealrec_core.errors import SettingsError, SourceError
+
+ROW = "\x00row"
+FAULT = "\x00fault"
+"""Names that no raw column can have: a NUL byte is a fault in every format."""
+
+
+class Unreadable(SourceError):
+    """The content of a raw file is broken as a whole: cut off, not what its name says, or a decompression bomb."""
+
+
+class ColumnMissing(SettingsError):
+    """A mapped column is not in a raw file."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive records of a raw file.
+
+    frame: ROW (Int64, 1-based, header not counted), FAULT (String, null where the record could be read) and the raw columns,
+        as text or, from Parquet, with their types.
+    raw: the text of the record at a place of `frame`.
+    is_stripped: no text has blanks at its ends, and none is empty.
+    """
+
+    frame: pl.DataFrame
+    raw: Callable[[int], str]
+    is_stripped: bool = False
+
+
+def check_columns(wanted: list[str], present: list[str], *, path: str) -> None:
+    """Raises ColumnMissing for the first wanted column that the file does not have."""
+    for column in wanted:
+        if column not in present:
+            raise ColumnMissing(
+                f"no column '{column}' in '{path}', which has {', '.join(present)}; name it in [sources]"
+            )

@@ -1,0 +1,140 @@
+"""Sorts more rows than fit into memory by a key, through files on this machine's disk."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+KEY = "\x00key"
+"""Sorting key of a row (Int64)."""
+HASH = "\x00hash"
+"""Divides the rows of one key further (UInt64): rows that must stay together have the same."""
+MEMORY_ROWS = 2_000_000
+"""Rows of all that may wait in memory."""
+RUN_ROWS = 250_000
+"""Fewer rows are no run of their own: they wait for more."""
+PORTION_ROWS = 500_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """Rows sorted by KEY, in memory or in a file, with where each key begins."""
+
+    keys: np.ndarray
+    starts: np.ndarray  # (keys + 1,)
+    rows: pl.DataFrame | Path
+
+    def between(self, first: int, last: int) -> pl.DataFrame | None:
+        """The rows with first <= KEY <= last, None where there are none."""
+        low, high = np.searchsorted(self.keys, first, "left"), np.searchsorted(self.keys, last, "right")
+        start, length = int(self.starts[low]), int(self.starts[high] - self.starts[low])
+        if not length:
+            return None
+        if isinstance(self.rows, pl.DataFrame):
+            return self.rows.slice(start, length)
+        return pl.scan_parquet(self.rows).slice(start, length).collect()
+
+
+@dataclass
+class Spill:
+    """Takes rows in any order and from any thread, gives them back by KEY."""
+
+    portion_rows: int = PORTION_ROWS
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+    _runs: list[Run] = field(default_factory=list)
+    _waiting: list[pl.DataFrame] = field(default_factory=list)
+    _in_memory: int = 0
+    _files: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __enter__(self) -> "Spill":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Takes rows that have a KEY; all frames have the same columns."""
+        if frame.is_empty():
+            return
+        if frame.height < RUN_ROWS:
+            with self._lock:
+                self._waiting.append(frame)
+                if sum(each.height for each in self._waiting) < RUN_ROWS:
+                    return
+                frame, self._waiting = pl.concat(self._waiting), []
+        self._keep(frame)
+
+    def portions(self) -> Iterator[pl.DataFrame]:
+        """All rows, each time about `portion_rows` of consecutive keys, sorted by KEY; can be asked again.
+
+        No key is in two portions, but for one with more than `portion_rows` rows: there no HASH is in two.
+        """
+        self._flush()
+        for first, last, count in self._bounds():
+            if first == last and count > self.portion_rows:
+                yield from self._of_one_key(first, count)
+            else:
+                yield self._between(first, last)
+
+    def _keep(self, frame: pl.DataFrame) -> None:
+        rows = frame if frame[KEY].is_sorted() else frame.sort(KEY)
+        values = rows[KEY].to_numpy()
+        changes = np.flatnonzero(np.diff(values)) + 1
+        starts = np.concatenate([[0], changes, [rows.height]])
+        with self._lock:
+            path = self._path() if self._in_memory + rows.height > MEMORY_ROWS else None
+            self._in_memory += 0 if path else rows.height
+        if path:
+            rows.write_parquet(path, compression="lz4", row_group_size=2**16, statistics=False)
+        with self._lock:
+            self._runs.append(Run(values[starts[:-1]].copy(), starts, path or rows))
+
+    def _flush(self) -> None:
+        if self._waiting:
+            rows, self._waiting = pl.concat(self._waiting), []
+            self._keep(rows)
+
+    def _between(self, first: int, last: int) -> pl.DataFrame:
+        found = [rows for run in self._runs if (rows := run.between(first, last)) is not None]
+        rows = pl.concat(found)
+        return rows if rows[KEY].is_sorted() else rows.sort(KEY)
+
+    def _of_one_key(self, key: int, count: int) -> Iterator[pl.DataFrame]:
+        """The rows of a key that has too many, by remainders of their HASH."""
+        parts = -(-count // self.portion_rows)
+        with Spill(self.portion_rows) as inner:
+            for run in self._runs:
+                if (rows := run.between(key, key)) is not None:
+                    inner.add(rows.with_columns((pl.col(HASH) % parts).cast(pl.Int64).alias(KEY)))
+            inner._flush()
+            for part in inner._keys():
+                yield inner._between(part, part).with_columns(pl.lit(key, dtype=pl.Int64).alias(KEY))
+
+    def _keys(self) -> list[int]:
+        return sorted({int(key) for run in self._runs for key in run.keys})
+
+    def _bounds(self) -> Iterator[tuple[int, int, int]]:
+        """First and last key of each portion, and its rows."""
+        if not self._runs:
+            return
+        keys, inverse = np.unique(np.concatenate([run.keys for run in self._runs]), return_inverse=True)
+        counts = np.bincount(inverse, weights=np.concatenate([np.diff(run.starts) for run in self._runs])).astype(int)
+        first = rows = 0
+        for place, count in enumerate(counts):
+            if place > first and rows + count > self.portion_rows:
+                yield int(keys[first]), int(keys[place - 1]), int(rows)
+                first, rows = place, 0
+            rows += count
+        yield int(keys[first]), int(keys[-1]), int(rows)
+
+    def _path(self) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="dealrec-")
+        self._files += 1
+        return Path(self._folder.name) / f"{self._files}.parquet"
