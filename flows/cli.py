@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from dealrec_core.errors import DealrecError
+from dealrec_core.errors import DealrecError, SettingsError
 
 if TYPE_CHECKING:
     from dealrec_core.preview import Preview
@@ -266,6 +266,33 @@ def study(
 
 
 @app.command()
+def deploy(
+    pool_type: Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")] = "process",
+    config: ConfigFile = PIPELINE,
+) -> None:
+    """Apply work pools, limits, deployments and automations to the Prefect server (PREFECT_API_URL)."""
+    from flows.set_up import apply
+
+    for line in apply(config, pool_type=pool_type):
+        out.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def bridge(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4300,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Pass MLflow's signed webhooks on to Prefect as events (DEALREC_WEBHOOK_SECRET)."""
+    from tasks.bridge import serve
+
+    secret = os.environ.get("DEALREC_WEBHOOK_SECRET")
+    if not secret:
+        raise SettingsError("DEALREC_WEBHOOK_SECRET is not set; give MLflow and the bridge the same secret")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    serve(host=host, port=port, secret=secret)
+
+
+@app.command()
 def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
     from flows.demo import table, three_nights, verdicts
@@ -358,3 +385,7 @@ def _in_this_process() -> Iterator[None]:
         return
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # each flow would wait a second for its thread
         yield
+
+
+if __name__ == "__main__":
+    main()
