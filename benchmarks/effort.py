@@ -94,18 +94,19 @@ def _nights(folder: str, examples: list[Example], options: argparse.Namespace) -
     """Growth of the process's peak memory over the loaded model, and CPU seconds, of two nights."""
     drawn = _drawn(examples, options.night + options.night // 100)
     first, new = drawn[: options.night], drawn[options.night :]
-    part, before = _timed(folder, first[::10])
     whole, after = _timed(folder, first)
+    print(f"{len(first)} samples: {whole:.0f} CPU seconds, {after} MiB", flush=True)
     second, _ = _timed(folder, new)
+    part, before = _timed(folder, first[::10])
     return {
         "samples": len(first),
         "CPU seconds": round(whole, 1),
         "growth of peak memory over the loaded model, MiB": after,
         "the same for a tenth of the samples, MiB": before,
+        "a tenth, CPU seconds": round(part, 1),
         "new samples of the second night": len(new),
         "CPU seconds of the second night": round(second, 2),
         "second night to first": round(second / whole, 4),
-        "a tenth, CPU seconds": round(part, 1),
     }
 
 
