@@ -49,11 +49,14 @@ def main() -> None:
         },
         "samples": options.samples,
         "limits": {"seconds": LIMIT_S, "GiB": LIMIT_GIB},
-        "methods": {name: _in_a_process(name, options.samples, options.repeats) for name in METHODS},
         "loops": against_loops(),
+        "methods": {},
     }
-    print(json.dumps(found, indent=1))
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found["loops"]), flush=True)
+    for name in METHODS:
+        found["methods"][name] = _in_a_process(name, options.samples, options.repeats)
+        print(f"{name}: {json.dumps(found['methods'][name])}", flush=True)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def measured(name: str, samples: int, repeats: int) -> dict[str, float]:
@@ -73,14 +76,15 @@ def measured(name: str, samples: int, repeats: int) -> dict[str, float]:
 def scores(samples: int) -> pl.DataFrame:
     """Heavy-tailed influence and skewed effort under ids like those of real samples, with the traits of `coverage`."""
     random = np.random.default_rng(0)
-    ids = pl.DataFrame({"a": random.integers(2**62, size=samples), "b": random.integers(2**62, size=samples)})
-    as_text = pl.concat_str(*(pl.col(name).cast(pl.String).str.zfill(19).str.slice(3, 16) for name in ("a", "b")))
+    low, high = 10**18, 9 * 10**18  # 19 digits each, of which 16 are taken
+    ids = pl.DataFrame({name: random.integers(low, high, size=samples) for name in ("a", "b")})
+    as_text = pl.concat_str(*(pl.col(name).cast(pl.String).str.slice(3, 16) for name in ("a", "b")))
     return ids.select(
         as_text.alias("sample_id"),
         pl.Series("influence", random.standard_t(3, samples)),
         pl.Series("effort", random.lognormal(size=samples)),
         pl.Series("category", random.integers(30, size=samples).astype(np.int32)),
-        pl.Series("popularity", random.zipf(1.5, samples).astype(np.float32)),
+        pl.Series("popularity", np.floor((1 - random.random(samples, dtype=np.float32)) ** -1.5)),
         pl.Series("recency", random.random(samples, dtype=np.float32)),
         pl.Series("el2n", random.random(samples, dtype=np.float32)),
     )

@@ -290,9 +290,13 @@ def lock(lake: Lake, *, home: str, name: str = "night") -> Iterator[None]:
 
 
 def fsspec_options(uri: str) -> dict[str, Any]:
-    """Options for fsspec: the endpoint for S3, none for folders."""
+    """Options for fsspec: endpoint and addressing for S3, none for folders; both read the variables that delta-rs reads."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    return {"endpoint_url": endpoint} if uri.startswith("s3://") and endpoint else {}
+    if not uri.startswith("s3://") or not endpoint:
+        return {}
+    is_virtual = os.environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() in ("1", "true")
+    style = "virtual" if is_virtual else "path"
+    return {"endpoint_url": endpoint, "config_kwargs": {"s3": {"addressing_style": style}}}
 
 
 def s3_options(root: str) -> dict[str, str] | None:

@@ -9,15 +9,19 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from dealrec_core.errors import DealrecError
+from dealrec_core.errors import DealrecError, SettingsError
+
+if TYPE_CHECKING:
+    from dealrec_core.preview import Preview
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
@@ -53,10 +57,22 @@ def nightly(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, jso
 
 
 @app.command()
-def ingest(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def ingest(
+    day: Day = None,
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    replay_quarantine: Annotated[
+        bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")
+    ] = False,
+) -> None:
     """Take new raw files into the lake and build samples."""
     from flows import ingest as flow
+    from flows import replay_quarantine as replay
 
+    if replay_quarantine:
+        _show(_run(replay.replay_quarantine, day, config, set), json)
+        return
     _show(_run(flow.ingest, day, config, set), json)
 
 
@@ -165,9 +181,26 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
 
 
 @app.command()
-def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def doctor(
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
+    ] = False,
+) -> None:
     """Check settings, sources, lake, registry and device; exit 1 when something is wrong."""
     from flows.look import doctor as look
+    from flows.look import first_rows
+
+    if sources:
+        previews = first_rows(config, set or [])
+        if json:
+            out.print_json(data=[asdict(each) for each in previews], default=_plain)
+        else:
+            for each in previews:
+                _show_preview(each)
+        return
 
     checks = look(config, set or [])
     if json:
@@ -233,6 +266,33 @@ def study(
 
 
 @app.command()
+def deploy(
+    pool_type: Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")] = "process",
+    config: ConfigFile = PIPELINE,
+) -> None:
+    """Apply work pools, limits, deployments and automations to the Prefect server (PREFECT_API_URL)."""
+    from flows.set_up import apply
+
+    for line in apply(config, pool_type=pool_type):
+        out.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def bridge(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4300,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Pass MLflow's signed webhooks on to Prefect as events (DEALREC_WEBHOOK_SECRET)."""
+    from tasks.bridge import serve
+
+    secret = os.environ.get("DEALREC_WEBHOOK_SECRET")
+    if not secret:
+        raise SettingsError("DEALREC_WEBHOOK_SECRET is not set; give MLflow and the bridge the same secret")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    serve(host=host, port=port, secret=secret)
+
+
+@app.command()
 def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
     from flows.demo import table, three_nights, verdicts
@@ -254,6 +314,24 @@ def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides:
     request.settings()  # a wrong setting is told before a server starts
     with _in_this_process():
         return flow(request)
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dicts() if hasattr(value, "to_dicts") else str(value)
+
+
+def _show_preview(preview: "Preview") -> None:
+    out.print(preview.file.path, markup=False, highlight=False)
+    good = preview.records - preview.filtered - preview.quarantined
+    out.print(
+        f"of its first {preview.records:,} records {good:,} would land, {preview.filtered:,} be filtered out, "
+        f"{preview.quarantined:,} go to quarantine",
+        markup=False,
+        highlight=False,
+    )
+    for title, rows in (("would land", preview.landing), ("would go to quarantine", preview.bad)):
+        if rows.height:
+            out.print(_table(title, rows.to_dicts()))
 
 
 def _date(day: datetime | None) -> date | None:
@@ -307,3 +385,7 @@ def _in_this_process() -> Iterator[None]:
         return
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # each flow would wait a second for its thread
         yield
+
+
+if __name__ == "__main__":
+    main()

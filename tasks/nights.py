@@ -7,7 +7,16 @@ from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    WithJsonSchema,
+    create_model,
+    model_serializer,
+)
 
 from dealrec_core import promotions, settings
 from dealrec_core.config import Config
@@ -38,6 +47,23 @@ CHANGEABLE = (
 """Settings that have a field of their own in the form, with the type, bounds and description they have everywhere."""
 
 
+class Given(BaseModel):
+    """Written without the fields that were left empty: Prefect's form would send them back as null, and be refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
+
+
+def _optional(kind: Any) -> Any:
+    """A field that may be left empty, with the plain type's schema: Prefect's form then shows one simple input."""
+    schema = TypeAdapter(kind).json_schema()
+    plain = next((each for each in schema.get("anyOf", []) if each.get("type") != "null"), schema)
+    return Annotated[kind | None, WithJsonSchema(plain)]
+
+
 def _form() -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for key in CHANGEABLE:
@@ -45,8 +71,11 @@ def _form() -> type[BaseModel]:
         found = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
         kind = Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation
         note = f"{key}. {found.description or ''}".strip()
-        fields[f"{section}_{name}"] = (kind | None, Field(default=None, title=found.title, description=note))
-    return create_model("Changes", __config__=ConfigDict(frozen=True, extra="forbid"), **fields)
+        fields[f"{section}_{name}"] = (
+            _optional(kind),
+            Field(default_factory=lambda: None, title=found.title, description=note),
+        )
+    return create_model("Changes", __base__=Given, **fields)
 
 
 Changes = _form()
@@ -58,12 +87,12 @@ def _as_overrides(change: BaseModel) -> list[str]:
     return [f"{keys[name]}={json.dumps(value)}" for name, value in given.items()]
 
 
-class NightRequest(BaseModel):
+class NightRequest(Given):
     """Which night to run or continue; this is the form in the Prefect UI."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    day: date | None = Field(default=None, title="Day")
+    day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
+        default_factory=lambda: None, title="Day"
+    )
     """The last day whose rows are taken (UTC). Empty means today."""
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
@@ -75,7 +104,9 @@ class NightRequest(BaseModel):
     """Empty runs the whole night. The steps before the first one must have finished."""
     resume: bool = Field(default=False, title="Resume")
     """Go on with the newest unfinished night, with the settings and the day it was opened with."""
-    night: str | None = Field(default=None, title="Night to continue")
+    night: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
+        default_factory=lambda: None, title="Night to continue"
+    )
     """Name of an opened night; its settings are then taken from its manifest, not from the file."""
 
     def settings(self) -> Config:

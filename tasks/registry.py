@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, DataType
+from pydantic import BaseModel, ConfigDict
 
 from dealrec_core.config import RegistryConfig
 from dealrec_core.errors import RegistryError
@@ -30,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage", "dealrec.cell", "dealrec.champion"
 """The last one is of the registered model: the champion that was last set from here, not by hand in MLflow."""
+
+WEBHOOK = "dealrec-champion"
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), name="history")]),
@@ -235,6 +239,48 @@ def night_of(config: RegistryConfig, version: str) -> str:
             f"version {version} of '{config.model}' has no tag {NIGHT_TAG}: no night of this lake made it"
         )
     return str(night)
+
+
+def listen(config: RegistryConfig, *, address: str, secret: str) -> None:
+    """Makes MLflow post to an address, signed, whenever an alias of a registered model is set."""
+    with _mlflow(config) as client:
+        for known in client.list_webhooks():
+            if known.name == WEBHOOK:
+                client.delete_webhook(known.webhook_id)
+        client.create_webhook(name=WEBHOOK, url=address, events=["model_version_alias.created"], secret=secret)
+
+
+class Retired(BaseModel):
+    """What was deleted, and how many old versions are kept for their alias."""
+
+    model_config = ConfigDict(frozen=True)
+
+    versions: int = 0
+    runs: int = 0
+    kept: int = 0
+
+
+def retire(config: RegistryConfig, *, before: datetime) -> Retired:
+    """Deletes versions without an alias and runs from before a moment; `mlflow gc` then frees their artifacts."""
+    limit = int(before.timestamp() * 1000)
+    versions, kept, runs = 0, set(), 0
+    with _mlflow(config) as client:
+        for name in (config.model, config.surrogate):
+            for found in client.search_model_versions(f"name = '{name}'"):
+                if found.creation_timestamp >= limit:
+                    continue
+                if client.get_model_version(name, found.version).aliases:
+                    kept.add(str(found.run_id))
+                    continue
+                client.delete_model_version(name, found.version)
+                versions += 1
+        experiment_id = _experiment_id(client, config)
+        for run in client.search_runs([experiment_id], f"attributes.start_time < {limit}", max_results=10_000):
+            parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
+            if parent not in kept:
+                client.delete_run(run.info.run_id)
+                runs += 1
+    return Retired(versions=versions, runs=runs, kept=len(kept))
 
 
 def _looked_up(config: RegistryConfig) -> tuple[dict[str, str], str | None]:

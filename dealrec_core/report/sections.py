@@ -79,14 +79,17 @@ def _scores(night: Night) -> Section:
     influence = night.need("influence")
     frame = night.lake.scan("influences", influence.version).filter(pl.col(schema.NIGHT) == night.name).collect()
     facts = [_facts(influence)]
-    charts: list[Chart] = [_distribution("Influence", {"all samples": frame[schema.INFLUENCE]})]
+    chosen = _chosen(night)
+    charts: list[Chart] = [
+        _distribution("Influence", {"all samples": frame[schema.INFLUENCE]} | chosen(schema.INFLUENCE))
+    ]
     effort = night.find("effort")
     if effort is not None:
         facts.append(_facts(effort))
         known = night.lake.scan("efforts", effort.version).filter(pl.col(schema.MODEL) == effort.facts["model"])
         ids = frame.select(schema.SAMPLE_ID)
         efforts = known.collect().join(ids, on=schema.SAMPLE_ID, how="semi")[schema.EFFORT]
-        charts.append(_distribution("Effort", {"all samples": efforts}))
+        charts.append(_distribution("Effort", {"all samples": efforts} | chosen(schema.EFFORT)))
     lead = f"{len(frame):,} samples scored; {influence.facts['share positive']:.0%} have a positive influence."
     return Section("Scores", lead, facts, charts)
 
@@ -283,6 +286,15 @@ def _distribution(title: str, series: dict[str, pl.Series]) -> Columns:
         for name, values in series.items()
     }
     return Columns(title, edges.tolist(), counts)
+
+
+def _chosen(night: Night) -> Callable[[str], dict[str, pl.Series]]:
+    """A column of the coreset as a second series, where there is a coreset."""
+    found = night.find("coreset")
+    if found is None:
+        return lambda _: {}
+    rows = night.lake.scan("coresets", found.version).filter(pl.col(schema.NIGHT) == night.name).collect()
+    return lambda column: {"chosen": rows[column]}
 
 
 def _bar(name: str, values: np.ndarray, night: Night) -> Bar:
