@@ -57,5 +57,5 @@ def test_the_command_of_the_study_page_is_one_that_the_settings_know():
     overrides = re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\| --|\n)", page)
     assert len(overrides) >= 4
     for override in overrides:
-        found = cells(load_study("deployments/examples/study_games.toml", [override]))
+        found = cells(load_study("deployments/studies/games.toml", [override]))
         assert found, override
