@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +57,14 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
     field(page, "Share of the samples").fill("0.2")
     field(page, "Settings file").fill("deployments/examples/demo.toml")
     picture("form")
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_url("**/runs/flow-run/*")
-    run_id = page.url.split("/flow-run/")[1].split("?")[0]
+    with page.expect_response("**/create_flow_run") as answer:
+        page.get_by_role("button", name="Submit").click()
+    run_id = answer.value.json()["id"]
 
     run = site.wait(run_id, {"COMPLETED", "FAILED", "CRASHED"})
     assert run["state"]["type"] == "COMPLETED", run["state"]
     assert run["parameters"]["request"]["change"] == {"coreset_ratio": 0.2}
-    page.reload()
+    page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed").first).to_be_visible()
     picture("run")
 
