@@ -187,6 +187,7 @@ def _step(name: str, folder: Path, options: argparse.Namespace) -> dict[str, flo
         [sys.executable, __file__, "--job", name, "--scratch", str(folder)], check=True, capture_output=True, text=True
     )
     found: dict[str, float] = json.loads(done.stdout)
+    print(name, done.stdout.strip(), file=sys.stderr, flush=True)
     return found
 
 

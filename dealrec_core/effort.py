@@ -119,6 +119,50 @@ def score_by_layer(
     return {name: _norms(squares[:, column], sample_ids) for column, name in enumerate(names)}
 
 
+def example_gradients(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    prompt: PromptConfig,
+    config: EffortConfig,
+    lora: LoraConfig,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """Yields (rows, gradient (B, out, in) of each row by each LoRA matrix whose gradient is not zero throughout)."""
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        losses = _example_losses(tuned, Prompter(tokenizer, prompt), examples, config=config, device=device)
+        yield from _gradients(tuned, losses, config.parameters)
+
+
+def tiger_gradients(
+    model: T5ForConditionalGeneration | PeftModel,
+    samples: Sequences,
+    ids: SemanticIds,
+    *,
+    network: TigerConfig,
+    config: EffortConfig,
+    lora: LoraConfig,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """The same for a TIGER."""
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        losses = (
+            (rows, tiger.losses(tuned, samples, rows, ids, history_length=network.history_length))
+            for rows in tiger.exact_batches(samples, network, batch_tokens=config.batch_tokens, ids=ids)
+        )
+        yield from _gradients(tuned, losses, config.parameters)
+
+
+def _gradients(model: PeftModel, losses: Losses, which: str) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    names = [name for name, _ in _layers(model, which)]
+    with _watched(model, which) as meters:
+        for rows, batch in losses:
+            yield rows, {names[meter.column]: found for meter, found in _per_sample(batch, meters)}
+
+
 @contextmanager
 def _adapted(
     model: PreTrainedModel | PeftModel, lora: LoraConfig, *, seed: int, device: torch.device
@@ -153,27 +197,39 @@ def _squares(model: PeftModel, losses: Losses, which: str) -> Iterator[tuple[np.
     needs one product a layer, and neither a backward per sample nor the gradients of the weights. `losses` must compute
     a batch only when it is asked for.
     """
+    with _watched(model, which) as meters:
+        for rows, batch in losses:
+            yield rows, _batch_squares(batch, meters)
+
+
+@contextmanager
+def _watched(model: PeftModel, which: str) -> Iterator[list["_Meter"]]:
+    """The LoRA layers under watch; no other weight is differentiable."""
     meters = _meters(model, which)
     model.requires_grad_(False)
     for meter in meters:
         # the graph begins at the first watched layer, not at the embedding
         meter.layer.weight.requires_grad_(not meter.vanishes)
     try:
-        for rows, batch in losses:
-            yield rows, _batch_squares(batch, meters)
+        yield meters
     finally:
         for meter in meters:
             meter.hook.remove()
 
 
 def _batch_squares(losses: Tensor, meters: list["_Meter"]) -> np.ndarray:
-    watched = [meter for meter in meters if not meter.vanishes]
-    gradients = torch.autograd.grad(losses.sum(), [meter.output for meter in watched])
     found = torch.zeros(len(losses), len(meters), dtype=torch.float64, device=losses.device)
-    for meter, gradient in zip(watched, gradients, strict=True):
-        summed = torch.bmm(gradient.float().transpose(1, 2), meter.given.float())  # (B, out, in)
+    for meter, summed in _per_sample(losses, meters):
         found[:, meter.column] = summed.double().square().sum((1, 2))
     return found.cpu().numpy()
+
+
+def _per_sample(losses: Tensor, meters: list["_Meter"]) -> Iterator[tuple["_Meter", Tensor]]:
+    """The gradient of each sample's loss by each watched matrix, (B, out, in)."""
+    watched = [meter for meter in meters if not meter.vanishes]
+    gradients = torch.autograd.grad(losses.sum(), [meter.output for meter in watched])
+    for meter, gradient in zip(watched, gradients, strict=True):
+        yield meter, torch.bmm(gradient.float().transpose(1, 2), meter.given.float())
 
 
 def _layers(model: PeftModel, which: str) -> list[tuple[str, nn.Linear]]:

@@ -29,6 +29,7 @@ STAGES = {
     "coreset": "dealrec select",
     "fine_tune": "dealrec fine-tune",
     "evaluation": "dealrec evaluate",
+    "verdict": "dealrec evaluate",
     "promotion": "dealrec promote",
 }
 """Every stage in order, and the command that runs it alone."""

@@ -53,7 +53,7 @@ FILES = pl.Schema(
         FILE: pl.String(),
         "path": pl.String(),
         "stamp": pl.String(),  # size and time or ETag: a path with the same stamp is not read again to hash it
-        "kind": pl.String(),  # interactions or items
+        "kind": pl.String(),  # interactions, items or replay (of quarantine)
         "through": pl.Date(),  # the night's day that took it
         "rows": pl.Int64(),  # = earlier + inserted + duplicates + quarantined + filtered + postponed
         "earlier": pl.Int64(),  # taken from the same file by an earlier night

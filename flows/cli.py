@@ -9,8 +9,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -18,6 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dealrec_core.errors import DealrecError, SettingsError
+
+if TYPE_CHECKING:
+    from dealrec_core.preview import Preview
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
@@ -53,10 +57,22 @@ def nightly(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, jso
 
 
 @app.command()
-def ingest(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def ingest(
+    day: Day = None,
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    replay_quarantine: Annotated[
+        bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")
+    ] = False,
+) -> None:
     """Take new raw files into the lake and build samples."""
     from flows import ingest as flow
+    from flows import replay_quarantine as replay
 
+    if replay_quarantine:
+        _show(_run(replay.replay_quarantine, day, config, set), json)
+        return
     _show(_run(flow.ingest, day, config, set), json)
 
 
@@ -165,9 +181,26 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
 
 
 @app.command()
-def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def doctor(
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
+    ] = False,
+) -> None:
     """Check settings, sources, lake, registry and device; exit 1 when something is wrong."""
     from flows.look import doctor as look
+    from flows.look import first_rows
+
+    if sources:
+        previews = first_rows(config, set or [])
+        if json:
+            out.print_json(data=[asdict(each) for each in previews], default=_plain)
+        else:
+            for each in previews:
+                _show_preview(each)
+        return
 
     checks = look(config, set or [])
     if json:
@@ -209,6 +242,27 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
         out.print(step.stage, style="bold", markup=False)
         for name, value in step.facts:
             out.print(f"    {name + ': ' if name else ''}{value}", markup=False, highlight=False)
+
+
+@app.command()
+def study(
+    config: Annotated[str, typer.Option("--config", help="The study's own settings file.")],
+    set: Set = None,
+    tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare selection methods: run what has not finished, then write tables and plots."""
+    from flows import study as flow
+
+    request = flow.StudyRequest(config=config, overrides=set or [], tables_only=tables)
+    request.settings()  # a wrong setting is told before a server starts
+    with _in_this_process():
+        found = flow.study(request)
+    if json:
+        out.print_json(found.model_dump_json())
+        return
+    out.print(found.table, markup=False, highlight=False)
+    out.print(f"{found.ran} cells ran, {found.kept} were done before; tables and plots are in {found.folder}")
 
 
 @app.command()
@@ -260,6 +314,24 @@ def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides:
     request.settings()  # a wrong setting is told before a server starts
     with _in_this_process():
         return flow(request)
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dicts() if hasattr(value, "to_dicts") else str(value)
+
+
+def _show_preview(preview: "Preview") -> None:
+    out.print(preview.file.path, markup=False, highlight=False)
+    good = preview.records - preview.filtered - preview.quarantined
+    out.print(
+        f"of its first {preview.records:,} records {good:,} would land, {preview.filtered:,} be filtered out, "
+        f"{preview.quarantined:,} go to quarantine",
+        markup=False,
+        highlight=False,
+    )
+    for title, rows in (("would land", preview.landing), ("would go to quarantine", preview.bad)):
+        if rows.height:
+            out.print(_table(title, rows.to_dicts()))
 
 
 def _date(day: datetime | None) -> date | None:

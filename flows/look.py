@@ -12,6 +12,7 @@ from dealrec_core.config import Config
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake
 from dealrec_core.night import TABLES, Night, nights, reopen
+from dealrec_core.preview import Preview, preview
 from dealrec_core.report import page
 from tasks import registry
 
@@ -86,6 +87,11 @@ def doctor(config: str, overrides: list[str]) -> list[Check]:
         "device": lambda _: "cuda" if torch.cuda.is_available() else "cpu",
     }
     return [_check(what, look, loaded) for what, look in looks.items()]
+
+
+def first_rows(config: str, overrides: list[str]) -> list[Preview]:
+    """How the first rows of the first raw files would land."""
+    return preview(settings.load(config, overrides).sources, files=3, rows=5)
 
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:

@@ -1,12 +1,16 @@
 """Takes new raw files into the lake, and builds samples from what is there."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 import polars as pl
+from prefect import get_run_logger, task
 
-from dealrec_core import interactions, sample_table, samples, schema
+from dealrec_core import interactions, replay, sample_table, samples, schema
+from dealrec_core.books import IngestReport
+from dealrec_core.config import Config
 from dealrec_core.errors import DataError
+from dealrec_core.lake import Lake, lock
 from dealrec_core.night import Fact, Night, Snapshot, nights
 from dealrec_core.samples import Boundaries
 from tasks.stage import stage
@@ -66,6 +70,23 @@ def _count(table: pl.LazyFrame, bounds: Boundaries, which: samples.Split, mode: 
     columns = table.select(schema.SAMPLE_ID, schema.USER_ID, schema.TIMESTAMP)
     count = samples.split_lazily(columns, bounds, which, mode).select(pl.len())
     return int(count.collect(engine="streaming").item())
+
+
+@task
+def replay_quarantine(config: Config, through: date) -> IngestReport:
+    """Quarantined rows of interactions are read again; good ones up to the day land.
+
+    Raises:
+        NightBusy: a night holds the lake.
+    """
+    lake = Lake(config.lake.root)
+    with lock(lake, home=config.run.home):
+        report = replay.replay(lake, config.sources, through=through, partition=config.lake.partition)
+    get_run_logger().info(
+        "%d quarantined rows read again: %d landed, %d were there already, %d are still bad",
+        report.rows, report.inserted, report.duplicates, report.quarantined,
+    )  # fmt: skip
+    return report
 
 
 def boundaries_of(night: Night) -> Boundaries:

@@ -180,6 +180,8 @@ class NightSummary(BaseModel):
     champion: str | None = None
     recall: dict[str, float] = Field(default_factory=dict)
     """Mean recall at K of every recommender on the held-out users."""
+    verdict: str | None = None
+    """Tonight's coreset against random ones of its size, by a cheap proxy."""
 
 
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
@@ -215,4 +217,5 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
             for name, value in evaluated.facts.items()
             if name.endswith(" recall")
         },
+        verdict=str(judged.facts["verdict"]) if (judged := night.find("verdict")) else None,
     )

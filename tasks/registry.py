@@ -30,7 +30,7 @@ from dealrec_core.errors import RegistryError
 
 ROOT = Path(__file__).resolve().parent.parent
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-NIGHT_TAG, STAGE_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage", "dealrec.champion"
+NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage", "dealrec.cell", "dealrec.champion"
 """The last one is of the registered model: the champion that was last set from here, not by hand in MLflow."""
 
 WEBHOOK = "dealrec-champion"
@@ -82,6 +82,19 @@ def log_night(
         run_id = _night_run(client, config, night)
         _complete(client, client.get_run(run_id), parameters, metrics, tags, inputs)
         return run_id
+
+
+def log_cell(config: RegistryConfig, cell: str, *, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """The id of the MLflow run of a study's cell, made once and completed with these values."""
+    with _mlflow(config) as client:
+        run = _run(client, config, cell, tag=CELL_TAG)
+        for name, value in parameters.items():
+            if name not in run.data.params:
+                client.log_param(run.info.run_id, name, str(value)[:6000])
+        for name, number in metrics.items():
+            client.log_metric(run.info.run_id, name, float(number))
+        client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
 
 
 def log_stage(
@@ -287,11 +300,13 @@ def tag_version(config: RegistryConfig, version: str, tags: Mapping[str, str]) -
 
 
 def _night_run(client: MlflowClient, config: RegistryConfig, night: str) -> str:
+    return str(_run(client, config, night, tag=NIGHT_TAG).info.run_id)
+
+
+def _run(client: MlflowClient, config: RegistryConfig, name: str, *, tag: str) -> Run:
     experiment_id = _experiment_id(client, config)
-    found = client.search_runs([experiment_id], f"tags.`{NIGHT_TAG}` = '{night}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    return str(client.create_run(experiment_id, run_name=night, tags={NIGHT_TAG: night}).info.run_id)
+    found = client.search_runs([experiment_id], f"tags.`{tag}` = '{name}'", max_results=1)
+    return found[0] if found else client.create_run(experiment_id, run_name=name, tags={tag: name})
 
 
 def _experiment_id(client: MlflowClient, config: RegistryConfig) -> str:

@@ -78,6 +78,7 @@ def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
         "coreset": summary.coreset,
         "model version": summary.version or "none",
         "champion": summary.champion or "none",
+        "coreset against random": summary.verdict or "not judged",
     }
     recall = [f"| {name} | {value:.4f} |" for name, value in summary.recall.items()]
     return "\n".join(

@@ -28,7 +28,8 @@ class Cotangents(NamedTuple):
     """Derivative of a sum of losses by the network's outputs: of the state (B, D) and of the table (V, D)."""
 
     state: Tensor
-    table: Tensor
+    table: Tensor | None
+    """None where it was not asked for: it costs as much as the one by the state."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Loss:
         return sum(part.double().sum().item() for part in parts)
 
     @torch.no_grad()
-    def gradient(self, state: Tensor, table: Tensor, targets: Tensor) -> Cotangents:
+    def gradient(self, state: Tensor, table: Tensor, targets: Tensor, *, want_table: bool = True) -> Cotangents:
         """Derivative of the summed loss."""
-        found = _Sums(state, table)
+        found = _Sums(state, table, want_table=want_table)
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
             self._pull_back(found, slope, rows, state, table, targets)
@@ -83,18 +84,23 @@ class Loss:
 
     @torch.no_grad()
     def gauss_newton(
-        self, state: Tensor, table: Tensor, targets: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
+        self,
+        state: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        *,
+        state_dot: Tensor | None,
+        table_dot: Tensor | None,
+        want_table: bool = True,
     ) -> Cotangents:
         """Jᵀ B J along the direction, up to the outputs; B, the loss's Hessian by the logits, is never negative."""
-        found = _Sums(state, table)
+        found = _Sums(state, table, want_table=want_table)
         for rows in self._blocks(state):
             some, wanted = state[rows], targets[rows]
             logits = self._logits(some, table, wanted)
-            logits_dot = torch.zeros_like(logits)
-            if state_dot is not None:
-                logits_dot += self._products(state_dot[rows], table, wanted)
-            if table_dot is not None:
-                logits_dot += self._products(some, table_dot, wanted)
+            moved = [] if state_dot is None else [self._products(state_dot[rows], table, wanted)]
+            moved += [] if table_dot is None else [self._products(some, table_dot, wanted)]
+            logits_dot = sum(moved[1:], moved[0]) if moved else torch.zeros_like(logits)
             self._pull_back(found, self._curved(logits, logits_dot), rows, state, table, targets)
         return found.cotangents
 
@@ -158,7 +164,6 @@ class _Sums:
 
     @property
     def cotangents(self) -> Cotangents:
-        assert self.table is not None
         return Cotangents(self.state, self.table)
 
 

@@ -126,11 +126,24 @@ def test_scores_and_q_equal_the_naive_dense_answer(name: str, loss: str, solver:
     np.testing.assert_allclose(found.scores, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("which", ["released", "layer:blocks.1", "layer:items"])
+PARTS = [
+    ("sasrec", "released"),
+    ("sasrec", "layer:blocks.1"),
+    ("sasrec", "layer:blocks.0.attention.value"),
+    ("sasrec", "layer:items"),
+    ("bert4rec", "released"),
+    ("gru4rec", "layer:cells.0.recurrent"),
+]
+
+
+@pytest.mark.parametrize(("name", "which"), PARTS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(which: str, loss: str) -> None:
-    network, train, risk = model(), sequences(9, seed=2), sequences(4, seed=3)
-    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact")
+@pytest.mark.parametrize("kept_mb", [0, 100])
+def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(
+    name: str, which: str, loss: str, kept_mb: int
+) -> None:
+    network, train, risk = model(name), sequences(9, seed=2), sequences(4, seed=3)
+    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact", kept_mb=kept_mb)
     found = influence.score(network, train, risk, config=config, seed=5)
     options = {"loss": loss, "negatives": found.negatives}
     names = names_of(network, which)
