@@ -42,7 +42,10 @@ CHANGEABLE = (
     "gate.confidence",
     "run.seed",
 )
-"""Settings that have a field of their own in the form (no booleans: an untouched box is sent as no), with the type, bounds and description they have everywhere."""
+"""Settings that have a field of their own in the form with its type, bounds and description.
+
+No booleans: an untouched box is sent as no.
+"""
 
 
 class Given(BaseModel):
