@@ -70,11 +70,11 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
 
     artifacts = {each["key"]: each for each in site.api("/artifacts/latest/filter", {"limit": 200})}
     assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion", "report"} <= artifacts.keys()
-    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['evaluation']['id']}")
+    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['evaluation']['latest_id']}")
     expect(page.get_by_text("held-out users, full ranking").first).to_be_visible()
     picture("artifact")
 
-    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['night']['id']}")
+    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['night']['latest_id']}")
     link = page.get_by_role("link", name="Report").first
     address = link.get_attribute("href")
     assert address.startswith(site.mlflow)
