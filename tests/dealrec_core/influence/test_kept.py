@@ -46,7 +46,8 @@ def test_products_gradient_and_scores_are_those_of_the_whole_network(name: str, 
     samples, task = sequences(9, seed=2), problem(name, which, loss)
     direction = some_direction(task)
     found = kept.keep(task, samples, most_bytes=2**30)
-    assert found is not None and not len(found.rest)
+    assert found is not None
+    assert not len(found.rest)
     for ours, wanted in (
         (kept.gauss_newton(found, direction), operators.gauss_newton(task, samples, direction)),
         (kept.gradient(found), operators.gradient(task, samples)),
