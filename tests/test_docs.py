@@ -9,6 +9,7 @@ from dealrec_core import schema
 from dealrec_core.config import Config
 from dealrec_core.settings import load_study
 from dealrec_core.study.config import cells
+from tasks.coreset import EMITTED
 
 DOCS = sorted(Path("docs").glob("*.md"))
 
@@ -16,7 +17,8 @@ DOCS = sorted(Path("docs").glob("*.md"))
 def settings_named_in(text: str) -> set[str]:
     """Words such as `coreset.ratio` in backquotes whose first part is a section."""
     words = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", text)
-    return {word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith(".py")}
+    others = {EMITTED}
+    return {word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith(".py")} - others
 
 
 def exists(setting: str) -> bool:
