@@ -51,7 +51,7 @@ bench: setup
 
 # For a Prefect server that is already there (PREFECT_API_URL).
 deploy: setup
-	$(BIN)/prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml
+	PYTHONPATH=$(CURDIR) $(BIN)/dealrec deploy
 
 # The lock file: what a fresh install resolves to today, without build tags such as +cpu.
 lock: setup

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dealrec_core import interactions
+from dealrec_core import interactions, sample_table, samples
 from dealrec_core.lake import Lake
 from dealrec_core.sources import InteractionSource, SourcesConfig
 
@@ -163,7 +163,11 @@ def lake_job(folder: Path) -> int:
 
 
 def samples_job(folder: Path) -> int:
-    return 0
+    """What a night does after ingestion: the moments that split the log, and the samples that are not there yet."""
+    lake, config = Lake(str(folder / "lake")), samples.SamplesConfig()
+    version = lake.version("interactions")
+    samples.boundaries(lake.scan("interactions", version), config, not_before=None)
+    return sample_table.update(lake, log_version=version, length=config.history_length).written
 
 
 JOBS: dict[str, Callable[[Path], int]] = {
@@ -183,6 +187,7 @@ def _step(name: str, folder: Path, options: argparse.Namespace) -> dict[str, flo
         [sys.executable, __file__, "--job", name, "--scratch", str(folder)], check=True, capture_output=True, text=True
     )
     found: dict[str, float] = json.loads(done.stdout)
+    print(name, done.stdout.strip(), file=sys.stderr, flush=True)
     return found
 
 

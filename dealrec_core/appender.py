@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Conflict, Lake, configuration, line, s3_options
 
+ATTEMPTS = 5
 FENCE = "dealrec.appender"
 """Every commit of an appender carries this transaction: of two that saw the same version, the table refuses the second."""
 
@@ -29,22 +31,46 @@ class Appender:
     schema: pl.Schema
     partition: str | None
     handle: DeltaTable
-    _added: list[AddAction | RemoveAction] = field(default_factory=list)
+    _added: list[AddAction] = field(default_factory=list)
+    _removed: list[RemoveAction] = field(default_factory=list)
 
     def taken(self, identifier: str) -> int | None:
         """The number that the table has recorded for a transaction identifier."""
         return self.handle.transaction_version(identifier)
 
+    def rows(self) -> int:
+        """How many rows the table has."""
+        return int(self.files()["rows"].sum())
+
+    def files(self) -> pl.DataFrame:
+        """Data files of the table: path (below the table), rows and the partition column where there is one."""
+        actions = pl.DataFrame(self.handle.get_add_actions(flatten=True))
+        names = {"path": "path", "num_records": "rows", f"partition.{self.partition}": self.partition or ""}
+        columns = [pl.col(old).alias(new) for old, new in names.items() if old in actions.columns]
+        if not actions.height:
+            return pl.DataFrame(
+                schema={name: pl.Int64 if name == "rows" else pl.String for name in names.values() if name}
+            )
+        return actions.select(columns)
+
     def known_files(self) -> dict[str, list[str]]:
         """Paths of the table's data files by partition value ('' without partitions)."""
-        actions = pl.DataFrame(self.handle.get_add_actions(flatten=True))
-        if not actions.height:
-            return {}
-        values = actions[f"partition.{self.partition}"].to_list() if self.partition else [""] * actions.height
-        found: dict[str, list[str]] = {}
-        for path, value in zip(actions["path"].to_list(), values, strict=True):
-            found.setdefault(value, []).append(f"{self.lake.uri(self.table)}/{path}")
-        return found
+        files = self.files().with_columns(pl.col(self.partition) if self.partition else pl.lit("").alias("all"))
+        return {
+            str(value): [f"{self.lake.uri(self.table)}/{path}" for path in part["path"]]
+            for (value,), part in files.partition_by(self.partition or "all", as_dict=True).items()
+        }
+
+    def remove(self, path: str) -> None:
+        """Takes a data file out of the table with the next commit; `path` is below the table."""
+        values: dict[str, str | None] = {}
+        for part in path.split("/")[:-1]:
+            name, value = part.split("=", 1)
+            values[name] = value
+        removed = RemoveAction(
+            path, data_change=True, deletion_timestamp=int(time.time() * 1000), partition_values=values
+        )
+        self._removed.append(removed)
 
     def write(self, frame: pl.DataFrame, value: str = "") -> None:
         """Writes a data file of one partition; it is part of the table only after `commit`."""
@@ -69,7 +95,7 @@ class Appender:
         )
         try:
             self.handle.create_write_transaction(
-                self._added,
+                [*self._removed, *self._added],
                 "append",
                 _delta_schema(self.schema),
                 [self.partition] if self.partition else None,
@@ -79,6 +105,7 @@ class Appender:
             self.abandon()
             raise Conflict(f"table '{self.table}' was changed meanwhile: {line(error)}") from error
         self._added.clear()
+        self._removed.clear()
         self.lake.sync(f"{self.table}/_delta_log/{self.handle.version():020}.json")
 
     def abandon(self) -> None:
@@ -86,6 +113,7 @@ class Appender:
         for action in self._added:
             self.lake.remove(f"{self.table}/{action.path}")
         self._added.clear()
+        self._removed.clear()
 
     def _store(self, rows: pl.DataFrame, path: str) -> int:
         local = self.lake.local_path(path)
@@ -101,6 +129,8 @@ class Appender:
 
 def open_appender(lake: Lake, table: str, *, schema: pl.Schema, partition: str | None = None) -> Appender:
     """An appender on the newest version of a table, which is made when it does not exist.
+
+    A table that an older program made gets the columns it lacks; its data files stay as they are and read as null there.
 
     Raises:
         LakeError: the table cannot be opened or made.
@@ -119,7 +149,22 @@ def open_appender(lake: Lake, table: str, *, schema: pl.Schema, partition: str |
             handle = lake.open(table)  # another process made it first
             if handle is None:
                 raise LakeError(f"cannot make table '{table}' in {lake.root}: {line(error)}") from error
-    return Appender(lake, table, schema, partition, handle)
+    return Appender(lake, table, schema, partition, _with_columns(lake, table, handle, schema))
+
+
+def _with_columns(lake: Lake, table: str, handle: DeltaTable, schema: pl.Schema) -> DeltaTable:
+    """The table after it got the columns that it lacks: one commit to its log, no data file is touched."""
+    for _ in range(ATTEMPTS):
+        present = {field.name for field in handle.schema().fields}
+        missing = [field for field in _delta_schema(schema).fields if field.name not in present]
+        if not missing:
+            return handle
+        try:
+            handle.alter.add_columns(missing)
+        except (DeltaError, OSError) as error:  # most likely another process did it first
+            last = line(error)
+        handle = lake.open(table) or handle
+    raise LakeError(f"cannot add columns to table '{table}' in {lake.root}: {last}")
 
 
 def _delta_schema(schema: pl.Schema) -> DeltaSchema:

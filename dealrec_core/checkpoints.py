@@ -5,12 +5,14 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import torch as safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,36 @@ def newest(folder: Path, *, fingerprint: str) -> Checkpoint | None:
         elif found.facts.get("fingerprint") == fingerprint:
             return found
     return None
+
+
+def state(weights: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The weights and the optimiser's state as tensors of a checkpoint; the optimiser holds the weights in this order."""
+    found = {f"now/{name}": weight.detach() for name, weight in weights.items()}
+    for number, each in optimiser.state_dict()["state"].items():
+        found |= {f"optimiser/{number}/{key}": tensor for key, tensor in each.items()}
+    return found
+
+
+def restore(checkpoint: Checkpoint, weights: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+    """Puts back what `state` kept."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(checkpoint.tensors[f"now/{name}"])
+    found: dict[int, dict[str, Tensor]] = {number: {} for number in range(len(weights))}
+    for name, tensor in checkpoint.tensors.items():
+        if name.startswith("optimiser/"):
+            _, number, key = name.split("/")
+            found[int(number)][key] = tensor
+    optimiser.load_state_dict({"state": found, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Tells models apart by the names and shapes of their weights and the first values of each."""
+    found = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        found.update(f"{name}{tuple(weight.shape)}".encode())
+        found.update(weight.detach().flatten()[:256].float().cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _read(path: Path) -> Checkpoint | None:

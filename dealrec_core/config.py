@@ -12,6 +12,8 @@ from dealrec_core.gate import GateConfig
 from dealrec_core.influence import InfluenceConfig
 from dealrec_core.language_model import LanguageModelConfig
 from dealrec_core.recommenders.bigrec import BIGRecConfig
+from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
+from dealrec_core.recommenders.tiger import TigerConfig
 from dealrec_core.samples import SamplesConfig
 from dealrec_core.sources import SourcesConfig
 from dealrec_core.surrogate.training import SurrogateConfig
@@ -34,6 +36,10 @@ class RunConfig(Section):
     """auto takes a GPU when there is one."""
     warm_start: bool = Field(default=True, title="Warm start")
     """Start the surrogate from last night's; False trains it from scratch."""
+    quarantine_alert: float = Field(default=0.05, ge=0, le=1, title="Quarantine alert")
+    """Above this share of bad rows an event is raised; the night goes on."""
+    placement: Literal["here", "pools"] = Field(default="here", title="Placement of stages")
+    """here: one process; pools: stages that compute run as their own deployments, in the work pool of these."""
 
 
 class LakeConfig(Section):
@@ -55,7 +61,32 @@ class RegistryConfig(Section):
     experiment: str = Field(default="dealrec", title="Experiment")
     """One per domain."""
     model: str = Field(default="recommender", title="Registered model")
-    """Its aliases candidate and champion are moved by the nights."""
+    """Its aliases candidate, champion and previous are moved by the nights."""
+    surrogate: str = Field(default="surrogate", title="Registered surrogate")
+    """Every night's surrogate is a version of it."""
+
+
+class UpkeepConfig(Section):
+    """How large data files should be, and how long what is replaced stays."""
+
+    file_mib: int = Field(default=128, ge=1, le=4096, title="File size (MiB)")
+    """Compaction joins the smaller files of a partition up to about this size."""
+    retention_hours: int = Field(default=168, ge=24, title="Retention (hours)")
+    """Files that no version needs stay so long: longer than the longest ingest, and long enough to notice a mistake."""
+    nights: int = Field(default=30, ge=1, title="Nights kept")
+    """The tables of so many newest nights stay readable as they were; those of registered models and champions always do."""
+
+
+class RecommenderConfig(BIGRecConfig):
+    """Which recommender a night tunes; the rest is about BIGRec, for TIGER see [tiger] and [semantic_ids]."""
+
+    backend: Literal["bigrec", "tiger"] = Field(default="bigrec", title="Backend")
+    """bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids."""
+
+    @property
+    def bigrec(self) -> BIGRecConfig:
+        """BIGRec's part alone, as bundles keep it."""
+        return BIGRecConfig.model_validate(self.model_dump(exclude={"backend"}))
 
 
 class Config(Section):
@@ -70,8 +101,11 @@ class Config(Section):
     effort: EffortConfig = Field(default=EffortConfig())
     coreset: CoresetConfig = Field(default=CoresetConfig())
     language_model: LanguageModelConfig = Field(default=LanguageModelConfig())
-    recommender: BIGRecConfig = Field(default=BIGRecConfig())
+    recommender: RecommenderConfig = Field(default=RecommenderConfig())
+    tiger: TigerConfig = Field(default=TigerConfig())
+    semantic_ids: SemanticIdsConfig = Field(default=SemanticIdsConfig())
     fine_tune: FineTuneConfig = Field(default=FineTuneConfig())
     evaluate: EvaluateConfig = Field(default=EvaluateConfig())
     gate: GateConfig = Field(default=GateConfig())
     registry: RegistryConfig = Field(default=RegistryConfig())
+    upkeep: UpkeepConfig = Field(default=UpkeepConfig())

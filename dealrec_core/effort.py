@@ -33,6 +33,12 @@ class EffortConfig(BaseModel):
     """all: every LoRA matrix; last: the last LoRA-B alone, as in the released code (it ranks differently)."""
     tokens: Literal["answer", "all"] = Field(default="answer", title="Tokens of the loss")
     """answer: what fine-tuning learns; all: the prompt's tokens too, as in the released code."""
+    model: Literal["base", "champion"] = Field(default="base", title="Model")
+    """base: the base model with a fresh adapter, one scale for all nights; champion: the model in charge."""
+    refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
+    """Of the samples scored by an earlier champion, those scored longest ago are scored again, at most this share a night."""
+    shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
+    """A killed night goes on after the last whole shard."""
     batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
     """Bounds the memory; changes no score."""
 
@@ -113,6 +119,50 @@ def score_by_layer(
     return {name: _norms(squares[:, column], sample_ids) for column, name in enumerate(names)}
 
 
+def example_gradients(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    prompt: PromptConfig,
+    config: EffortConfig,
+    lora: LoraConfig,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """Yields (rows, gradient (B, out, in) of each row by each LoRA matrix whose gradient is not zero throughout)."""
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        losses = _example_losses(tuned, Prompter(tokenizer, prompt), examples, config=config, device=device)
+        yield from _gradients(tuned, losses, config.parameters)
+
+
+def tiger_gradients(
+    model: T5ForConditionalGeneration | PeftModel,
+    samples: Sequences,
+    ids: SemanticIds,
+    *,
+    network: TigerConfig,
+    config: EffortConfig,
+    lora: LoraConfig,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """The same for a TIGER."""
+    with _adapted(model, lora, seed=seed, device=device) as tuned:
+        losses = (
+            (rows, tiger.losses(tuned, samples, rows, ids, history_length=network.history_length))
+            for rows in tiger.exact_batches(samples, network, batch_tokens=config.batch_tokens, ids=ids)
+        )
+        yield from _gradients(tuned, losses, config.parameters)
+
+
+def _gradients(model: PeftModel, losses: Losses, which: str) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    names = [name for name, _ in _layers(model, which)]
+    with _watched(model, which) as meters:
+        for rows, batch in losses:
+            yield rows, {names[meter.column]: found for meter, found in _per_sample(batch, meters)}
+
+
 @contextmanager
 def _adapted(
     model: PreTrainedModel | PeftModel, lora: LoraConfig, *, seed: int, device: torch.device
@@ -147,27 +197,39 @@ def _squares(model: PeftModel, losses: Losses, which: str) -> Iterator[tuple[np.
     needs one product a layer, and neither a backward per sample nor the gradients of the weights. `losses` must compute
     a batch only when it is asked for.
     """
+    with _watched(model, which) as meters:
+        for rows, batch in losses:
+            yield rows, _batch_squares(batch, meters)
+
+
+@contextmanager
+def _watched(model: PeftModel, which: str) -> Iterator[list["_Meter"]]:
+    """The LoRA layers under watch; no other weight is differentiable."""
     meters = _meters(model, which)
     model.requires_grad_(False)
     for meter in meters:
         # the graph begins at the first watched layer, not at the embedding
         meter.layer.weight.requires_grad_(not meter.vanishes)
     try:
-        for rows, batch in losses:
-            yield rows, _batch_squares(batch, meters)
+        yield meters
     finally:
         for meter in meters:
             meter.hook.remove()
 
 
 def _batch_squares(losses: Tensor, meters: list["_Meter"]) -> np.ndarray:
-    watched = [meter for meter in meters if not meter.vanishes]
-    gradients = torch.autograd.grad(losses.sum(), [meter.output for meter in watched])
     found = torch.zeros(len(losses), len(meters), dtype=torch.float64, device=losses.device)
-    for meter, gradient in zip(watched, gradients, strict=True):
-        summed = torch.bmm(gradient.float().transpose(1, 2), meter.given.float())  # (B, out, in)
+    for meter, summed in _per_sample(losses, meters):
         found[:, meter.column] = summed.double().square().sum((1, 2))
     return found.cpu().numpy()
+
+
+def _per_sample(losses: Tensor, meters: list["_Meter"]) -> Iterator[tuple["_Meter", Tensor]]:
+    """The gradient of each sample's loss by each watched matrix, (B, out, in)."""
+    watched = [meter for meter in meters if not meter.vanishes]
+    gradients = torch.autograd.grad(losses.sum(), [meter.output for meter in watched])
+    for meter, gradient in zip(watched, gradients, strict=True):
+        yield meter, torch.bmm(gradient.float().transpose(1, 2), meter.given.float())
 
 
 def _layers(model: PeftModel, which: str) -> list[tuple[str, nn.Linear]]:

@@ -4,11 +4,12 @@
     ├── SettingsError     edit pipeline.toml, the --set option or the environment
     ├── SourceError       a raw file or bucket cannot be read: fix the path, the rights or the file
     ├── DataError         the data cannot carry this step: too few samples, too many bad rows
+    │   └── OtherFormat   a stored model is of another version of this program: make it again
     ├── NumericsError     a computation gave no usable answer
     │   ├── NotConverged  give the solver more steps or more damping
     │   └── NotFinite     find the NaN or infinity the message names
     ├── LakeError         a table is missing, torn or was changed by someone else
-    ├── NightBusy         another night holds this lake: wait for it
+    ├── NightBusy         another night, an erasure or an upkeep holds this lake: wait for it
     └── RegistryError     MLflow refused or does not answer
 
 Every message gives the value, the limit and the next step.
@@ -31,6 +32,10 @@ class DataError(DealrecError):
     """The data was read, but cannot carry this step."""
 
 
+class OtherFormat(DataError):
+    """A stored model was written by another version of this program."""
+
+
 class NumericsError(DealrecError):
     """A computation gave no usable answer."""
 
@@ -48,7 +53,7 @@ class LakeError(DealrecError):
 
 
 class NightBusy(DealrecError):
-    """Another night is running on this lake."""
+    """A night, an erasure or an upkeep is running on this lake."""
 
 
 class RegistryError(DealrecError):

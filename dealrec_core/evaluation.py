@@ -1,6 +1,7 @@
 """Full-ranking evaluation of any recommender on the held-out cases, per user."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,22 @@ class EvaluateConfig(BaseModel):
     """Held-out users to compare on, drawn at random once a night; None means all."""
     mask_seen: bool = Field(default=False, title="Mask seen items")
     """Drop items of the user's history from every list before it is judged."""
+    cold_below: int = Field(default=5, ge=1, title="Cold items")
+    """An item with fewer interactions before the held-out slice is cold; recall of such targets is also shown alone."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the lists of one recommender are like beside their accuracy."""
+
+    coverage: float
+    """Share of the catalogue that some user is shown."""
+    popularity_lift: float
+    """Mean interactions of a shown item over those of a held-out target; 1 = no popularity bias."""
+    cold_users: int
+    """Users with a cold target."""
+    cold_recall: float
+    """Their mean recall of cold targets; NaN without such a user."""
 
 
 def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
@@ -28,17 +45,41 @@ def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluateConf
 
     cases: columns user_id, history, targets (lists of item ids).
     """
-    histories: list[list[str]] = cases[schema.HISTORY].to_list()
+    return per_user(recommender.name, ranked(recommender, cases[schema.HISTORY].to_list(), config), cases, config)
+
+
+def per_user(name: str, lists: Sequence[Sequence[str]], cases: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
+    """The same of lists that are there already."""
     targets: list[list[str]] = cases["targets"].to_list()
-    lists = ranked(recommender, histories, config)
     return pl.DataFrame(
         {
-            "recommender": [recommender.name] * len(lists),
+            "recommender": [name] * len(lists),
             schema.USER_ID: cases[schema.USER_ID],
             "recall": metrics.recall(lists, targets, k=config.k),
             "ndcg": metrics.ndcg(lists, targets, k=config.k),
             "mrr": metrics.mrr(lists, targets, k=config.k),
         }
+    )
+
+
+def beside(
+    lists: Sequence[Sequence[str]],
+    cases: pl.DataFrame,
+    counts: Mapping[str, float],
+    *,
+    item_count: int,
+    config: EvaluateConfig,
+) -> Beside:
+    """Coverage, popularity bias and recall of cold items; counts: interactions of each item before the held-out slice."""
+    targets: list[list[str]] = cases["targets"].to_list()
+    cold = [[item for item in wanted if counts.get(item, 0.0) < config.cold_below] for wanted in targets]
+    users = [user for user, wanted in enumerate(cold) if wanted]
+    found = metrics.recall([lists[user] for user in users], [cold[user] for user in users], k=config.k)
+    return Beside(
+        coverage=metrics.coverage(lists, item_count=item_count, k=config.k),
+        popularity_lift=metrics.popularity_lift(lists, targets, counts, k=config.k),
+        cold_users=len(users),
+        cold_recall=float(found.mean()) if users else float("nan"),
     )
 
 

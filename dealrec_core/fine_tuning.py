@@ -42,10 +42,16 @@ class FineTuneConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     lora: LoraConfig = LoraConfig()
+    start: Literal["base", "champion"] = Field(default="base", title="Start")
+    """base: a fresh adapter on the base model; champion: on from the model in charge, where it has the same base."""
+    replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
+    """The coresets of so many earlier nights are learnt again beside tonight's."""
     epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
     """50 in the paper."""
     patience: int = Field(default=2, ge=1, title="Patience")
     """Epochs without a better one on the validation examples before tuning stops; the best epoch is kept."""
+    judge: Literal["recall", "loss"] = Field(default="recall", title="Judge of an epoch")
+    """recall: of the validation targets among the ten most probable titles, equals by loss; loss: of the answer tokens."""
     learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
     """At the start; it falls to zero along a cosine."""
     batch_size: int = Field(default=16, ge=1, title="Examples in a step")
@@ -180,7 +186,7 @@ class _Run:
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._optimiser = torch.optim.AdamW(self._weights.values(), lr=config.learning_rate, weight_decay=0.0)
         self._steps_an_epoch = math.ceil(len(rows) / config.batch_size)
-        described = [config.model_dump_json(), seed, rows, held, judge is not None, _fingerprint(model)]
+        described = [config.model_dump_json(), seed, rows, held, judge is not None, checkpoints.fingerprint(model)]
         self._fingerprint = hashlib.sha256(repr(described).encode()).hexdigest()
         self.step = 0
         self.losses: list[float] = []
@@ -191,8 +197,9 @@ class _Run:
 
     @property
     def best_epoch(self) -> int:
-        """The first of the best epochs, 0 for the start."""
-        return int(np.argmax(self.qualities))
+        """0 for the start; of epochs of one quality that with the lowest validation loss, of equals the first."""
+        marks = list(zip(self.qualities, [-loss for loss in self.held_losses], strict=True))
+        return marks.index(max(marks))
 
     def resume(self, folder: Path | None) -> int:
         """Takes up the newest checkpoint, if there is one; returns its step."""
@@ -203,16 +210,8 @@ class _Run:
         self.step = found.step
         self.losses, self.held_losses = found.facts["losses"], found.facts["held_losses"]
         self.qualities, self._total = found.facts["qualities"], found.facts["total"]
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(found.tensors[f"now/{name}"])
+        checkpoints.restore(found, self._weights, self._optimiser)
         self.best = {name: found.tensors[f"best/{name}"].to(self._device) for name in self._weights}
-        state: dict[int, dict[str, Tensor]] = {number: {} for number in range(len(self._weights))}
-        for name, tensor in found.tensors.items():
-            if name.startswith("optimiser/"):
-                _, number, key = name.split("/")
-                state[int(number)][key] = tensor
-        self._optimiser.load_state_dict({"state": state, "param_groups": self._optimiser.state_dict()["param_groups"]})
         return self.step
 
     def finish(self, folder: Path | None) -> None:
@@ -270,10 +269,8 @@ class _Run:
             self.best = {name: weight.detach().clone() for name, weight in self._weights.items()}
 
     def _checkpoint(self) -> checkpoints.Checkpoint:
-        tensors = {f"now/{name}": weight.detach() for name, weight in self._weights.items()}
+        tensors = checkpoints.state(self._weights, self._optimiser)
         tensors |= {f"best/{name}": weight for name, weight in self.best.items()}
-        for number, state in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{number}/{key}": tensor for key, tensor in state.items()}
         facts = {
             "fingerprint": self._fingerprint,
             "losses": self.losses,
@@ -292,15 +289,6 @@ def _adapted(model: PreTrainedModel, adapter: Path | None, lora: LoraConfig, *, 
     except (OSError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0]
         raise SettingsError(f"adapter {adapter} cannot be loaded on this model: {line}; start from the base") from error
-
-
-def _fingerprint(model: PeftModel) -> str:
-    """Tells models apart by the names and shapes of their weights and the first values of each."""
-    found = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        found.update(f"{name}{tuple(weight.shape)}".encode())
-        found.update(weight.detach().flatten()[:256].float().cpu().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _plan(rows: list[Row], size: int, *, seed: int) -> list[np.ndarray]:

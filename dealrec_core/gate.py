@@ -1,5 +1,6 @@
 """The gate: a candidate replaces the champion only if it is better on the same held-out users."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,14 @@ class GateConfig(BaseModel):
     """Share of bootstrap resamples over users in which the gain must exceed minimum_gain."""
     resamples: int = Field(default=2000, ge=100, title="Bootstrap resamples")
     """More give a steadier verdict and cost little."""
+    maximum_slice_loss: float | None = Field(default=0.05, ge=0, title="Maximum loss per slice")
+    """A slice of at least slice_users users may lose at most this much on average; None does not look at slices."""
+    slice_users: int = Field(default=30, ge=1, title="Smallest slice")
+    """A smaller slice has no say: its mean is noise."""
+    approval: bool = Field(default=False, title="Ask a person")
+    """A better candidate waits until someone resumes the paused run with a word; a worse one is rejected at once."""
+    approval_hours: float = Field(default=12.0, gt=0, title="Hours to wait for a person")
+    """After that the candidate is rejected; the lake is held meanwhile."""
 
 
 class Verdict(BaseModel):
@@ -42,24 +51,41 @@ class Verdict(BaseModel):
     high: float
     confidence: float
     """Share of resamples in which the gain exceeds the minimum."""
+    slices: dict[str, float] = {}
+    """Mean gain of every slice that has a say."""
 
 
 def judge(
-    candidate: np.ndarray, incumbent: np.ndarray, *, against: str, metric: str, config: GateConfig, seed: int
+    candidate: np.ndarray,
+    incumbent: np.ndarray,
+    *,
+    against: str,
+    metric: str,
+    config: GateConfig,
+    seed: int,
+    slices: Mapping[str, np.ndarray] | None = None,
 ) -> Verdict:
-    """Compares per-user values (U,) of the candidate with those of what it would replace, on the same users in the same order."""
+    """Compares per-user values (U,) of the candidate with those of what it would replace, on the same users in the same order.
+
+    slices: which users (U,) bool belong to a slice that must not lose more than `maximum_slice_loss`.
+    """
     interval = metrics.paired_difference(
         candidate, incumbent, threshold=config.minimum_gain, resamples=config.resamples, seed=seed
     )
-    promoted = interval.mean > config.minimum_gain and interval.probability >= config.confidence
+    better = interval.mean > config.minimum_gain and interval.probability >= config.confidence
+    gains = _slice_gains(candidate - incumbent, slices or {}, smallest=config.slice_users)
+    loser = _loser(gains, config.maximum_slice_loss)
     figures = (
         f"{metric} {candidate.mean():.4f} against {incumbent.mean():.4f} of {against}: gain {interval.mean:+.4f} "
         f"[{interval.low:+.4f}, {interval.high:+.4f}], above {config.minimum_gain:g} in {interval.probability:.0%} of resamples"
     )
     wanted = f"wanted {config.confidence:.0%}"
+    reason = f"better: {figures}" if better else f"not better: {figures}, {wanted}"
+    if better and loser:
+        reason = f"worse for {loser}: {gains[loser]:+.4f}, at most -{config.maximum_slice_loss:g} allowed; {reason}"
     return Verdict(
-        promoted=promoted,
-        reason=f"better: {figures}" if promoted else f"not better: {figures}, {wanted}",
+        promoted=better and loser is None,
+        reason=reason,
         against=against,
         metric=metric,
         users=len(candidate),
@@ -69,4 +95,15 @@ def judge(
         low=interval.low,
         high=interval.high,
         confidence=interval.probability,
+        slices=gains,
     )
+
+
+def _slice_gains(gain: np.ndarray, slices: Mapping[str, np.ndarray], *, smallest: int) -> dict[str, float]:
+    return {name: float(gain[users].mean()) for name, users in slices.items() if users.sum() >= smallest}
+
+
+def _loser(gains: Mapping[str, float], limit: float | None) -> str | None:
+    """The slice that loses most, where it loses more than the limit."""
+    worst = min(gains, key=lambda name: gains[name], default=None)
+    return worst if worst is not None and limit is not None and gains[worst] < -limit else None

@@ -54,6 +54,23 @@ class Lake:
             ) from error
         return pl.scan_delta(handle)
 
+    def changes(self, table: str, after: int, through: int) -> pl.DataFrame:
+        """Rows that changed after version `after`, up to `through`, with _change_type: insert, delete or update_*.
+
+        Raises:
+            LakeError: the versions are not there any more.
+        """
+        handle = self.open(table)
+        try:
+            assert handle is not None
+            if after >= through:
+                empty = pl.DataFrame(handle.to_pyarrow_dataset().schema.empty_table())
+                return empty.with_columns(pl.lit("insert").alias("_change_type"))
+            feed = handle.load_cdf(starting_version=after + 1, ending_version=through)
+            return pl.DataFrame(feed.read_all())
+        except Exception as error:  # the reader of the feed raises nothing more exact
+            raise LakeError(f"no changes of '{table}' from version {after} to {through}: {line(error)}") from error
+
     def append(
         self,
         table: str,
@@ -237,12 +254,19 @@ SAFE_STATISTICS = {
 def configuration(schema: pl.Schema) -> dict[str, str | None]:
     """Properties of a new table: change feed on, personal columns out of the statistics, where an erasure would not reach them."""
     columns = [name for name in schema.names() if name in SAFE_STATISTICS]
-    return {"delta.dataSkippingStatsColumns": ",".join(columns), "delta.enableChangeDataFeed": "true"}
+    return {"delta.dataSkippingStatsColumns": ",".join(columns), **LASTING}
+
+
+LASTING: dict[str, str | None] = {"delta.enableChangeDataFeed": "true", "delta.enableExpiredLogCleanup": "false"}
+"""Of every table: a change feed, and a log that is kept. The format drops commits after 30 days, and with them every version
+that a coreset names, whatever files a vacuum has left."""
 
 
 @contextmanager
-def lock(lake: Lake, *, home: str) -> Iterator[None]:
+def lock(lake: Lake, *, home: str, name: str = "night") -> Iterator[None]:
     """Holds the lake for this process: a file lock that the kernel frees however the process ends.
+
+    name: of the lock; `upkeep` keeps those apart who rewrite data files, which may go on beside a night.
 
     Raises:
         NightBusy: another process holds it.
@@ -251,12 +275,14 @@ def lock(lake: Lake, *, home: str) -> Iterator[None]:
         Path(lake.root) if not lake.is_remote else Path(home) / "locks" / lake.root.split("://")[1].replace("/", "_")
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "night.lock").open("a+") as file:
+    with (folder / f"{name}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise NightBusy(f"process {file.read().strip() or '?'} holds {lake.root}; wait until it ends") from error
+            raise NightBusy(
+                f"process {file.read().strip() or '?'} holds {lake.root} ({name}); wait until it ends"
+            ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -264,9 +290,13 @@ def lock(lake: Lake, *, home: str) -> Iterator[None]:
 
 
 def fsspec_options(uri: str) -> dict[str, Any]:
-    """Options for fsspec: the endpoint for S3, none for folders."""
+    """Options for fsspec: endpoint and addressing for S3, none for folders; both read the variables that delta-rs reads."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    return {"endpoint_url": endpoint} if uri.startswith("s3://") and endpoint else {}
+    if not uri.startswith("s3://") or not endpoint:
+        return {}
+    is_virtual = os.environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() in ("1", "true")
+    style = "virtual" if is_virtual else "path"
+    return {"endpoint_url": endpoint, "config_kwargs": {"s3": {"addressing_style": style}}}
 
 
 def s3_options(root: str) -> dict[str, str] | None:

@@ -10,9 +10,9 @@ import polars as pl
 
 from dealrec_core import books, duplicates, parallel, schema
 from dealrec_core.appender import Appender, open_appender
-from dealrec_core.errors import LakeError
+from dealrec_core.errors import LakeError, SettingsError
 from dealrec_core.lake import Conflict, Lake
-from dealrec_core.load import FILE_NUMBER, ORDER, THREADS, Load, Reading, period_name
+from dealrec_core.load import FILE_NUMBER, ORDER, THREADS, Load, Partition, Reading, period_name
 from dealrec_core.spill import HASH, KEY
 
 FINISHED = 2**40
@@ -24,11 +24,14 @@ def land(lake: Lake, load: Load) -> list[books.Row]:
 
     Raises:
         LakeError: others were faster too many times.
+        SettingsError: the table is partitioned in another way.
     """
     still = [each for each in load.readings if not each.is_changing]
-    books.quarantine(lake, [(each.sha256, each.file.path, pl.concat(each.bad)) for each in still if each.bad])
+    bad = [(each.sha256, each.file.path, pl.concat(each.bad)) for each in still if each.bad and not each.is_replay]
+    books.quarantine(lake, bad)
     for _ in range(books.ATTEMPTS):
         appender = open_appender(lake, "interactions", schema=schema.INTERACTIONS, partition=schema.PERIOD)
+        _check_partition(appender, load.partition)
         try:
             rows = _commit(appender, load)
         except Conflict:
@@ -41,17 +44,32 @@ def land(lake: Lake, load: Load) -> list[books.Row]:
     raise LakeError(f"other ingests were faster {books.ATTEMPTS} times; run it again when they are done")
 
 
+def _check_partition(appender: Appender, wanted: Partition) -> None:
+    """Periods of different lengths in one table would not sort by time."""
+    letters = {"day": 10, "month": 7, "year": 4}
+    for period in appender.known_files():
+        if len(period) != letters[wanted]:
+            there = next((name for name, count in letters.items() if count == len(period)), "something else")
+            raise SettingsError(
+                f"lake.partition is '{wanted}', but '{appender.table}' is partitioned by {there} (it has {period}); "
+                f"set lake.partition = '{there}' or begin another lake"
+            )
+
+
 def _commit(appender: Appender, load: Load) -> list[books.Row]:
     landing = {
         number: reading
         for number, reading in enumerate(load.readings)
-        if not reading.is_changing and appender.taken(reading.sha256) == reading.before
+        if not reading.is_changing and appender.taken(reading.transaction) == reading.before
     }
     if not landing:
         return []
     inserted = _write(appender, load, [number for number, each in landing.items() if not each.is_broken])
     rows = [_book(reading, load, inserted.get(number, 0)) for number, reading in landing.items()]
-    appender.commit({row[schema.FILE]: row["number"] for row in rows}, books.note(rows))
+    transactions = {reading.transaction: row["number"] for reading, row in zip(landing.values(), rows, strict=True)}
+    # A row from quarantine that is later than the day has a later night read its file again.
+    again = [each.sha256 for each in landing.values() if each.is_replay and each.postponed]
+    appender.commit(transactions | dict.fromkeys(again, load.through.toordinal()), books.note(rows))
     return rows
 
 
@@ -60,7 +78,7 @@ def _book(reading: Reading, load: Load, inserted: int) -> books.Row:
         schema.FILE: reading.sha256,
         "path": reading.file.path,
         "stamp": reading.file.stamp,
-        "kind": "interactions",
+        "kind": "replay" if reading.is_replay else "interactions",
         "through": load.through.isoformat(),
         "rows": reading.rows,
         "earlier": reading.earlier,
@@ -69,8 +87,14 @@ def _book(reading: Reading, load: Load, inserted: int) -> books.Row:
         "quarantined": reading.quarantined,
         "filtered": reading.filtered,
         "postponed": reading.postponed,
-        "number": load.through.toordinal() if reading.postponed else FINISHED,
+        "number": _number(reading, load),
     }
+
+
+def _number(reading: Reading, load: Load) -> int:
+    if reading.is_replay:
+        return (reading.before or 0) + 1
+    return load.through.toordinal() if reading.postponed else FINISHED
 
 
 def _write(appender: Appender, load: Load, numbers: list[int]) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """Language models: any causal model of Hugging Face, or a small one built on the spot from the catalogue's own text."""
 
+import importlib.util
 import logging
 import math
 from collections.abc import Sequence
@@ -8,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import prepare_model_for_kbit_training
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -37,6 +40,8 @@ class LanguageModelConfig(BaseModel):
 
     base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
     """A causal model of Hugging Face by name or folder, or 'embedded' for a small one built on the spot."""
+    four_bit: bool = Field(default=False, title="Four bits")
+    """QLoRA: the base model is held in 4-bit NF4 while it is scored and tuned; needs a CUDA GPU and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
     width: int = Field(default=256, ge=32, le=2048, title="Embedded: width")
     layers: int = Field(default=4, ge=1, le=32, title="Embedded: layers")
@@ -52,16 +57,21 @@ class LanguageModelConfig(BaseModel):
         return self.base_model == EMBEDDED
 
 
-def load(location: str, *, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    location: str, *, device: torch.device, four_bit: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal model and its tokenizer, by folder or by name; bfloat16 on a GPU, float32 elsewhere.
 
+    four_bit: in NF4 with double quantisation (QLoRA, Dettmers et al. 2023), ready for an adapter.
+
     Raises:
-        SettingsError: there is no such folder, or the name cannot be had from the hub.
+        SettingsError: there is no such folder, the name cannot be had from the hub, or four bits cannot be had here.
     """
+    options = _four_bits(device) if four_bit else {}
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind)
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **options)
     except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise SettingsError(
@@ -69,7 +79,25 @@ def load(location: str, *, device: torch.device) -> tuple[PreTrainedModel, PreTr
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if four_bit:
+        return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
     return _on(model, device), tokenizer
+
+
+def _four_bits(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        raise SettingsError(
+            f"language_model.four_bit needs a CUDA GPU, this runs on {device.type}; set it to false or run.device to cuda"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingsError("language_model.four_bit needs bitsandbytes; pip install -e '.[qlora]', or set it to false")
+    described = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": described, "device_map": {"": device}}
 
 
 def _on(model: Any, device: torch.device) -> PreTrainedModel:
@@ -147,13 +175,14 @@ def _pretrain(
     random = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     model.train()
-    losses = []
+    losses: list[float] = []
+    ahead: list[list[list[int]]] = []
     for step in range(config.steps):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _warmth(step, config.steps)
-        chosen = random.integers(len(histories), size=config.batch_size)
-        texts = [_cut(histories[row], config.history_length, random) for row in chosen]
-        ids = padded([[*prompter.prompt(past), *prompter.answer(future)] for past, future in texts], value=-1)
+        if not ahead:
+            ahead = _batches(prompter, histories, config=config, random=random)
+        ids = padded(ahead.pop(), value=-1)
         inputs = ids.clamp(min=0)
         labels = torch.where(ids < 0, -100, ids)
         loss = model(input_ids=inputs, attention_mask=(ids >= 0).long(), labels=labels).loss
@@ -163,6 +192,17 @@ def _pretrain(
         optimiser.step()
         losses.append(loss.item())
     return losses
+
+
+def _batches(
+    prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, random: np.random.Generator
+) -> list[list[list[int]]]:
+    """Eight batches of rows, rows of about one length together: less padding is computed."""
+    chosen = random.integers(len(histories), size=8 * config.batch_size)
+    texts = [_cut(histories[row], config.history_length, random) for row in chosen]
+    rows = sorted(([*prompter.prompt(past), *prompter.answer(future)] for past, future in texts), key=len)
+    batches = [rows[start : start + config.batch_size] for start in range(0, len(rows), config.batch_size)]
+    return [batches[place] for place in random.permutation(len(batches))]
 
 
 def _warmth(step: int, steps: int) -> float:

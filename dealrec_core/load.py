@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from dealrec_core import duplicates, events, parallel, schema, sources
+from dealrec_core.erasure import NOBODY, Erased
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.raw.batch import Batch, Unreadable
 from dealrec_core.sources import InteractionSource, RawFile
@@ -39,6 +40,13 @@ class Reading:
     is_broken: bool = False
     is_changing: bool = False
     """Someone wrote to it while it was read: it waits for the next night."""
+    is_replay: bool = False
+    """Only rows from quarantine are read again."""
+
+    @property
+    def transaction(self) -> str:
+        """Under which the table `interactions` knows the reading."""
+        return f"replay/{self.sha256}" if self.is_replay else self.sha256
 
 
 @dataclass
@@ -49,6 +57,7 @@ class Load:
     through: date
     partition: Partition
     spill: Spill
+    erased: Erased = NOBODY
     readings: list[Reading] = field(default_factory=list)
     event_ids: list[pl.Series] = field(default_factory=list)
     """Hashes of the ids of the events that have one."""
@@ -60,19 +69,29 @@ class Load:
             ColumnMissing: a mapped column is not there.
             SettingsError: the filter makes no sense.
         """
-        reading = Reading(file, sha256, before)
+        return self._read(Reading(file, sha256, before), None)
+
+    def read_again(self, file: RawFile, sha256: str, rows: pl.Series, *, before: int | None) -> Reading:
+        """Takes rows of a file from quarantine in, by their numbers; all where the file was broken as a whole (row 0)."""
+        return self._read(Reading(file, sha256, before, is_replay=True), None if (rows == 0).any() else rows)
+
+    def _read(self, reading: Reading, only: pl.Series | None) -> Reading:
         self.readings.append(reading)
+        file = reading.file
+        before = None if reading.is_replay else reading.before
         constants = sources.folder_values(file.path)
-        mapping: dict[str, str | None] = {name: getattr(self.source, name) for name in events.FIELDS}
+        mapping = mapping_of(self.source)
         columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
         number = len(self.readings) - 1
 
-        def sort_out(batch: Batch) -> _Fates:
+        def fates_of(batch: Batch) -> _Fates:
             return self._sort_out(batch, mapping, constants, number, before)
 
         try:
             found = sources.batches(file.path, columns=columns, options=self.source)
-            for fates in parallel.in_order(sort_out, found, threads=THREADS):
+            if only is not None:
+                found = (batch.only(only) for batch in found)
+            for fates in parallel.in_order(fates_of, found, threads=THREADS):
                 self._count(fates, reading)
         except Unreadable as error:
             _break(reading, str(error))
@@ -99,11 +118,11 @@ class Load:
         self, batch: Batch, mapping: dict[str, str | None], constants: dict[str, str], number: int, before: int | None
     ) -> "_Fates":
         """What becomes of each record; the due ones wait in the spill."""
-        checked = events.check(batch, mapping, constants)
-        wanted = _filtered(self._weighted(checked.good), self.source.filter)
-        due = _before(wanted, self.through.toordinal() + 1)
-        postponed, filtered = wanted.height - due.height, checked.good.height - wanted.height
-        earlier, bad = 0, checked.bad
+        wanted, filtered, bad = sort_out(batch, self.source, mapping, constants)
+        welcome = self.erased.without(wanted)
+        filtered += wanted.height - welcome.height
+        due = _before(welcome, self.through.toordinal() + 1)
+        postponed, earlier = welcome.height - due.height, 0
         if before is not None:
             fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(before + 1))
             earlier = filtered + bad.height + due.height - fresh.height
@@ -128,12 +147,26 @@ class Load:
         if fates.event_ids is not None:
             self.event_ids.append(fates.event_ids)
 
-    def _weighted(self, good: pl.DataFrame) -> pl.DataFrame:
-        weights = self.source.event_weights
-        if weights is None:
-            return good
-        weight = pl.col(schema.EVENT_TYPE).replace_strict(weights, default=None, return_dtype=pl.Float64)
-        return good.with_columns(weight.alias(schema.RATING)).filter(pl.col(schema.RATING).is_not_null())
+
+def mapping_of(source: InteractionSource) -> dict[str, str | None]:
+    """The raw column of each of events.FIELDS, None where the log has none."""
+    return {name: getattr(source, name) for name in events.FIELDS}
+
+
+def sort_out(
+    batch: Batch, source: InteractionSource, mapping: dict[str, str | None], constants: dict[str, str]
+) -> tuple[pl.DataFrame, int, pl.DataFrame]:
+    """Events that are wanted, how many the filter or the weights turn down, and bad records with their reasons."""
+    checked = events.check(batch, mapping, constants)
+    wanted = _filtered(_weighted(checked.good, source.event_weights), source.filter)
+    return wanted, checked.good.height - wanted.height, checked.bad
+
+
+def _weighted(good: pl.DataFrame, weights: dict[str, float] | None) -> pl.DataFrame:
+    if weights is None:
+        return good
+    weight = pl.col(schema.EVENT_TYPE).replace_strict(weights, default=None, return_dtype=pl.Float64)
+    return good.with_columns(weight.alias(schema.RATING)).filter(pl.col(schema.RATING).is_not_null())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Ranking metrics per user, and paired comparisons between recommenders. The mean over users is the caller's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,18 @@ def mrr(lists: Lists, targets: Lists, *, k: int) -> np.ndarray:
 def coverage(lists: Lists, *, item_count: int, k: int) -> float:
     """Share of the catalogue that appears in at least one user's first k items."""
     return len({item for ranking in lists for item in ranking[:k]}) / item_count
+
+
+def popularity_lift(lists: Lists, targets: Lists, counts: Mapping[str, float], *, k: int) -> float:
+    """How much more popular the first k items are than what users then took: ratio of the mean interactions per item.
+
+    1 = no popularity bias. Means are taken per user first (as the group average popularity of Abdollahpouri et al.
+    2019). Users without a list are left out; NaN where nothing was recommended or no target was ever taken.
+    """
+    pairs = [(ranking[:k], wanted) for ranking, wanted in zip(lists, targets, strict=True) if len(ranking)]
+    taken = [np.mean([counts.get(item, 0.0) for item in wanted]) for _, wanted in pairs]
+    given = [np.mean([counts.get(item, 0.0) for item in ranking]) for ranking, _ in pairs]
+    return float(np.mean(given) / np.mean(taken)) if pairs and np.mean(taken) > 0 else float("nan")
 
 
 @dataclass(frozen=True)

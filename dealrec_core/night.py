@@ -29,6 +29,7 @@ STAGES = {
     "coreset": "dealrec select",
     "fine_tune": "dealrec fine-tune",
     "evaluation": "dealrec evaluate",
+    "verdict": "dealrec evaluate",
     "promotion": "dealrec promote",
 }
 """Every stage in order, and the command that runs it alone."""
@@ -52,6 +53,8 @@ class Snapshot(BaseModel):
     facts: dict[str, Fact] = Field(default_factory=dict)
     """Counts, metrics and short names, ready to be shown."""
     seconds: float = 0.0
+    device: str | None = None
+    """Where the stage computed: cpu or cuda."""
 
 
 class Champion(BaseModel):
@@ -195,9 +198,11 @@ def nights(lake: Lake) -> list[Night]:
 def night_name(config: Config, day: date) -> str:
     """Day plus six hex digits over settings and code: what changes either is another night.
 
-    Where things are kept (home, lake, registry) and on which device they run does not make another night.
+    Where things are kept (home, lake, registry) and looked after, and on which device they run does not make another night.
     """
-    settings = config.model_dump_json(exclude={"registry": True, "run": {"home", "device"}, "lake": {"root"}})
+    settings = config.model_dump_json(
+        exclude={"registry": True, "upkeep": True, "run": {"home", "device"}, "lake": {"root"}}
+    )
     return f"{day.isoformat()}-{fingerprint([settings, code_fingerprint()])[:6]}"
 
 

@@ -13,6 +13,8 @@ TABLE = "promotions"
 PROMOTED = "promoted"
 REJECTED = "rejected"
 ROLLED_BACK = "rolled back"
+SET_BY_HAND = "set by hand"
+IN_CHARGE = [PROMOTED, ROLLED_BACK, SET_BY_HAND]
 
 
 def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, now: datetime) -> int:
@@ -54,15 +56,20 @@ def previous(lake: Lake) -> Champion:
     Raises:
         DataError: there is none.
     """
-    reigns = _reigns(lake)
-    earlier = [reign for reign in reigns if reign.version != reigns[-1].version]
-    if not earlier:
+    earlier = before_champion(lake)
+    if earlier is None:
         raise DataError("no earlier champion to go back to; `dealrec status` shows the promotions so far")
-    return earlier[-1]
+    return earlier
+
+
+def before_champion(lake: Lake) -> Champion | None:
+    """What `previous` would restore, None where there is nothing to go back to."""
+    reigns = _reigns(lake)
+    return next((reign for reign in reversed(reigns) if reign.version != reigns[-1].version), None)
 
 
 def _reigns(lake: Lake) -> list[Champion]:
-    in_charge = decisions(lake).filter(pl.col("action").is_in([PROMOTED, ROLLED_BACK]))
+    in_charge = decisions(lake).filter(pl.col("action").is_in(IN_CHARGE))
     return [
         Champion(
             night=row[schema.NIGHT],

@@ -1,7 +1,6 @@
 """Samples (history, next item) out of the log, split by global time."""
 
-import hashlib
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError
+from dealrec_core.histories import Histories
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -49,65 +49,58 @@ def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before:
     Raises:
         DataError: the log has too few distinct moments to be split.
     """
-    times = interactions.select(pl.col(schema.TIMESTAMP).sort()).collect()[schema.TIMESTAMP]
-    if times.n_unique() < 3:
+    times = interactions.select(schema.TIMESTAMP).collect()[schema.TIMESTAMP]
+    moments = times.to_physical().to_numpy()
+    earliest = _earliest(moments, 3)
+    if len(earliest) < 3:
         raise DataError(
-            f"{times.n_unique()} distinct moments in the log, at least 3 are needed to split it; wait for more data"
+            f"{len(earliest)} distinct moments in the log, at least 3 are needed to split it; wait for more data"
         )
-    count = len(times)
-    test = times[int(count * (1 - config.test_fraction))]
-    validation = times[int(count * (1 - config.test_fraction - config.validation_fraction))]
-    if not_before is not None and test < not_before:
-        test = not_before
-    distinct = times.unique().sort()
-    test = max(test, distinct[2] if len(distinct) > 2 else test)
-    validation = min(max(validation, distinct[1]), distinct.filter(distinct < test)[-1])
-    return Boundaries(validation_start=validation, test_start=test, end=times[-1] + timedelta(microseconds=1))
+    shares = (1 - config.test_fraction, 1 - config.test_fraction - config.validation_fraction)
+    places = [int(len(moments) * share) for share in shares]
+    ordered = np.partition(moments, places)
+    test, validation = (int(ordered[place]) for place in places)
+    if not_before is not None:
+        test = max(test, _microseconds(not_before))
+    test = max(test, earliest[2])
+    validation = min(max(validation, earliest[1]), int(moments[moments < test].max()))
+    found = pl.Series([validation, test, int(moments.max()) + 1]).cast(schema.UTC_TIME).to_list()
+    return Boundaries(validation_start=found[0], test_start=found[1], end=found[2])
+
+
+def _earliest(moments: np.ndarray, count: int) -> list[int]:
+    """The first distinct moments, at most `count`."""
+    found: list[int] = []
+    while len(moments) and len(found) < count:
+        found.append(int(moments.min()))
+        moments = moments[moments > found[-1]]
+    return found
+
+
+def _microseconds(moment: datetime) -> int:
+    return int(pl.Series([moment]).cast(schema.UTC_TIME).to_physical()[0])
 
 
 def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
-    """Every sample of the log (SAMPLES), ordered by user and time.
+    """Every sample of the log (SAMPLES), by user, then time.
 
-    Events of one user at one moment are ordered by item id, then event id, so that the result does not depend on the order
-    of rows. A user's first event has no history and gives no sample. In `last` mode the split keeps one sample per user.
-
-    sample_id: 32 hex digits over user, target and time; a second event of the same three is numbered on.
+    A user's first event has no history and gives no sample. In `last` mode the split keeps one sample per user.
     """
-    log = (
-        interactions.select(schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID)
-        .sort(schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID)
-        .with_columns(
-            pl.int_range(pl.len()).over(schema.USER_ID).alias("place"),
-            pl.int_range(pl.len()).over(schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP).alias("repeat"),
-        )
-        .collect()
-    )
-    place = log["place"].to_numpy()
-    rows = np.flatnonzero(place > 0)
-    lengths = np.minimum(place[rows], config.history_length)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    flat = np.repeat(rows - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
-    histories = log[schema.ITEM_ID].gather(flat)
-    targets = log[rows]
-    grouped = pl.DataFrame({"row": np.repeat(np.arange(len(rows)), lengths), schema.HISTORY: histories}).group_by(
-        "row", maintain_order=True
-    )
-    identities = [
-        _sample_id(*identity)
-        for identity in targets.select(
-            schema.USER_ID, schema.ITEM_ID, pl.col(schema.TIMESTAMP).to_physical(), "repeat"
-        ).iter_rows()
-    ]
-    return targets.with_columns(
-        pl.Series(schema.SAMPLE_ID, identities, dtype=pl.String),
-        grouped.agg(pl.col(schema.HISTORY))[schema.HISTORY],
-    ).select(schema.SAMPLES.names())
+    log = interactions.select(schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID).collect()
+    return Histories(config.history_length).samples(log.sort(schema.USER_ID))
 
 
 def split(
     samples: pl.DataFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
 ) -> pl.DataFrame:
     """The samples whose target falls in one slice; in `last` mode only the newest of each user there."""
+    return split_lazily(samples.lazy(), bounds, which, mode).collect()
+
+
+def split_lazily(
+    samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
+) -> pl.LazyFrame:
+    """As split, for a table that need not fit into memory."""
     start, end = {
         "train": (None, bounds.validation_start),
         "validation": (bounds.validation_start, bounds.test_start),
@@ -120,7 +113,7 @@ def split(
     if mode == "sliding":
         return found
     newest = found.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
-    return newest.select(samples.columns)
+    return newest.select(samples.collect_schema().names())
 
 
 def cases(
@@ -151,8 +144,3 @@ def cases(
         return found
     chosen = np.sort(np.random.default_rng(seed).choice(len(found), users, replace=False))
     return found[chosen]
-
-
-def _sample_id(user: str, item: str, time_us: int, repeat: int) -> str:
-    text = "\x1f".join((user, item, str(time_us), *([str(repeat)] if repeat else [])))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

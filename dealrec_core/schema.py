@@ -53,7 +53,7 @@ FILES = pl.Schema(
         FILE: pl.String(),
         "path": pl.String(),
         "stamp": pl.String(),  # size and time or ETag: a path with the same stamp is not read again to hash it
-        "kind": pl.String(),  # interactions or items
+        "kind": pl.String(),  # interactions, items or replay (of quarantine)
         "through": pl.Date(),  # the night's day that took it
         "rows": pl.Int64(),  # = earlier + inserted + duplicates + quarantined + filtered + postponed
         "earlier": pl.Int64(),  # taken from the same file by an earlier night
@@ -85,6 +85,8 @@ SAMPLES = pl.Schema(
         HISTORY: pl.List(pl.String()),  # x: the item ids before y, oldest first
     }
 )
+
+SAMPLE_TABLE = pl.Schema({**SAMPLES, PERIOD: pl.String()})  # partition, as in interactions
 
 INFLUENCES = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), INFLUENCE: pl.Float64()})
 
@@ -124,13 +126,22 @@ EVALUATIONS = pl.Schema(
 PROMOTIONS = pl.Schema(
     {
         "at": UTC_TIME,
-        "action": pl.String(),  # promoted, rejected or rolled back
+        "action": pl.String(),  # promoted, rejected, rolled back or set by hand
         NIGHT: pl.String(),  # the night that made the model
         "version": pl.String(),  # of the registered model
         "bundle": pl.String(),  # folder below the lake's root
         "trained_through": UTC_TIME,
         REASON: pl.String(),
         "who": pl.String(),
+    }
+)
+
+
+ERASURES = pl.Schema(
+    {
+        "at": UTC_TIME,
+        "user": pl.String(),  # salted hash of the id
+        "versions": pl.String(),  # JSON: by table, the first version without the user; {} before he was removed
     }
 )
 

@@ -4,13 +4,14 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from dealrec_core.config import Config
 from dealrec_core.errors import SettingsError
+from dealrec_core.study.config import StudyConfig
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -20,13 +21,28 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         SettingsError: the file is missing or not TOML, or a key or value is not valid. The message names the key.
     """
     from_environment = EnvSettingsSource(Config, env_prefix="DEALREC_", env_nested_delimiter="__")  # type: ignore[arg-type]
-    merged = _deep(_toml(Path(path)), from_environment())
+    return _validated(Config, path, _deep(_toml(Path(path)), from_environment()), overrides)
+
+
+def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Settings of a study from a TOML file of its own; the environment is not asked.
+
+    Raises:
+        SettingsError: as for `load`.
+    """
+    return _validated(StudyConfig, path, _toml(Path(path)), overrides)
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _validated(tree: type[Settings], path: Path | str, merged: dict[str, Any], overrides: Sequence[str]) -> Settings:
     for override in overrides:
         merged = _deep(merged, _nested(override))
     try:
-        return Config.model_validate(merged)
+        return tree.model_validate(merged)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first(error)}") from error
+        raise SettingsError(f"{path}: {_first(error, tree)}") from error
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -63,25 +79,25 @@ def _deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError, tree: type[BaseModel]) -> str:
     """One line about the first fault: what, where, what was given, and the nearest name for a misspelt key."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown setting '{where}'{_suggestion(fault['loc'])}"
+        return f"unknown setting '{where}'{_suggestion(fault['loc'], tree)}"
     if fault["type"] == "missing":
         return f"setting '{where}' is missing; add it"
     return f"setting '{where}' = {fault['input']!r}: {fault['msg']}"
 
 
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    known = list(_section(location[:-1]).model_fields)
+def _suggestion(location: tuple[int | str, ...], tree: type[BaseModel]) -> str:
+    known = list(_section(location[:-1], tree).model_fields)
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}"
 
 
-def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Config
+def _section(location: tuple[int | str, ...], tree: type[BaseModel]) -> type[BaseModel]:
+    section = tree
     for part in location:
         annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -60,6 +60,8 @@ class Spill:
 
     def add(self, frame: pl.DataFrame) -> None:
         """Takes rows that have a KEY; all frames have the same columns."""
+        if frame.is_empty():
+            return
         if frame.height < RUN_ROWS:
             with self._lock:
                 self._waiting.append(frame)

@@ -9,15 +9,19 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from dealrec_core.errors import DealrecError
+from dealrec_core.errors import DealrecError, SettingsError
+
+if TYPE_CHECKING:
+    from dealrec_core.preview import Preview
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
@@ -53,10 +57,22 @@ def nightly(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, jso
 
 
 @app.command()
-def ingest(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def ingest(
+    day: Day = None,
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    replay_quarantine: Annotated[
+        bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")
+    ] = False,
+) -> None:
     """Take new raw files into the lake and build samples."""
     from flows import ingest as flow
+    from flows import replay_quarantine as replay
 
+    if replay_quarantine:
+        _show(_run(replay.replay_quarantine, day, config, set), json)
+        return
     _show(_run(flow.ingest, day, config, set), json)
 
 
@@ -123,6 +139,35 @@ def rollback(
 
 
 @app.command()
+def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Join small files, remove those that nothing needs, report every table."""
+    from flows import upkeep as flow
+
+    with _in_this_process():
+        report = flow.upkeep(config=config, overrides=set or [])
+    if json:
+        out.print_json(report.model_dump_json())
+        return
+    out.print(_table("tables", [table.model_dump() for table in report.tables]))
+    out.print(report.message, markup=False, highlight=False)
+
+
+@app.command("erase-user")
+def erase_user(
+    user_id: Annotated[str, typer.Argument(help="As it stands in the log.")],
+    now: Annotated[bool, typer.Option("--now", help="Also from older versions, at once.")] = False,
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+) -> None:
+    """Remove a user from every table and emitted coreset, and keep him out of later ingests."""
+    from dealrec_core import settings
+    from tasks.erasure import erase_user as erase
+
+    _show(erase(settings.load(config, set or []), user_id, now=now), json)
+
+
+@app.command()
 def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
     """Show the nights, the champion and the tables of the lake."""
     from flows.look import status as look
@@ -151,9 +196,26 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
 
 
 @app.command()
-def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+def doctor(
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
+    ] = False,
+) -> None:
     """Check settings, sources, lake, registry and device; exit 1 when something is wrong."""
     from flows.look import doctor as look
+    from flows.look import first_rows
+
+    if sources:
+        previews = first_rows(config, set or [])
+        if json:
+            out.print_json(data=[asdict(each) for each in previews], default=_plain)
+        else:
+            for each in previews:
+                _show_preview(each)
+        return
 
     checks = look(config, set or [])
     if json:
@@ -163,6 +225,21 @@ def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
             out.print(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.found}", markup=False, highlight=False)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    night: Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")] = None,
+    to: Annotated[str, typer.Option(help="File to write.")] = "report.html",
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+) -> None:
+    """Write the report of a night: one HTML file with figures and plots."""
+    from flows.look import report as look
+
+    name = look(config, set or [], night, to)
+    _show_facts({"night": name, "report": to}, json)
 
 
 @app.command()
@@ -180,6 +257,54 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
         out.print(step.stage, style="bold", markup=False)
         for name, value in step.facts:
             out.print(f"    {name + ': ' if name else ''}{value}", markup=False, highlight=False)
+
+
+@app.command()
+def study(
+    config: Annotated[str, typer.Option("--config", help="The study's own settings file.")],
+    set: Set = None,
+    tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare selection methods: run what has not finished, then write tables and plots."""
+    from flows import study as flow
+
+    request = flow.StudyRequest(config=config, overrides=set or [], tables_only=tables)
+    request.settings()  # a wrong setting is told before a server starts
+    with _in_this_process():
+        found = flow.study(request)
+    if json:
+        out.print_json(found.model_dump_json())
+        return
+    out.print(found.table, markup=False, highlight=False)
+    out.print(f"{found.ran} cells ran, {found.kept} were done before; tables and plots are in {found.folder}")
+
+
+@app.command()
+def deploy(
+    pool_type: Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")] = "process",
+    config: ConfigFile = PIPELINE,
+) -> None:
+    """Apply work pools, limits, deployments and automations to the Prefect server (PREFECT_API_URL)."""
+    from flows.set_up import apply
+
+    for line in apply(config, pool_type=pool_type):
+        out.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def bridge(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4300,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Pass MLflow's signed webhooks on to Prefect as events (DEALREC_WEBHOOK_SECRET)."""
+    from tasks.bridge import serve
+
+    secret = os.environ.get("DEALREC_WEBHOOK_SECRET")
+    if not secret:
+        raise SettingsError("DEALREC_WEBHOOK_SECRET is not set; give MLflow and the bridge the same secret")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    serve(host=host, port=port, secret=secret)
 
 
 @app.command()
@@ -206,6 +331,24 @@ def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides:
         return flow(request)
 
 
+def _plain(value: Any) -> Any:
+    return value.to_dicts() if hasattr(value, "to_dicts") else str(value)
+
+
+def _show_preview(preview: "Preview") -> None:
+    out.print(preview.file.path, markup=False, highlight=False)
+    good = preview.records - preview.filtered - preview.quarantined
+    out.print(
+        f"of its first {preview.records:,} records {good:,} would land, {preview.filtered:,} be filtered out, "
+        f"{preview.quarantined:,} go to quarantine",
+        markup=False,
+        highlight=False,
+    )
+    for title, rows in (("would land", preview.landing), ("would go to quarantine", preview.bad)):
+        if rows.height:
+            out.print(_table(title, rows.to_dicts()))
+
+
 def _date(day: datetime | None) -> date | None:
     return day.date() if day else None
 
@@ -218,6 +361,14 @@ def _show(result: BaseModel, json: bool) -> None:
     for name, value in facts.items():
         text = ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
         out.print(f"{name}: {text}", markup=False, highlight=False)
+
+
+def _show_facts(facts: dict[str, Any], json: bool) -> None:
+    if json:
+        out.print_json(data=facts)
+        return
+    for name, value in facts.items():
+        out.print(f"{name}: {value}", markup=False, highlight=False)
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -249,3 +400,7 @@ def _in_this_process() -> Iterator[None]:
         return
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # each flow would wait a second for its thread
         yield
+
+
+if __name__ == "__main__":
+    main()

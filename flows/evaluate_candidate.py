@@ -1,14 +1,17 @@
-"""Compares tonight's model with champion, surrogate and plain baselines."""
+"""Compares tonight's model with champion, surrogate and plain baselines, and tonight's coreset with random ones."""
 
 from prefect import flow
 
 from dealrec_core.night import Snapshot
 from tasks.evaluation import evaluate
 from tasks.nights import NightRequest, one_night
+from tasks.verdict import judge_coreset
 
 
 @flow(name="evaluate-candidate", persist_result=True, result_serializer="json")
 def evaluate_candidate(request: NightRequest = NightRequest()) -> Snapshot:
-    """Compares tonight's model with champion, surrogate and plain baselines."""
+    """Compares tonight's model with champion, surrogate and plain baselines, and tonight's coreset with random ones."""
     with one_night(request) as night:
-        return evaluate(night)
+        found = evaluate(night)
+        judge_coreset(night)
+        return found

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from dealrec_core.night import Snapshot
+from tasks import events
 from tasks.nights import NightRequest, one_night
 from tasks.tuning import tune
 
@@ -11,4 +12,6 @@ from tasks.tuning import tune
 def fine_tune(request: NightRequest = NightRequest()) -> Snapshot:
     """Tunes the language model on the coreset."""
     with one_night(request) as night:
-        return tune(night)
+        tuned = tune(night)
+        events.candidate(night, tuned)
+        return tuned

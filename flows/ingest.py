@@ -3,6 +3,7 @@
 from prefect import flow
 
 from dealrec_core.night import Snapshot
+from tasks import events
 from tasks.ingest import build_samples, take_new_files
 from tasks.nights import NightRequest, one_night
 
@@ -12,6 +13,7 @@ def ingest(request: NightRequest = NightRequest()) -> Snapshot:
     """Takes new raw files into the lake and builds samples; on an empty day it ends early and says so."""
     with one_night(request) as night:
         taken = take_new_files(night)
+        events.watch_quarantine(night, taken)
         if not taken.facts["empty"]:
             build_samples(night)
         return taken

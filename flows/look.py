@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel
 
 from dealrec_core import interactions, promotions, settings, sources
 from dealrec_core.config import Config
-from dealrec_core.errors import DealrecError
+from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake
-from dealrec_core.night import TABLES, Night, nights
+from dealrec_core.night import TABLES, Night, nights, reopen
+from dealrec_core.preview import Preview, preview
+from dealrec_core.report import page
 from tasks import registry
 
 
@@ -51,6 +54,21 @@ def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
     return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
 
 
+def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
+    """Writes the report of a night (the newest when None) to a file; returns the night's name.
+
+    Raises:
+        DataError: there is no such night, or none at all.
+    """
+    lake = Lake(settings.load(config, overrides).lake.root)
+    found = nights(lake)
+    if not found:
+        raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
+    night = found[-1] if name is None else reopen(name, lake)
+    Path(to).write_text(page(night), encoding="utf-8")
+    return night.name
+
+
 class Check(BaseModel):
     """One thing that a night needs, and what was found."""
 
@@ -69,6 +87,11 @@ def doctor(config: str, overrides: list[str]) -> list[Check]:
         "device": lambda _: "cuda" if torch.cuda.is_available() else "cpu",
     }
     return [_check(what, look, loaded) for what, look in looks.items()]
+
+
+def first_rows(config: str, overrides: list[str]) -> list[Preview]:
+    """How the first rows of the first raw files would land."""
+    return preview(settings.load(config, overrides).sources, files=3, rows=5)
 
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:

@@ -7,7 +7,9 @@ raw logs ─ ingest ─▶ samples ─┬─ retrain_surrogate ─▶ surrogate 
 """
 
 from prefect import flow
+from prefect.deployments import run_deployment
 
+from dealrec_core.night import Night
 from flows.evaluate_candidate import evaluate_candidate
 from flows.fine_tune import fine_tune
 from flows.ingest import ingest
@@ -15,23 +17,43 @@ from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
 from flows.select_coreset import select_coreset
-from tasks.nights import NightRequest, NightSummary, one_night, summarise
+from tasks.nights import NightRequest, NightSummary, hold, one_night, summarise
+from tasks.promotion import poll_registry
 from tasks.show import show_night
+
+NIGHT = (ingest, retrain_surrogate, score_samples, select_coreset, fine_tune, evaluate_candidate, promote)
+ON_GPU = {retrain_surrogate.name, score_samples.name, fine_tune.name, evaluate_candidate.name}
+"""Steps that run as their own deployments where `run.placement` is pools."""
 
 
 @flow(name="nightly", persist_result=True, result_serializer="json")
 def nightly(request: NightRequest = NightRequest()) -> NightSummary:
     """Runs or continues one night; a finished night changes nothing and says so."""
-    with one_night(request) as night:
-        if night.finished:
-            return show_night(summarise(night, before=True))
-        tonight = NightRequest(night=night.name, config=request.config, overrides=request.overrides)
-        if ingest(tonight).facts.get("empty"):
-            return show_night(summarise(night))
-        retrain_surrogate(tonight)
-        score_samples(tonight)
-        select_coreset(tonight)
-        fine_tune(tonight)
-        evaluate_candidate(tonight)
-        promote(tonight)
-        return show_night(summarise(night))
+    with hold(request) as (config, lake):
+        poll_registry(config.registry, lake)
+        with one_night(request) as night:
+            if night.finished:
+                return show_night(night, summarise(night, before=True))
+            if night.config.run.placement == "here":
+                return _steps(night, request)
+    return _steps(night, request)  # the lake is free: every step holds it for itself, on whatever machine it runs
+
+
+def _steps(night: Night, request: NightRequest) -> NightSummary:
+    tonight = NightRequest(night=night.name, config=request.config, overrides=request.overrides)
+    for step in NIGHT:
+        if request.wants(step.name):
+            if night.config.run.placement == "pools" and step.name in ON_GPU:
+                _run_in_its_pool(step.name, tonight)
+            else:
+                step(tonight)
+        ingested = night.find("ingest")
+        if ingested is not None and ingested.facts.get("empty"):
+            break
+    return show_night(night, summarise(night))
+
+
+def _run_in_its_pool(name: str, request: NightRequest) -> None:
+    """Starts the deployment of a step and waits; its failure is the night's."""
+    run = run_deployment(f"{name}/{name}", parameters={"request": request.model_dump(mode="json")}, poll_interval=2)
+    run.state.result()  # type: ignore[union-attr]

@@ -1,14 +1,45 @@
 """Registers tonight's model and promotes it if it is better."""
 
 from prefect import flow
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from pydantic import Field
 
-from dealrec_core.night import Snapshot
+from dealrec_core.night import Night, Snapshot
+from tasks import promotion
 from tasks.nights import NightRequest, one_night
-from tasks.promotion import promote as register_and_judge
+from tasks.promotion import Approval
+
+
+class Word(RunInput):
+    """The form of a paused run: a better candidate waits for a person's word."""
+
+    approve: bool = Field(title="Make it champion")
+    comment: str = Field(default="", title="Comment")
+    who: str = Field(default="someone", title="Your name")
 
 
 @flow(name="promote", persist_result=True, result_serializer="json")
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
-    """Registers tonight's model and promotes it if it is better."""
+    """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate asks for one."""
     with one_night(request) as night:
-        return register_and_judge(night)
+        if _waits_for_a_person(night):
+            promotion.record_approval(night, _ask(night))
+        return promotion.promote(night)
+
+
+def _waits_for_a_person(night: Night) -> bool:
+    asks = night.config.gate.approval and night.find("promotion") is None and promotion.approval_of(night) is None
+    return asks and promotion.judge(night).promoted
+
+
+def _ask(night: Night) -> Approval:
+    """Pauses this run until someone resumes it in the Prefect UI."""
+    hours = night.config.gate.approval_hours
+    form = Word.with_initial_data(description=f"**{night.name}** {promotion.judge(night).reason}. Make it champion?")
+    try:
+        word = pause_flow_run(wait_for_input=form, timeout=int(hours * 3600), poll_interval=5)
+    except FlowPauseTimeout:
+        return Approval(approve=False, comment=f"no word within {hours:g} hours", who="nobody")
+    return Approval(approve=word.approve, comment=word.comment, who=word.who)

@@ -1,5 +1,6 @@
-"""The language model that is tuned: built on the spot once per lake, or a Hugging Face model by name."""
+"""The model that is tuned: built on the spot once per lake (embedded language model, TIGER), or from Hugging Face."""
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,16 @@ import polars as pl
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dealrec_core import language_model, schema
+from dealrec_core import language_model, schema, sequences
+from dealrec_core.config import Config
 from dealrec_core.night import Night, Snapshot, fingerprint
+from dealrec_core.recommenders import bundle, semantic_ids, tiger
 from dealrec_core.recommenders.prompts import Example
+from dealrec_core.recommenders.tiger import Tiger
 from tasks import storage
 from tasks.catalogue import known_catalogue
 from tasks.ingest import samples_of
-from tasks.stage import stage
+from tasks.stage import device, stage
 
 
 @dataclass(frozen=True)
@@ -25,35 +29,35 @@ class BaseModel:
     """Local folder, or the name of a Hugging Face model."""
     sha256: str
 
-    def load(self, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The model and its tokenizer on that device."""
-        return language_model.load(self.location, device=device)
+    def load(self, device: torch.device, *, four_bit: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The language model and its tokenizer on that device."""
+        return language_model.load(self.location, device=device, four_bit=four_bit)
 
 
 @stage("base_model")
 def provide_base_model(night: Night) -> Snapshot:
-    """Folder `models/base/<hash of settings>`: the embedded model, built by the first night that needs it and kept."""
-    config = night.config.language_model
-    if not config.embedded:
-        return Snapshot(
-            stage="base_model",
-            path=None,
-            sha256=fingerprint([config.base_model]),
-            facts={"base model": config.base_model},
-        )
-    described = [
-        config.model_dump_json(),
-        night.config.recommender.prompt.model_dump_json(),
-        str(night.config.run.seed),
-    ]
-    path = f"models/base/{fingerprint(described)[:16]}"
+    """Folder `models/base/<hash of settings>`: the model, built by the first night that needs it and kept."""
+    config = night.config
+    is_tiger = config.recommender.backend == "tiger"
+    if not is_tiger and not config.language_model.embedded:
+        name = config.language_model.base_model
+        return Snapshot(stage="base_model", path=None, sha256=fingerprint([name]), facts={"base model": name})
+    path = f"models/base/{fingerprint(_described(config))[:16]}"
     sha256 = storage.published(night.lake, path)
     built = sha256 is None
     if sha256 is None:
-        sha256 = _build(night, path)
-    return Snapshot(
-        stage="base_model", path=path, sha256=sha256, facts={"base model": "embedded", "built tonight": built}
-    )
+        sha256 = (_build_tiger if is_tiger else _build)(night, path)
+    name = "tiger" if is_tiger else "embedded"
+    return Snapshot(stage="base_model", path=path, sha256=sha256, facts={"base model": name, "built tonight": built})
+
+
+def _described(config: Config) -> list[str]:
+    """All settings that a built model depends on."""
+    if config.recommender.backend == "tiger":
+        network = config.tiger.model_dump(exclude={"tuning", "lora", "epochs", "beams"})
+        return ["tiger", json.dumps(network), config.semantic_ids.model_dump_json(), str(config.run.seed)]
+    pretrained = config.language_model.model_dump_json(exclude={"four_bit"})
+    return [pretrained, config.recommender.prompt.model_dump_json(), str(config.run.seed)]
 
 
 def base_model_of(night: Night) -> BaseModel:
@@ -103,3 +107,27 @@ def _build(night: Night, path: str) -> str:
             seed=night.config.run.seed,
         )
         return storage.publish(night.lake, Path(folder), path)
+
+
+def _build_tiger(night: Night, path: str) -> str:
+    """Semantic ids of the catalogue, and a network trained on the older half, stopped by that half's newest tenth."""
+    config = night.config
+    ids = semantic_ids.fit(known_catalogue(night), config=config.semantic_ids, seed=config.run.seed)
+    old = _old(samples_of(night, "train")).sort(schema.TIMESTAMP, schema.SAMPLE_ID)
+    held = max(1, len(old) // 10)
+    settings = {"tuning": "full", "epochs": config.tiger.pretraining_epochs}
+    with tempfile.TemporaryDirectory() as folder:
+        trained = tiger.train(
+            sequences.encode(old[:-held], ids.item_ids),
+            sequences.encode(old[-held:], ids.item_ids),
+            ids,
+            config=config.tiger.model_copy(update=settings),
+            seed=config.run.seed,
+            device=device(night),
+            checkpoint_folder=storage.checkpoint_folder(night, "base_model"),
+        )
+        pretrained = Tiger("tiger", trained.model, ids, [], config.tiger)
+        bundle.save_tiger(Path(folder), pretrained, lineage={"pretrained": True})
+        sha256 = storage.publish(night.lake, Path(folder), path)
+    storage.drop_checkpoints(night, "base_model")
+    return sha256

@@ -1,5 +1,7 @@
 """Compares tonight's model with the champion, the surrogate and the plain baselines on the same held-out users."""
 
+import math
+
 import polars as pl
 
 from dealrec_core import evaluation, samples, schema
@@ -8,7 +10,8 @@ from dealrec_core.recommenders import baselines, bundle
 from dealrec_core.recommenders.base import Recommender
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import storage
-from tasks.catalogue import log_before_test, log_before_validation
+from tasks.catalogue import full_catalogue, log_before_test, log_before_validation
+from tasks.champion import champion_folder
 from tasks.ingest import boundaries_of
 from tasks.stage import device, stage
 from tasks.surrogate import surrogate_of
@@ -19,8 +22,15 @@ CANDIDATE, CHAMPION, SURROGATE = "candidate", "champion", "surrogate"
 @stage("evaluation")
 def evaluate(night: Night) -> Snapshot:
     """Table `evaluations`: recall, NDCG and MRR of every recommender for every held-out user."""
-    cases = held_out_cases(night)
-    per_user = pl.concat([evaluation.evaluate(each, cases, night.config.evaluate) for each in _recommenders(night)])
+    cases, config = held_out_cases(night), night.config.evaluate
+    counts = _counts(night)
+    items = len(full_catalogue(night))
+    parts, extras = [], {}
+    for each in _recommenders(night):
+        lists = evaluation.ranked(each, cases[schema.HISTORY].to_list(), config)
+        parts.append(evaluation.per_user(each.name, lists, cases, config))
+        extras[each.name] = evaluation.beside(lists, cases, counts, item_count=items, config=config)
+    per_user = pl.concat(parts)
     frame = per_user.with_columns(pl.lit(night.name).alias(schema.NIGHT)).select(schema.EVALUATIONS.names())
     version = night.lake.replace(
         "evaluations", frame, schema=schema.EVALUATIONS, where=f"{schema.NIGHT} = '{night.name}'"
@@ -33,7 +43,25 @@ def evaluate(night: Night) -> Snapshot:
     for row in evaluation.summary(per_user).iter_rows(named=True):
         facts[f"{row['recommender']} recall"] = round(row["recall"], 4)
         facts[f"{row['recommender']} ndcg"] = round(row["ndcg"], 4)
+    for name, extra in extras.items():
+        facts[f"{name} coverage"] = round(extra.coverage, 4)
+        facts[f"{name} popularity lift"] = _number(extra.popularity_lift)
+        facts[f"{name} recall of cold items"] = _number(extra.cold_recall)
+        facts["users with cold items"] = extra.cold_users
+    if night.manifest.champion is not None and CHAMPION not in extras:
+        facts["champion"] = f"{night.manifest.champion.bundle} has another bundle format: tonight counts as without one"
     return Snapshot(stage="evaluation", table="evaluations", version=version, rows=len(frame), facts=facts)
+
+
+def _number(value: float) -> float | None:
+    """None where there is nothing to average: JSON knows no NaN."""
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _counts(night: Night) -> dict[str, float]:
+    """Interactions of each item before the held-out slice."""
+    found = log_before_test(night).group_by(schema.ITEM_ID).len().collect()
+    return dict(zip(found[schema.ITEM_ID].to_list(), found["len"].cast(pl.Float64).to_list(), strict=True))
 
 
 def held_out_cases(night: Night) -> pl.DataFrame:
@@ -66,8 +94,9 @@ def _recommenders(night: Night) -> list[Recommender]:
         baselines.popularity(recent, name="recent popularity"),
         baselines.item_knn(known),
     ]
-    if night.manifest.champion is not None:
-        found.insert(0, _bundle(night, night.manifest.champion.bundle, CHAMPION))
+    champion = champion_folder(night)
+    if champion is not None:
+        found.insert(0, bundle.load(champion, device=device(night), name=CHAMPION))
     return found
 
 

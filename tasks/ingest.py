@@ -1,11 +1,16 @@
 """Takes new raw files into the lake, and builds samples from what is there."""
 
-from datetime import datetime
+from datetime import date, datetime
+from typing import Literal
 
 import polars as pl
+from prefect import get_run_logger, task
 
-from dealrec_core import interactions, samples, schema
+from dealrec_core import interactions, replay, sample_table, samples, schema
+from dealrec_core.books import IngestReport
+from dealrec_core.config import Config
 from dealrec_core.errors import DataError
+from dealrec_core.lake import Lake, lock
 from dealrec_core.night import Fact, Night, Snapshot, nights
 from dealrec_core.samples import Boundaries
 from tasks.stage import stage
@@ -15,43 +20,73 @@ from tasks.stage import stage
 def take_new_files(night: Night) -> Snapshot:
     """Table `interactions` (and `items`, `quarantine`, `files`): every row up to the night's day that no night took before."""
     config = night.config
-    report = interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
-    items = interactions.ingest_items(night.lake, config.sources)
+    interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
+    interactions.ingest_items(night.lake, config.sources)
+    books = _books_of(night)
+    report = books.filter(kind="interactions")
+    inserted = int(report["inserted"].sum())
     version = night.lake.version("interactions")
     rows = night.lake.scan("interactions", version).select(pl.len()).collect().item()
     facts: dict[str, Fact] = {
-        "files": len(report.files),
-        "rows read": report.rows,
-        "rows new": report.inserted,
-        "duplicates": report.duplicates,
-        "quarantined": report.quarantined + items.quarantined,
-        "filtered": report.filtered,
-        "postponed": report.postponed,
-        "items new or changed": items.inserted,
+        "files": len(report),
+        "rows read": int(report["rows"].sum()),
+        "rows new": inserted,
+        "duplicates": int(report["duplicates"].sum()),
+        "quarantined": int(books["quarantined"].sum()),
+        "filtered": int(report["filtered"].sum()),
+        "postponed": int(report["postponed"].sum()),
+        "items new or changed": int(books.filter(kind="items")["inserted"].sum()),
         "items version": night.lake.version("items"),
         "quarantine version": night.lake.version("quarantine"),
         "rows in the lake": rows,
-        "empty": rows == 0 or (report.inserted == 0 and _nothing_to_redo(night, rows)),
+        "empty": rows == 0 or (inserted == 0 and _nothing_to_redo(night, rows)),
     }
-    return Snapshot(stage="ingest", table="interactions", version=version, rows=report.inserted, facts=facts)
+    return Snapshot(stage="ingest", table="interactions", version=version, rows=inserted, facts=facts)
 
 
 @stage("samples")
 def build_samples(night: Night) -> Snapshot:
     """Table `samples`: every (history, next item) of the log, and the moments that split it for this night."""
     ingested = night.need("ingest")
+    assert ingested.version is not None
+    config = night.config.samples
     log = night.lake.scan("interactions", ingested.version)
     champion = night.manifest.champion
-    bounds = samples.boundaries(log, night.config.samples, not_before=champion.trained_through if champion else None)
-    frame = samples.build(log, night.config.samples)
-    if frame.is_empty():
+    bounds = samples.boundaries(log, config, not_before=champion.trained_through if champion else None)
+    update = sample_table.update(night.lake, log_version=ingested.version, length=config.history_length)
+    if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
-    version = night.lake.replace("samples", frame, schema=schema.SAMPLES)
+    table = night.lake.scan("samples", update.version)
     facts: dict[str, Fact] = {
         **{name: moment.isoformat() for name, moment in bounds.model_dump().items()},
-        **{which: len(samples.split(frame, bounds, which, night.config.samples.mode)) for which in samples.SPLITS},
+        **{which: _count(table, bounds, which, config.mode) for which in samples.SPLITS},
+        "new or changed": update.written,
+        "all made anew": update.is_rebuilt,
     }
-    return Snapshot(stage="samples", table="samples", version=version, rows=len(frame), facts=facts)
+    return Snapshot(stage="samples", table="samples", version=update.version, rows=update.rows, facts=facts)
+
+
+def _count(table: pl.LazyFrame, bounds: Boundaries, which: samples.Split, mode: Literal["sliding", "last"]) -> int:
+    columns = table.select(schema.SAMPLE_ID, schema.USER_ID, schema.TIMESTAMP)
+    count = samples.split_lazily(columns, bounds, which, mode).select(pl.len())
+    return int(count.collect(engine="streaming").item())
+
+
+@task
+def replay_quarantine(config: Config, through: date) -> IngestReport:
+    """Quarantined rows of interactions are read again; good ones up to the day land.
+
+    Raises:
+        NightBusy: a night holds the lake.
+    """
+    lake = Lake(config.lake.root)
+    with lock(lake, home=config.run.home):
+        report = replay.replay(lake, config.sources, through=through, partition=config.lake.partition)
+    get_run_logger().info(
+        "%d quarantined rows read again: %d landed, %d were there already, %d are still bad",
+        report.rows, report.inserted, report.duplicates, report.quarantined,
+    )  # fmt: skip
+    return report
 
 
 def boundaries_of(night: Night) -> Boundaries:
@@ -62,8 +97,20 @@ def boundaries_of(night: Night) -> Boundaries:
 
 def samples_of(night: Night, which: samples.Split) -> pl.DataFrame:
     """This night's train, validation or test samples, sorted by sample_id: the lake promises no order."""
-    frame = night.lake.scan("samples", night.need("samples").version).collect()
-    return samples.split(frame, boundaries_of(night), which, night.config.samples.mode).sort(schema.SAMPLE_ID)
+    table = night.lake.scan("samples", night.need("samples").version).select(schema.SAMPLES.names())
+    found = samples.split_lazily(table, boundaries_of(night), which, night.config.samples.mode)
+    return found.sort(schema.SAMPLE_ID).collect()
+
+
+def _books_of(night: Night) -> pl.DataFrame:
+    """The books of the files that this night took, also those it took before it was killed and started again."""
+    if not night.lake.exists("files"):
+        return pl.DataFrame(schema=schema.FILES)
+    books = night.lake.scan("files").collect()
+    before = night.manifest.versions["files"]
+    if before < 0:
+        return books
+    return books.join(night.lake.scan("files", before).collect(), on=[schema.FILE, "kind", "through"], how="anti")
 
 
 def _nothing_to_redo(night: Night, rows: int) -> bool:

@@ -1,46 +1,130 @@
 """Opens a night for a flow: settings, day, lake, champion; one night at a time per lake."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    WithJsonSchema,
+    create_model,
+    model_serializer,
+)
 
 from dealrec_core import promotions, settings
 from dealrec_core.config import Config
+from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, lock
-from dealrec_core.night import Night, open_night, reopen
+from dealrec_core.night import Night, nights, open_night, reopen
 
 PIPELINE = "deployments/pipeline.toml"
 
 
-class NightRequest(BaseModel):
-    """Which night to run or continue; this is the form in the Prefect UI."""
+Step = Literal[
+    "ingest", "retrain-surrogate", "score-samples", "select-coreset", "fine-tune", "evaluate-candidate", "promote"
+]
+"""The steps of a night: the flows that nightly.py puts in order."""
+
+CHANGEABLE = (
+    "coreset.ratio",
+    "coreset.method",
+    "fine_tune.epochs",
+    "fine_tune.learning_rate",
+    "surrogate.epochs",
+    "evaluate.users",
+    "gate.confidence",
+    "run.seed",
+)
+"""Settings that have a field of their own in the form with its type, bounds and description.
+
+No booleans: an untouched box is sent as no.
+"""
+
+
+class Given(BaseModel):
+    """Written without the fields that were left empty: Prefect's form would send them back as null, and be refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    day: date | None = Field(default=None, title="Day")
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
+
+
+def _optional(kind: Any) -> Any:
+    """A field that may be left empty, with the plain type's schema: Prefect's form then shows one simple input."""
+    schema = TypeAdapter(kind).json_schema()
+    plain = next((each for each in schema.get("anyOf", []) if each.get("type") != "null"), schema)
+    return Annotated[kind | None, WithJsonSchema(plain)]
+
+
+def _form() -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for key in CHANGEABLE:
+        section, name = key.split(".")
+        found = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+        kind = Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation
+        note = f"{key}. {found.description or ''}".strip()
+        fields[f"{section}_{name}"] = (
+            _optional(kind),
+            Field(default_factory=lambda: None, title=found.title, description=note),
+        )
+    return create_model("Changes", __base__=Given, **fields)
+
+
+Changes = _form()
+
+
+def _as_overrides(change: BaseModel) -> list[str]:
+    keys = {key.replace(".", "_"): key for key in CHANGEABLE}
+    given = change.model_dump(exclude_none=True, mode="json")
+    return [f"{keys[name]}={json.dumps(value)}" for name, value in given.items()]
+
+
+class NightRequest(Given):
+    """Which night to run or continue; this is the form in the Prefect UI."""
+
+    day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
+        default_factory=lambda: None, title="Day"
+    )
     """The last day whose rows are taken (UTC). Empty means today."""
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
-    overrides: list[str] = Field(default=[], title="Settings to change")
-    """Lines like coreset.ratio=0.05; they win over the file."""
-    night: str | None = Field(default=None, title="Night to continue")
+    change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
+    """What is left empty stays as in the file."""
+    overrides: list[str] = Field(default=[], title="Any other setting")
+    """Lines like coreset.ratio=0.05; they win over the file and over the settings above."""
+    only: list[Step] = Field(default=[], title="Only these steps")
+    """Empty runs the whole night. The steps before the first one must have finished."""
+    resume: bool = Field(default=False, title="Resume")
+    """Go on with the newest unfinished night, with the settings and the day it was opened with."""
+    night: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
+        default_factory=lambda: None, title="Night to continue"
+    )
     """Name of an opened night; its settings are then taken from its manifest, not from the file."""
 
     def settings(self) -> Config:
         """The settings that this request asks for."""
-        return settings.load(self.config, self.overrides)
+        return settings.load(self.config, [*_as_overrides(self.change), *self.overrides])
+
+    def wants(self, step: str) -> bool:
+        """Whether a step of the night is to be run."""
+        return not self.only or step in self.only
 
 
 _held: ContextVar[str | None] = ContextVar("held", default=None)
 
 
 @contextmanager
-def one_night(request: NightRequest) -> Iterator[Night]:
-    """The night of the request, held by this process alone until the block ends.
+def hold(request: NightRequest) -> Iterator[tuple[Config, Lake]]:
+    """The settings and the lake of the request, held by this process alone until the block ends.
 
     Raises:
         NightBusy: another process holds a night on this lake.
@@ -48,21 +132,39 @@ def one_night(request: NightRequest) -> Iterator[Night]:
     config = request.settings()
     lake = Lake(config.lake.root)
     if _held.get() == lake.root:
-        yield _open(request, config, lake)
+        yield config, lake
         return
     with lock(lake, home=config.run.home):
         token = _held.set(lake.root)
         try:
-            yield _open(request, config, lake)
+            yield config, lake
         finally:
             _held.reset(token)
+
+
+@contextmanager
+def one_night(request: NightRequest) -> Iterator[Night]:
+    """The night of the request, on a lake that this process holds until the block ends."""
+    with hold(request) as (config, lake):
+        yield _open(request, config, lake)
 
 
 def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.night is not None:
         return reopen(request.night, lake)
+    if request.resume:
+        return _newest_unfinished(lake)
     now = datetime.now(UTC)
     return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)
+
+
+def _newest_unfinished(lake: Lake) -> Night:
+    unfinished = [night for night in nights(lake) if not night.finished]
+    if not unfinished:
+        raise DataError(
+            f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"
+        )
+    return unfinished[-1]
 
 
 class NightSummary(BaseModel):
@@ -72,7 +174,7 @@ class NightSummary(BaseModel):
 
     night: str
     day: date
-    outcome: Literal["promoted", "rejected", "empty", "done before"]
+    outcome: Literal["promoted", "rejected", "empty", "done before", "in part"]
     message: str
     rows_new: int = 0
     samples: int = 0
@@ -81,11 +183,18 @@ class NightSummary(BaseModel):
     champion: str | None = None
     recall: dict[str, float] = Field(default_factory=dict)
     """Mean recall at K of every recommender on the held-out users."""
+    verdict: str | None = None
+    """Tonight's coreset against random ones of its size, by a cheap proxy."""
 
 
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
-    """What a finished night did, from its records alone."""
+    """What a night did, from its records alone; one that is not finished did what `only` asked for."""
     ingested = night.need("ingest")
+    if not night.finished:
+        done = ", ".join(each.stage for each in night.snapshots())
+        return NightSummary(
+            night=night.name, day=night.day, outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0
+        )
     if ingested.facts.get("empty"):
         return NightSummary(
             night=night.name,
@@ -111,4 +220,5 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
             for name, value in evaluated.facts.items()
             if name.endswith(" recall")
         },
+        verdict=str(judged.facts["verdict"]) if (judged := night.find("verdict")) else None,
     )

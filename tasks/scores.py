@@ -1,11 +1,19 @@
 """Scores every training sample: influence by the surrogate, effort by the language model."""
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import polars as pl
+from peft import PeftModel
 
 from dealrec_core import effort, influence, schema, sequences
 from dealrec_core.errors import DataError
 from dealrec_core.night import Fact, Night, Snapshot, fingerprint
-from tasks.base_model import base_model_of, examples
+from dealrec_core.recommenders import bundle
+from tasks.base_model import BaseModel, base_model_of, examples
+from tasks.catalogue import full_catalogue
+from tasks.champion import champion_on, load_tiger
 from tasks.ingest import samples_of
 from tasks.stage import device, stage
 from tasks.surrogate import surrogate_of
@@ -53,41 +61,39 @@ def score_influence(night: Night) -> Snapshot:
 
 @stage("effort")
 def score_effort(night: Night) -> Snapshot:
-    """Table `efforts`: the gradient norm of each train sample, computed once per sample and model."""
+    """Table `efforts`: the gradient norm of each train sample, once per sample and model, in shards.
+
+    A sample is scored when it had no effort when the night opened, or when it is in tonight's share of those that an
+    earlier champion scored. Every shard is one commit, so a killed night goes on after the last whole one.
+    """
     train = _with_content(samples_of(night, "train"))
     base = base_model_of(night)
-    model_name = _model_name(night, base.sha256)
-    known = _known_efforts(night, model_name)
-    missing = train.join(known, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti").sort(schema.SAMPLE_ID)
-    if not missing.is_empty():
-        model, tokenizer = base.load(device(night))
-        scores = effort.score(
-            model,
-            tokenizer,
-            examples(night, missing),
-            prompt=night.config.recommender.prompt,
-            config=night.config.effort,
-            lora=night.config.fine_tune.lora,
-            seed=night.config.run.seed,
-            device=device(night),
-        )
-        fresh = missing.select(
-            pl.lit(night.name).alias(schema.NIGHT),
-            schema.SAMPLE_ID,
-            schema.CONTENT,
-            pl.lit(model_name).alias(schema.MODEL),
-            pl.Series(schema.EFFORT, scores),
-        )
-        night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+    model_name = _model_name(night, base)
+    before = _efforts(night, model_name, version=night.manifest.versions["efforts"])
+    missing = train.join(before, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti")
+    stale = _stale(train, before, model_name=model_name, share=night.config.effort.refresh)
+    done = _efforts(night, model_name, version=None).filter(pl.col(schema.MODEL) == model_name)
+    left = pl.concat([missing, stale]).join(done, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti")
+    if not left.is_empty():
+        score = _scorer(night, base)
+        for shard in left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples):
+            fresh = shard.select(
+                pl.lit(night.name).alias(schema.NIGHT),
+                schema.SAMPLE_ID,
+                schema.CONTENT,
+                pl.lit(model_name).alias(schema.MODEL),
+                pl.Series(schema.EFFORT, score(shard)),
+            )
+            night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+    computed = len(missing) + len(stale)
     facts: dict[str, Fact] = {
         "samples": len(train),
-        "computed": len(missing),
-        "kept": len(train) - len(missing),
+        "computed": computed,
+        "refreshed": len(stale),
+        "kept": len(train) - computed,
         "model": model_name,
     }
-    return Snapshot(
-        stage="effort", table="efforts", version=night.lake.version("efforts"), rows=len(missing), facts=facts
-    )
+    return Snapshot(stage="effort", table="efforts", version=night.lake.version("efforts"), rows=computed, facts=facts)
 
 
 def scores_of(night: Night) -> pl.DataFrame:
@@ -98,7 +104,8 @@ def scores_of(night: Night) -> pl.DataFrame:
         .filter(pl.col(schema.NIGHT) == night.name)
         .collect()
     )
-    efforts = _known_efforts(night, str(night.need("effort").facts["model"]))
+    recorded = night.need("effort")
+    efforts = _efforts(night, str(recorded.facts["model"]), version=recorded.version)
     return (
         train.select(schema.SAMPLE_ID, schema.CONTENT)
         .join(influences, on=schema.SAMPLE_ID, how="left")
@@ -108,24 +115,68 @@ def scores_of(night: Night) -> pl.DataFrame:
     )
 
 
-def _model_name(night: Night, base: str) -> str:
-    """Changes with everything that effort depends on beside the sample."""
-    config = night.config
-    parts = [config.effort, config.fine_tune.lora, config.recommender.prompt]
-    return fingerprint([base, str(config.run.seed), *(part.model_dump_json() for part in parts)])[:16]
-
-
-def _known_efforts(night: Night, model_name: str) -> pl.DataFrame:
-    if not night.lake.exists("efforts"):
-        return pl.DataFrame(schema=schema.EFFORTS).drop(schema.NIGHT)
-    recorded = night.find("effort")
-    return (
-        night.lake.scan("efforts", recorded.version if recorded else None)
-        .filter(pl.col(schema.MODEL) == model_name)
-        .unique([schema.SAMPLE_ID, schema.CONTENT], keep="any")
-        .select(schema.SAMPLE_ID, schema.CONTENT, schema.MODEL, schema.EFFORT)
-        .collect()
+def _scorer(night: Night, base: BaseModel) -> Callable[[pl.DataFrame], np.ndarray]:
+    """Gives the effort of samples by tonight's backend, on the base model or the champion; the model is loaded once."""
+    config, where = night.config, device(night)
+    champion = champion_on(night, base.sha256)
+    scored = champion if config.effort.model == "champion" else None
+    if config.recommender.backend == "tiger":
+        pretrained = load_tiger(base.location, where)
+        network = pretrained if scored is None else load_tiger(scored, where)
+        ids = (pretrained if champion is None else load_tiger(champion, where)).ids.extended(full_catalogue(night))
+        return lambda samples: effort.score_tiger(
+            network.model,
+            sequences.encode(samples, ids.item_ids),
+            ids,
+            network=config.tiger,
+            config=config.effort,
+            lora=config.tiger.lora,
+            seed=config.run.seed,
+            device=where,
+        )
+    model, tokenizer = base.load(where, four_bit=config.language_model.four_bit)
+    tuned = model if scored is None else PeftModel.from_pretrained(model, str(scored / bundle.ADAPTER))
+    return lambda samples: effort.score(
+        tuned,
+        tokenizer,
+        examples(night, samples),
+        prompt=config.recommender.prompt,
+        config=config.effort,
+        lora=config.fine_tune.lora,
+        seed=config.run.seed,
+        device=where,
     )
+
+
+def _model_name(night: Night, base: BaseModel) -> str:
+    """Hash of the settings and the base model that effort depends on, a hyphen, hash of the champion or 'base'."""
+    config = night.config
+    is_tiger = config.recommender.backend == "tiger"
+    ours = [config.tiger.lora] if is_tiger else [config.fine_tune.lora, config.recommender.prompt]
+    read = config.tiger.history_length if is_tiger else config.recommender.history_length
+    settings = config.effort.model_dump_json(exclude={"refresh", "shard_samples", "batch_tokens"})
+    parts = [settings, *(part.model_dump_json() for part in ours), str(read)]
+    family = fingerprint([base.sha256, str(config.run.seed), *parts])[:16]
+    folder = champion_on(night, base.sha256) if config.effort.model == "champion" else None
+    return f"{family}-{'base' if folder is None else fingerprint([str(night.manifest.champion)])[:8]}"
+
+
+def _efforts(night: Night, model_name: str, *, version: int | None) -> pl.DataFrame:
+    """Each sample's newest effort by models of one family, those of this very model first: SAMPLE_ID to EFFORT."""
+    if version == -1 or not night.lake.exists("efforts"):
+        return pl.DataFrame(schema=schema.EFFORTS)
+    family, _ = model_name.split("-")
+    rows = night.lake.scan("efforts", version).filter(pl.col(schema.MODEL).str.starts_with(f"{family}-")).collect()
+    newest = rows.sort(pl.col(schema.MODEL) == model_name, schema.NIGHT, descending=True)
+    return newest.unique([schema.SAMPLE_ID, schema.CONTENT], keep="first", maintain_order=True)
+
+
+def _stale(train: pl.DataFrame, before: pl.DataFrame, *, model_name: str, share: float) -> pl.DataFrame:
+    """At most `share` of the samples: those that another champion scored, longest ago first."""
+    other = before.filter(pl.col(schema.MODEL) != model_name).select(schema.SAMPLE_ID, schema.CONTENT, schema.NIGHT)
+    found = train.join(other, on=[schema.SAMPLE_ID, schema.CONTENT])
+    oldest = found.sort(schema.NIGHT, schema.SAMPLE_ID).head(math.ceil(share * len(train)))
+    return oldest.select(train.columns)
 
 
 def _with_content(samples: pl.DataFrame) -> pl.DataFrame:

@@ -1,19 +1,76 @@
-"""Shows how a night ended where its user looks: the run's log and an artifact in the Prefect UI."""
+"""Shows a night where its user looks: artifacts and the run's log in Prefect, runs and the report in MLflow."""
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
+from dealrec_core import report
+from dealrec_core.errors import DealrecError, RegistryError
+from dealrec_core.night import Night, Snapshot
+from tasks import registry, tracking
 from tasks.nights import NightSummary
 
+REPORT = "report.html"
 
-def show_night(summary: NightSummary) -> NightSummary:
-    """Writes the summary as an artifact and a log line, and returns it."""
-    get_run_logger().info("night %s: %s: %s", summary.night, summary.outcome, summary.message)
-    create_markdown_artifact(markdown(summary), key="night", description=f"{summary.night}: {summary.outcome}")
+
+def show_stage(night: Night, snapshot: Snapshot) -> None:
+    """Writes what a stage did as an artifact and as an MLflow run; a fault here is told and stops nothing."""
+    log = get_run_logger()
+    try:
+        create_markdown_artifact(
+            stage_page(night, snapshot), key=snapshot.stage.replace("_", "-"), description=night.name
+        )
+    except DealrecError as error:
+        log.warning("no page of %s: %s", snapshot.stage, error)
+    try:
+        tracking.log_stage(night, snapshot)
+    except RegistryError as error:
+        log.warning("%s is not in MLflow yet, the end of the night will add it: %s", snapshot.stage, error)
+
+
+def stage_page(night: Night, snapshot: Snapshot) -> str:
+    """What a stage did as Markdown: where it is, and its section of the report."""
+    where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
+    place = f" on {snapshot.device}" if snapshot.device else ""
+    head = f"# {snapshot.stage} of {night.name}\n\nIn {where}; {snapshot.seconds:.1f} s{place}."
+    section = report.section(night, snapshot.stage)
+    if section is None:
+        rows = [f"| {name} | {value} |" for name, value in snapshot.facts.items()]
+        return "\n".join([head, "", "| | |", "|---|---|", *rows])
+    return f"{head}\n\n{report.markdown(section)}"
+
+
+def write_report(night: Night) -> str:
+    """Writes the night's report into the lake and its MLflow run; returns its path below the lake's root."""
+    path = f"nights/{night.name}/{REPORT}"
+    html = report.page(night)
+    night.lake.write_bytes(path, html.encode())
+    promoted = night.find("promotion")
+    if promoted is not None:
+        run_id = str(promoted.facts["mlflow run"])
+        tracking.log_stage(night, promoted)
+        tracking.attach_text(night, run_id, {REPORT: html})
+        registry.finish(night.config.registry, run_id)
+    return path
+
+
+def show_night(night: Night, summary: NightSummary) -> NightSummary:
+    """Writes the report where it is missing, the summary as an artifact, the links, and a log line."""
+    log = get_run_logger()
+    log.info("night %s: %s: %s", summary.night, summary.outcome, summary.message)
+    path = f"nights/{night.name}/{REPORT}"
+    if night.find("promotion") is not None and not night.lake.exists_path(path):
+        try:
+            write_report(night)
+        except DealrecError as error:
+            log.warning("no report of %s: %s; `dealrec report %s` writes it", night.name, error, night.name)
+    links = _links(night)
+    for name, address in links.items():
+        create_link_artifact(address, link_text=name, key=name.lower().replace(" ", "-"), description=night.name)
+    create_markdown_artifact(markdown(summary, links), key="night", description=f"{summary.night}: {summary.outcome}")
     return summary
 
 
-def markdown(summary: NightSummary) -> str:
+def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
     """The summary as a small Markdown page."""
     facts = {
         "rows new": summary.rows_new,
@@ -21,6 +78,7 @@ def markdown(summary: NightSummary) -> str:
         "coreset": summary.coreset,
         "model version": summary.version or "none",
         "champion": summary.champion or "none",
+        "coreset against random": summary.verdict or "not judged",
     }
     recall = [f"| {name} | {value:.4f} |" for name, value in summary.recall.items()]
     return "\n".join(
@@ -29,9 +87,22 @@ def markdown(summary: NightSummary) -> str:
             "",
             summary.message,
             "",
+            *[f"- [{name}]({address})" for name, address in (links or {}).items()],
+            "",
             "| | |",
             "|---|---|",
             *[f"| {name} | {value} |" for name, value in facts.items()],
             *(["", "| recommender | recall |", "|---|---|", *recall] if recall else []),
         ]
     )
+
+
+def _links(night: Night) -> dict[str, str]:
+    promoted = night.find("promotion")
+    if promoted is None:
+        return {}
+    try:
+        page = registry.page_of(night.config.registry, str(promoted.facts["mlflow run"]))
+    except RegistryError:
+        return {}
+    return {"MLflow run": page, "Report": f"{page}/artifacts/{REPORT}"} if page else {}

@@ -2,21 +2,28 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from prefect import Task, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError
 from dealrec_core.night import Night, Snapshot
+from tasks.show import show_stage
 
 MAY_PASS = (LakeError, RegistryError, SourceError, OSError)
 """Faults that another try may not meet again; every other dealrec error is the same the second time."""
+
+COMPUTES = {"surrogate", "base_model", "influence", "effort", "fine_tune", "evaluation"}
+"""Stages that take a GPU where the settings give them one."""
+GPU = "gpu"
+"""Prefect's global concurrency limit: one GPU is never used by two stages at once."""
 
 
 def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapshot]], Task[[Night], Snapshot]]:
@@ -34,11 +41,14 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapsho
                 log.info("%s of night %s is done already: kept", name, night.name)
                 return found
             log.info("%s of night %s: start", name, night.name)
-            started = time.monotonic()
-            done = work(night).model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+            where = device(night).type if name in COMPUTES else None
+            with _turn(where):
+                started = time.monotonic()
+                made = work(night)
+            done = made.model_copy(update={"seconds": round(time.monotonic() - started, 3), "device": where})
             night.record(done)
             log.info("%s of night %s: done in %.1f s, %s", name, night.name, done.seconds, _facts(done))
-            create_markdown_artifact(_markdown(night, done), key=name.replace("_", "-"), description=night.name)
+            show_stage(night, done)
             return done
 
         return task(
@@ -62,6 +72,16 @@ def device(night: Night) -> torch.device:
     return torch.device(wanted)
 
 
+@contextmanager
+def _turn(where: str | None) -> Iterator[None]:
+    """Waits until no other stage holds the GPU; Prefect frees the slot of a killed process after the lease."""
+    if where != "cuda":
+        yield
+        return
+    with concurrency(GPU, occupy=1):
+        yield
+
+
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
     if isinstance(error, SourceError) and error.__cause__ is None:
@@ -71,19 +91,3 @@ def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 
 def _facts(snapshot: Snapshot) -> str:
     return ", ".join(f"{name} {value}" for name, value in snapshot.facts.items())
-
-
-def _markdown(night: Night, snapshot: Snapshot) -> str:
-    rows = [f"| {name} | {value} |" for name, value in snapshot.facts.items()]
-    where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
-    return "\n".join(
-        [
-            f"# {snapshot.stage} of {night.name}",
-            "",
-            f"In {where}; {snapshot.seconds:.1f} s.",
-            "",
-            "| | |",
-            "|---|---|",
-            *rows,
-        ]
-    )

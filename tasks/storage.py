@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Lake
+from dealrec_core.night import Night
 
 SUMS = "sha256sums.json"
 
@@ -53,6 +54,16 @@ def local_copy(lake: Lake, path: str, *, home: str) -> Path:
                 f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
             )
     return local
+
+
+def checkpoint_folder(night: Night, stage: str) -> Path:
+    """Where a stage of this night keeps its checkpoints on this machine."""
+    return Path(night.config.run.home) / "checkpoints" / night.name / stage
+
+
+def drop_checkpoints(night: Night, stage: str) -> None:
+    """Removes them once the stage's result is published."""
+    shutil.rmtree(checkpoint_folder(night, stage), ignore_errors=True)
 
 
 def _download(lake: Lake, path: str, names: list[str], local: Path) -> None:

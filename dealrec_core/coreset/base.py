@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from dealrec_core.coreset.combine import Normalisation
 from dealrec_core.errors import DataError
+
+Fill = Literal["strata", "highest"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ class Options:
 
     budget: int
     groups: int = 50
+    influence_weight: float = 1.0
     effort_weight: float = 0.3
     normalisation: Normalisation = "rank"
     hard_prune: float = 0.0
     coverage: float = 0.3
+    fill: Fill = "strata"
     seed: int = 0
 
 

@@ -8,16 +8,22 @@ Normalisation = Literal["rank", "minmax", "robust", "none"]
 
 
 def combine(
-    influence: np.ndarray, effort: np.ndarray, *, effort_weight: float, normalisation: Normalisation
+    influence: np.ndarray,
+    effort: np.ndarray,
+    *,
+    effort_weight: float,
+    normalisation: Normalisation,
+    influence_weight: float = 1.0,
 ) -> tuple[np.ndarray, float]:
     """Overall scores (N,) and the share of their variance that is due to effort.
 
-    Eq. 13: I_s = I(s) + lambda * delta_s. The paper adds the raw numbers, whose scales have nothing to do with each other; the
-    released code puts both on 0..1 first (`minmax`), where one outlier decides. `rank` uses ranks from 0 to 1 instead.
+    Eq. 13: I_s = I(s) + lambda * delta_s; an `influence_weight` of 0 is the ablation without influence. The paper adds the
+    raw numbers, whose scales have nothing to do with each other; the released code puts both on 0..1 first (`minmax`),
+    where one outlier decides. `rank` uses ranks from 0 to 1 instead.
     The share is cov(lambda * delta, I_s) / var(I_s), 0 when all scores are equal; the rest is due to influence.
     """
     weighted_effort = effort_weight * normalise(effort, normalisation)
-    overall = normalise(influence, normalisation) + weighted_effort
+    overall = influence_weight * normalise(influence, normalisation) + weighted_effort
     spread = overall - overall.mean()
     variance = float(spread @ spread)
     if variance == 0:

@@ -1,13 +1,14 @@
 """Our method: DEALRec's rule on ranks, with a floor for every category, popularity class and period.
 
 Influence should be on the risk of the most recent slice (`influence.risk = "recent"`). A share `coverage` of the proportional number
-is guaranteed to every category and to every fifth by popularity and by recency; the rest follows Algorithm 2.
+is guaranteed to every category and to every fifth by popularity and by recency; what is left is spent by Algorithm 2
+(`strata`) or on the highest scores (`highest`), and the floors are filled by the same rule.
 """
 
 import numpy as np
 
 from dealrec_core.coreset import stratify
-from dealrec_core.coreset.base import Choice, Options, Pool
+from dealrec_core.coreset.base import Choice, Options, Pool, highest
 from dealrec_core.coreset.dealrec import overall
 
 CLASSES = 5
@@ -15,7 +16,7 @@ CLASSES = 5
 
 
 def choose(pool: Pool, options: Options) -> Choice:
-    """Fills the floors, the rarest value first, then spends what is left; both by Algorithm 2 over score groups.
+    """Fills the floors, the rarest value first, then spends what is left.
 
     Features: `category` (N,) numbers, `popularity` and `recency` (N,).
     """
@@ -26,10 +27,17 @@ def choose(pool: Pool, options: Options) -> Choice:
     for members, floor in floors(traits, options):
         missing = floor - int(chosen[members].sum())
         if missing > 0:
-            chosen[stratify.spread(membership, members[~chosen[members]], missing, seed=options.seed)] = True
+            chosen[_filled(scores, membership, members[~chosen[members]], missing, options)] = True
     left = options.budget - int(chosen.sum())
-    chosen[stratify.spread(membership, np.flatnonzero(~chosen), left, seed=options.seed)] = True
+    chosen[_filled(scores, membership, np.flatnonzero(~chosen), left, options)] = True
     return Choice(np.flatnonzero(chosen), scores, membership, share)
+
+
+def _filled(scores: np.ndarray, membership: np.ndarray, rows: np.ndarray, budget: int, options: Options) -> np.ndarray:
+    """So many of the rows, by the rule of the settings."""
+    if options.fill == "highest":
+        return rows[highest(scores[rows], budget)]
+    return stratify.spread(membership, rows, budget, seed=options.seed)
 
 
 def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray, int]]:

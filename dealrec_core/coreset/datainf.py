@@ -19,7 +19,8 @@ def influence(gradients: np.ndarray, reference: np.ndarray, *, damping_share: fl
     """g_jᵀh of each sample (N,), large positive = keep, from gradients g (N, P) of one layer and of the reference (M, P).
 
     h = (1/(nλ)) Σ_i [v − g_i (g_iᵀv) / (λ + ‖g_i‖²)], v the mean reference gradient (section 3, Eq. 5): the mean of the
-    inverses of λI + g_i g_iᵀ instead of the inverse of their mean. λ = damping_share · mean ‖g_i‖² / P, as published.
+    inverses of λI + g_i g_iᵀ instead of the inverse of their mean. λ = damping_share · mean ‖g_i‖² / P: a tenth of the mean
+    squared entry, as in the authors' released code.
     The paper's influence has the opposite sign: there, negative is helpful.
     """
     norms = np.einsum("np,np->n", gradients, gradients)

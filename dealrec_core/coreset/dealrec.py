@@ -16,7 +16,11 @@ def choose(pool: Pool, options: Options) -> Choice:
 def overall(pool: Pool, options: Options) -> tuple[np.ndarray, float]:
     """Eq. 13 on a common scale, and the share of its variance that is due to effort."""
     return combine(
-        pool.influence, pool.effort, effort_weight=options.effort_weight, normalisation=options.normalisation
+        pool.influence,
+        pool.effort,
+        effort_weight=options.effort_weight,
+        normalisation=options.normalisation,
+        influence_weight=options.influence_weight,
     )
 
 

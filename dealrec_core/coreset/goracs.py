@@ -9,8 +9,8 @@ import numpy as np
 
 from dealrec_core.coreset.base import Choice, Options, Pool
 
-NORM_WEIGHT = 0.3
-"""w, on norms divided by their mean and distances divided by theirs."""
+NORM_WEIGHT = 0.1
+"""w (λ in the paper), on norms and distances divided by their largest: as released, and its value for Games there."""
 MISS = 0.01
 """The greedy start looks at N / k · ln(1 / MISS) samples at each step."""
 
@@ -18,9 +18,9 @@ MISS = 0.01
 def choose(pool: Pool, options: Options) -> Choice:
     """Greedy facility location and one round of exchanges over `vector` (N, D), `gradient_norm` (N,) and the reference vectors (M, D)."""
     costs = distances(pool.feature("vector"), pool.aim("vector"))
-    costs = costs / (costs.mean() or 1.0)
+    costs = costs / (costs.max() or 1.0)
     norms = pool.feature("gradient_norm")
-    bonus = NORM_WEIGHT * norms / (norms.mean() or 1.0) / options.budget
+    bonus = NORM_WEIGHT * norms / (norms.max() or 1.0) / options.budget
     random = np.random.default_rng(options.seed)
     rows = exchange(costs, bonus, start(costs, bonus, options.budget, random=random), random=random)
     return Choice(rows, bonus * options.budget - costs.min(axis=1), np.zeros(len(pool), dtype=np.int64))

@@ -22,8 +22,23 @@ from dealrec_core.coreset import (
 from dealrec_core.coreset.base import Method
 from dealrec_core.errors import SettingsError
 
-NightMethod = Literal["dealrec", "dealrec-released", "greedy", "random"]
-"""Those that need influence and effort alone, which every night has."""
+MethodName = Literal[
+    "dealrec",
+    "dealrec-released",
+    "greedy",
+    "random",
+    "coverage",
+    "ccs",
+    "datainf",
+    "el2n",
+    "goracs",
+    "gradsim-diverse",
+    "grand",
+    "less",
+    "rds",
+    "recranker",
+    "tf-dcon",
+]
 
 METHODS: dict[str, Method] = {
     "dealrec": dealrec.choose,
@@ -42,6 +57,25 @@ METHODS: dict[str, Method] = {
     "recranker": recranker.choose,
     "tf-dcon": tf_dcon.choose,
 }
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "dealrec": ("influence", "effort"),
+    "dealrec-released": ("influence", "effort"),
+    "greedy": ("influence", "effort"),
+    "random": (),
+    "ccs": ("el2n",),
+    "coverage": ("influence", "effort", "category", "popularity", "recency"),
+    "datainf": ("layer_gradients",),
+    "el2n": ("el2n",),
+    "goracs": ("vector", "gradient_norm"),
+    "gradsim-diverse": ("gradient",),
+    "grand": ("grand",),
+    "less": ("adam_gradient", "gradient"),
+    "rds": ("hidden",),
+    "recranker": ("user", "history_length", "owner"),
+    "tf-dcon": ("user", "text"),
+}
+"""What each method asks of the samples, and of the recent ones where it aims at them."""
 
 
 def method(name: str) -> Method:

@@ -7,8 +7,9 @@ from dealrec_core.coreset.base import Choice, Options, Pool, highest
 from dealrec_core.recommenders.semantic_ids import k_means, nearest
 
 CLUSTERS = 10
-REPETITION = 0.92
-"""Each further sample of one user weighs this much of the one before."""
+"""As in the paper."""
+REPETITION = 0.95
+"""Each further sample of one user weighs this much of the one before; as in the authors' released code."""
 
 
 def choose(pool: Pool, options: Options) -> Choice:

@@ -1,6 +1,6 @@
 """Selects a coreset from scored samples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core import schema
-from dealrec_core.coreset.base import Options, Pool
+from dealrec_core.coreset.base import Choice, Fill, Options, Pool
 from dealrec_core.coreset.combine import Normalisation
-from dealrec_core.coreset.methods import NightMethod, method
+from dealrec_core.coreset.methods import MethodName, method
 from dealrec_core.errors import DataError
 
 
@@ -19,20 +19,33 @@ class CoresetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    method: NightMethod = Field(default="dealrec", title="Method")
-    """dealrec: the paper's; dealrec-released: groups as in the released code; greedy: the highest scores; random: by luck."""
+    method: MethodName = Field(default="dealrec", title="Method")
+    """dealrec: the paper's; dealrec-released: groups as in the released code; greedy: the highest scores; coverage: ours,
+    with floors for categories, popularity and recency; random: by luck; the others are rivals and cost features of their own."""
     ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
     """The paper takes about 2%."""
     count: int | None = Field(default=None, ge=1, title="Number of samples")
     """Wins over the share; the paper takes 1,024."""
+    tokens: int | None = Field(default=None, ge=1, title="Tokens of an epoch")
+    """Wins over share and number: as many samples as their prompts and answers fit into so many tokens."""
+    gpu_minutes: float | None = Field(default=None, gt=0, title="Minutes of tuning")
+    """Wins over all: tokens from the speed below and the epochs of fine-tuning."""
+    tokens_per_second: float | None = Field(default=None, gt=0, title="Speed of tuning")
+    """For `gpu_minutes`; None takes what the last night's fine-tuning measured."""
     groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
     """Strata of equal score width; 25 to 75 in the paper."""
+    influence_weight: float = Field(default=1.0, ge=0, title="Influence weight")
+    """0 leaves influence out, for ablations."""
     effort_weight: float = Field(default=0.3, ge=0, title="Effort weight lambda")
     """0.1 to 2 in the paper, 0.3 on Games."""
     normalisation: Normalisation = Field(default="rank", title="Normalisation")
     """Before influence and effort are added: rank, minmax (released code), robust (median and MAD) or none (paper)."""
     hard_prune: float = Field(default=0.0, ge=0, lt=1, title="Drop the top share")
     """The released code drops the top tenth by score (0.1); the paper does not."""
+    coverage: float = Field(default=0.3, ge=0, le=1 / 3, title="Guaranteed share")
+    """Of `coverage`: the share of its proportional number that every category, popularity and recency class gets."""
+    fill: Fill = Field(default="strata", title="Rule beside the floors")
+    """Of `coverage`: strata (Algorithm 2) or highest (the highest scores)."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +66,14 @@ def select(
     seed: int,
     by: str | None = None,
     reference: Mapping[str, np.ndarray] | None = None,
+    token_budget: int | None = None,
 ) -> Selection:
     """Chooses samples. The order of rows does not matter, and the same seed gives the same choice.
 
     scores: columns sample_id, influence, effort, and whatever else the method needs: numbers, or arrays of one width.
     by: any method of `coreset.methods`, for studies; wins over the configured one. reference: the same columns of recent
-    held-out samples, each (M, D), for methods that aim at them. When the budget is not below the number of samples, all are
+    held-out samples, each (M, D), for methods that aim at them. token_budget: wins over number and share; needs a column
+    `tokens`. When the budget is not below the number of samples, all are
     chosen.
 
     Raises:
@@ -71,18 +86,14 @@ def select(
         raise DataError("no scored sample to select from; the train slice is empty")
     order = _order(scores[schema.SAMPLE_ID])
     pool = _pool(scores, order, reference or {})
-    budget = min(config.count or max(1, round(config.ratio * len(pool))), len(pool))
-    choice = choose(
-        pool,
-        Options(
-            budget=budget,
-            groups=config.groups,
-            effort_weight=config.effort_weight,
-            normalisation=config.normalisation,
-            hard_prune=config.hard_prune,
-            seed=seed,
-        ),
-    )
+
+    def chosen(budget: int) -> Choice:
+        return choose(pool, _options(config, budget=budget, seed=seed))
+
+    if token_budget is None:
+        choice = chosen(min(config.count or max(1, round(config.ratio * len(pool))), len(pool)))
+    else:
+        choice = within(token_budget, chosen, pool.feature("tokens"))
     frame = scores[order[choice.rows]].select(
         schema.SAMPLE_ID,
         pl.Series(schema.SCORE, choice.scores[choice.rows].astype(np.float64)),
@@ -96,8 +107,49 @@ def select(
         "groups with samples": int(np.count_nonzero(np.bincount(choice.groups))),
         "groups covered": int(np.count_nonzero(np.bincount(choice.groups[choice.rows]))),
         "score variance due to effort": round(choice.effort_share, 4),
+        "score variance due to influence": round(1 - choice.effort_share, 4) if np.ptp(choice.scores) else 0.0,
     }
+    if "tokens" in pool.features:
+        report["tokens of an epoch"] = int(pool.features["tokens"][choice.rows].sum())
     return Selection(frame.sort(schema.SAMPLE_ID), report)
+
+
+def within(token_budget: int, chosen: Callable[[int], Choice], tokens: np.ndarray) -> Choice:
+    """The choice of k samples that fits into the budget while that of k + 1 does not (or there are no more), by bisection.
+
+    Raises:
+        DataError: not even one sample fits.
+    """
+    cost = lambda choice: int(tokens[choice.rows].sum())  # noqa: E731
+    fits, over = 0, len(tokens) + 1
+    best = None
+    guess = int(np.clip(token_budget / max(tokens.mean(), 1e-9), 1, len(tokens)))
+    while over - fits > 1:
+        choice = chosen(guess)
+        if cost(choice) <= token_budget:
+            fits, best = guess, choice
+        else:
+            over = guess
+        guess = (fits + over) // 2
+    if best is None:
+        raise DataError(
+            f"no sample fits into {token_budget} tokens, the shortest has {int(tokens.min())}; raise coreset.tokens"
+        )
+    return best
+
+
+def _options(config: CoresetConfig, *, budget: int, seed: int) -> Options:
+    return Options(
+        budget=budget,
+        groups=config.groups,
+        influence_weight=config.influence_weight,
+        effort_weight=config.effort_weight,
+        normalisation=config.normalisation,
+        hard_prune=config.hard_prune,
+        coverage=config.coverage,
+        fill=config.fill,
+        seed=seed,
+    )
 
 
 def _order(ids: pl.Series) -> np.ndarray:

@@ -7,6 +7,7 @@ resulted.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,12 @@ def half_risks(
 
 def linear_datamodelling_score(scores: np.ndarray, kept: np.ndarray, risks: np.ndarray, *, seed: int) -> Correlation:
     """LDS of the scores (N,): do halves that leave out much influence end with a high risk?"""
-    return rank_correlation((~kept).astype(float) @ scores, risks, seed=seed)
+    return rank_correlation(left_out_sums(scores, kept), risks, seed=seed)
+
+
+def left_out_sums(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """What the scores (N,) predict for each refit (subsets,), up to a constant: the sum over what was left out."""
+    return (~kept).astype(float) @ scores
 
 
 def leave_one_out(
@@ -118,12 +124,38 @@ def rank_correlation(left: np.ndarray, right: np.ndarray, *, seed: int, resample
     Raises:
         DataError: fewer than three pairs.
     """
-    if len(left) < 3:
-        raise DataError(f"{len(left)} pairs for a rank correlation, wanted at least 3; raise fidelity.subsets")
-    draws = np.random.default_rng(seed).integers(len(left), size=(resamples, len(left)))
-    found = np.array([_spearman(left[rows], right[rows]) for rows in draws])
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return Correlation(_spearman(left, right), float(low), float(high))
+    return mean_rank_correlation([(left, right)], seed=seed, resamples=resamples)
+
+
+def mean_rank_correlation(
+    studies: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    seed: int,
+    baselines: Sequence[np.ndarray] | None = None,
+    resamples: int = 1000,
+) -> Correlation:
+    """Mean of Spearman's correlation over studies, each resampled by itself; less that of `baselines` on the same
+    draws, where given, so that the interval is one of the paired difference.
+
+    Raises:
+        DataError: a study has fewer than three pairs.
+    """
+    for left, _ in studies:
+        if len(left) < 3:
+            raise DataError(f"{len(left)} pairs for a rank correlation, wanted at least 3; raise fidelity.subsets")
+    random = np.random.default_rng(seed)
+    others: Sequence[np.ndarray | None] = [None] * len(studies) if baselines is None else list(baselines)
+    values, draws = [], []
+    for (left, right), other in zip(studies, others, strict=True):
+        drawn = random.integers(len(left), size=(resamples, len(left)))
+        values.append(_gain(left, right, other))
+        draws.append([_gain(left[rows], right[rows], None if other is None else other[rows]) for rows in drawn])
+    low, high = np.nanpercentile(np.mean(draws, axis=0), [2.5, 97.5])
+    return Correlation(float(np.mean(values)), float(low), float(high))
+
+
+def _gain(left: np.ndarray, right: np.ndarray, other: np.ndarray | None) -> float:
+    return _spearman(left, right) - (0.0 if other is None else _spearman(other, right))
 
 
 def _spearman(left: np.ndarray, right: np.ndarray) -> float:

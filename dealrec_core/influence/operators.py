@@ -47,7 +47,7 @@ def mean_loss(problem: Problem, samples: Sequences) -> float:
     total = 0.0
     with torch.no_grad():
         table = call(problem.table, {})
-        for _, histories, targets in _batches(problem, samples):
+        for _, histories, targets in batches(problem, samples):
             total += problem.loss.total(call(problem.last, {}, histories, table), table, targets)
     return total / len(samples)
 
@@ -67,7 +67,7 @@ def hessian(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
     total = torch.zeros_like(direction)
     values = problem.parameters.values
     leaves = tuple(values.values())
-    for _, histories, targets in _batches(problem, samples):
+    for _, histories, targets in batches(problem, samples):
         table = call(problem.table, values)
         loss = problem.loss.values(call(problem.last, values, histories, table), table, targets).sum()
         first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
@@ -88,11 +88,11 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
         duals = _duals(problem, direction)
         dual_table = call(problem.table, duals)
         table, table_dot = forward_ad.unpack_dual(dual_table)
-        for rows, histories, targets in _batches(problem, samples):
+        for rows, histories, targets in batches(problem, samples):
             state, state_dot = forward_ad.unpack_dual(call(problem.last, duals, histories, dual_table))
             slopes = problem.loss.tangents(state, table, targets, state_dot=state_dot, table_dot=table_dot)
             found[rows] = slopes.double().cpu().numpy()
-    _check_samples(found)
+    check_samples(found)
     return found
 
 
@@ -104,20 +104,24 @@ def _pulled_back(problem: Problem, samples: Sequences, *, direction: Tensor | No
     table, table_dot = _forward(problem, problem.table, direction)
     # The batches see a leaf in place of the table: its own graph is walked once, at the end.
     leaf = table.detach().requires_grad_(table.requires_grad)
-    by_table = torch.zeros_like(leaf)
+    by_table = torch.zeros_like(leaf) if leaf.requires_grad else None
     wanted = (*leaves, leaf) if leaf.requires_grad else leaves
-    for _, histories, targets in _batches(problem, samples):
+    for _, histories, targets in batches(problem, samples):
         state, state_dot = _forward(problem, problem.last, direction, histories, leaf, table_dot=table_dot)
         if direction is None:
-            found = problem.loss.gradient(state, leaf, targets)
+            found = problem.loss.gradient(state, leaf, targets, want_table=leaf.requires_grad)
         else:
-            found = problem.loss.gauss_newton(state, leaf, targets, state_dot=state_dot, table_dot=table_dot)
-        by_table += found.table
+            found = problem.loss.gauss_newton(
+                state, leaf, targets, state_dot=state_dot, table_dot=table_dot, want_table=leaf.requires_grad
+            )
+        if by_table is not None and found.table is not None:
+            by_table += found.table
         if state.requires_grad:
             parts = torch.autograd.grad(state, wanted, found.state, allow_unused=True)
             _add(total, parts[: len(leaves)])
-            _add([by_table], parts[len(leaves) :])
-    if table.requires_grad:
+            if by_table is not None:
+                _add([by_table], parts[len(leaves) :])
+    if by_table is not None:
         _add(total, torch.autograd.grad(table, leaves, by_table, allow_unused=True))
     return problem.parameters.flat(total).detach() / len(samples)
 
@@ -149,7 +153,8 @@ def _duals(problem: Problem, direction: Tensor) -> dict[str, Tensor]:
     return {name: forward_ad.make_dual(value, parts[name]) for name, value in problem.parameters.values.items()}
 
 
-def _batches(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+def batches(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """Rows, histories and targets of every batch, on the problem's device."""
     for rows, histories, targets in samples.batches(problem.batch_tokens):
         yield rows, histories.to(problem.device), targets.to(problem.device)
 
@@ -158,7 +163,8 @@ def _detached(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach()
 
 
-def _check_samples(found: np.ndarray) -> None:
+def check_samples(found: np.ndarray) -> None:
+    """Raises NotFinite where a sample's gradient product is NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
         raise NotFinite(

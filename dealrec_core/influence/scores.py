@@ -22,9 +22,12 @@ from torch import Tensor
 
 from dealrec_core.errors import DataError
 from dealrec_core.influence import inverse, losses, operators
+from dealrec_core.influence import kept as kept_layer
 from dealrec_core.influence.inverse import Damping, DampingRule, Product, Solution
+from dealrec_core.influence.kept import Kept, keep
 from dealrec_core.influence.losses import LossName
 from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.part import spread
 from dealrec_core.sequences import Sequences
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,9 @@ class InfluenceConfig(BaseModel):
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
     """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
     then that of the drawn samples' curvature."""
+    part_samples: int | None = Field(default=4096, ge=1, title="Samples of cheap products")
+    """cg prepares its steps on so many train samples, chosen by their content, and then needs few products over all;
+    None, or fewer than twice as many train samples: every product is over all."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
     """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
     damping_rule: DampingRule = Field(default="top", title="Damping rule")
@@ -63,6 +69,8 @@ class InfluenceConfig(BaseModel):
     """Largest residual of q, relative to the risk's gradient."""
     most_steps: int = Field(default=100, ge=1, title="Most products")
     """Curvature products after which cg gives up."""
+    kept_mb: int = Field(default=1024, ge=0, title="Kept activations in MB")
+    """Where the weights are one linear layer: memory for its activations, so that the network runs once; 0 keeps none."""
     batch_tokens: int = Field(default=16384, ge=1, title="Batch size in items")
     """Items of histories in one batch: memory, not results."""
 
@@ -114,14 +122,16 @@ def score(
     """
     _check(train, risk)
     problem = _problem(model, config=config, seed=seed, device=device)
-    kept, counted = np.arange(len(train)), train
+    rows, counted = np.arange(len(train)), train
     if config.target == "released":
-        (kept, counted), (_, risk) = _without_target(train), _without_target(risk)
+        (rows, counted), (_, risk) = _without_target(train), _without_target(risk)
         _check(counted, risk)
     v = operators.gradient(problem, risk)
-    solution = _solve(problem, _drawn(counted, config.curvature_samples, seed=seed), v, config=config, seed=seed)
+    drawn = _drawn(counted, config.curvature_samples, seed=seed)
+    curved = _Curved.over(problem, drawn, config=config)
+    solution = _solve(problem, drawn, curved, v, config=config, seed=seed)
     scores = np.zeros(len(train))
-    scores[kept] = operators.directional(problem, counted, solution.q) / len(train)
+    scores[rows] = (curved if drawn is counted else _Curved(problem, counted)).directional(solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     return InfluenceResult(
         scores=scores,
@@ -142,11 +152,49 @@ def _problem(model: Any, *, config: InfluenceConfig, seed: int, device: torch.de
     return operators.problem(model, config.parameters, loss, batch_tokens=config.batch_tokens, device=device)
 
 
-def _solve(problem: Problem, train: Sequences, v: Tensor, *, config: InfluenceConfig, seed: int) -> Solution:
+@dataclass(frozen=True)
+class _Curved:
+    """Some samples with what is known of them, by the cheaper way where there is one."""
+
+    problem: Problem
+    samples: Sequences
+    kept: Kept | None = None
+
+    @staticmethod
+    def over(problem: Problem, samples: Sequences, *, config: InfluenceConfig) -> "_Curved":
+        wanted = config.kept_mb and config.curvature == "gauss_newton" and config.solver in ("cg", "exact")
+        return _Curved(problem, samples, keep(problem, samples, most_bytes=config.kept_mb * 2**20) if wanted else None)
+
+    def gauss_newton(self, direction: Tensor) -> Tensor:
+        if self.kept is not None:
+            return kept_layer.gauss_newton(self.kept, direction)
+        return operators.gauss_newton(self.problem, self.samples, direction)
+
+    def directional(self, direction: Tensor) -> np.ndarray:
+        if self.kept is not None:
+            return kept_layer.directional(self.kept, direction)
+        return operators.directional(self.problem, self.samples, direction)
+
+
+def _solve(
+    problem: Problem, train: Sequences, curved: _Curved, v: Tensor, *, config: InfluenceConfig, seed: int
+) -> Solution:
     curvature = operators.hessian if config.curvature == "hessian" else operators.gauss_newton
-    product: Product = partial(curvature, problem, train)
+    product: Product = partial(curvature, problem, train) if curved.kept is None else curved.gauss_newton
     damping = Damping(config.damping, config.damping_rule)
     match config.solver:
+        case "cg" if _prepares(train, config):
+            assert config.part_samples is not None
+            part = _Curved.over(problem, spread(train, config.part_samples), config=config)
+            return inverse.prepared(
+                product,
+                part.gauss_newton,
+                v,
+                share=len(part.samples.items) / len(train.items),
+                damping=damping,
+                tolerance=config.tolerance,
+                most_steps=config.most_steps,
+            )
         case "cg":
             return inverse.conjugate_gradients(
                 product, v, damping=damping, tolerance=config.tolerance, most_steps=config.most_steps
@@ -171,6 +219,12 @@ def _solve(problem: Problem, train: Sequences, v: Tensor, *, config: InfluenceCo
             return inverse.exact(product, v, damping=damping)
         case "identity":
             return inverse.identity(v)
+
+
+def _prepares(train: Sequences, config: InfluenceConfig) -> bool:
+    return (
+        config.curvature == "gauss_newton" and config.part_samples is not None and len(train) >= 2 * config.part_samples
+    )
 
 
 def _check(train: Sequences, risk: Sequences) -> None:

@@ -1,7 +1,7 @@
 """What every reader of raw files yields."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -33,6 +33,11 @@ class Batch:
     frame: pl.DataFrame
     raw: Callable[[int], str]
     is_stripped: bool = False
+
+    def only(self, rows: pl.Series) -> "Batch":
+        """The records with these numbers."""
+        places = self.frame[ROW].is_in(rows.implode()).arg_true()
+        return replace(self, frame=self.frame[places], raw=lambda place: self.raw(places[place]))
 
 
 def check_columns(wanted: list[str], present: list[str], *, path: str) -> None:

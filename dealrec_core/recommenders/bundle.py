@@ -12,7 +12,7 @@ from peft import PeftModel
 from safetensors import torch as safetensors
 
 from dealrec_core import language_model
-from dealrec_core.errors import DataError
+from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
@@ -22,6 +22,8 @@ from dealrec_core.recommenders.tiger import Tiger, TigerConfig
 
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
 WEIGHTS = "tiger.safetensors"
+FORMAT = 1
+"""Counts up with every change after which this program cannot read what an earlier one wrote, or the other way round."""
 
 
 def save(
@@ -97,15 +99,31 @@ def load(folder: Path, *, device: torch.device, name: str | None = None) -> BIGR
     """The recommender of a bundle, ready to answer; by default it is called what it is.
 
     Raises:
+        OtherFormat: it was written by an earlier or later version of this program.
+        DataError: the folder is no bundle, or a file of it is missing or was changed.
+    """
+    described = description(folder)
+    read = _tiger if described["kind"] == "tiger" else _bigrec
+    return read(folder, described, device=device, name=name or described["kind"])
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """What the bundle says about itself (kind, config, lineage, ...), once its files are checked.
+
+    Raises:
+        OtherFormat: it was written by an earlier or later version of this program.
         DataError: the folder is no bundle, or a file of it is missing or was changed.
     """
     try:
+        described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if described.get("format") != FORMAT:
+            raise OtherFormat(
+                f"{folder} has bundle format {described.get('format', 'none')}, this program reads {FORMAT}; fine-tune again"
+            )
         _check(folder, json.loads((folder / HASHES).read_text(encoding="utf-8")))
-        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"no whole recommender in {folder}: {error}; fine-tune again") from error
-    read = _tiger if described["kind"] == "tiger" else _bigrec
-    return read(folder, described, device=device, name=name or described["kind"])
+    return described
 
 
 def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> BIGRec:
@@ -151,6 +169,7 @@ def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, nam
 
 def _finish(folder: Path, described: dict[str, Any]) -> None:
     """The description, and last the hashes of all files: a torn folder does not load."""
+    described = {"format": FORMAT, **described}
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
     (folder / HASHES).write_text(json.dumps(_hashes(folder), indent=1, sort_keys=True), encoding="utf-8")
 

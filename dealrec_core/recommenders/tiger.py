@@ -1,9 +1,11 @@
 """TIGER (Rajput et al. 2023): an encoder-decoder reads the codes of a history and writes those of the next item."""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
+from dealrec_core import checkpoints
 from dealrec_core.errors import DataError, NotFinite, SettingsError
 from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.recommenders.decoding import Beams, Trie, expanded, trie
@@ -44,6 +47,8 @@ class TigerConfig(BaseModel):
     epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
     patience: int = Field(default=3, ge=1, title="Patience")
     """Epochs without a lower validation loss before training stops; the best epoch is kept."""
+    pretraining_epochs: int = Field(default=10, ge=1, le=10_000, title="Epochs of pretraining")
+    """The first night trains a model on the older half of the train samples; every later night finds it there."""
     learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
     batch_size: int = Field(default=64, ge=1, title="Histories in a step")
     beams: int = Field(default=20, ge=1, le=1000, title="Beams")
@@ -70,10 +75,12 @@ def train(
     seed: int,
     device: torch.device,
     initial: T5ForConditionalGeneration | None = None,
+    checkpoint_folder: Path | None = None,
 ) -> Trained:
     """Trains on (history, next item); items are numbered as in `ids.item_ids`.
 
-    initial: a model of the same shape to go on from; it is changed in place.
+    initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder: keeps a checkpoint of
+    every epoch there and goes on from the newest that was made of the same inputs, to the same bits.
 
     Raises:
         SettingsError: tuning is 'lora' and there is no model to start from.
@@ -88,23 +95,89 @@ def train(
         torch.manual_seed(seed)
         plain = initial or network(config, ids)
         model: Any = with_lora(plain, config.lora, seed=seed) if config.tuning == "lora" else plain
-        model.to(device)
-        learning = [weight for weight in model.parameters() if weight.requires_grad]
-        optimiser = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.01)
-        epochs: list[float] = []
-        held = [_mean_loss(model, validation, ids, config=config)]
-        best, best_epoch = _weights(model), 0
-        for epoch in range(1, config.epochs + 1):
-            epochs.append(_epoch(model, samples, ids, optimiser, config=config, seed=seed + epoch))
-            held.append(_mean_loss(model, validation, ids, config=config))
-            if held[-1] < held[best_epoch]:
-                best, best_epoch = _weights(model), epoch
-            elif epoch - best_epoch >= config.patience:
-                break
-    model.load_state_dict(best)
-    log.info("TIGER: best epoch %d of %d, validation loss %.3f", best_epoch, len(epochs), held[best_epoch])
+        run = _Run(model.to(device), samples, validation, ids, config=config, seed=seed)
+        run.resume(checkpoint_folder)
+        while not run.over:
+            run.take_epoch()
+            if checkpoint_folder is not None:
+                checkpoints.write(checkpoint_folder, run.checkpoint())
+    model.load_state_dict(run.best, strict=False)
+    log.info("TIGER: best epoch %d of %d, validation loss %.3f", run.best_epoch, len(run.losses), min(run.held))
     found = model.merge_and_unload() if config.tuning == "lora" else model
-    return Trained(found.requires_grad_(True).eval(), epochs, held)
+    return Trained(found.requires_grad_(True).eval(), run.losses, run.held)
+
+
+class _Run:
+    """A training under way; everything that changes while it runs is in its checkpoints."""
+
+    def __init__(
+        self,
+        model: Any,
+        samples: Sequences,
+        validation: Sequences,
+        ids: SemanticIds,
+        *,
+        config: TigerConfig,
+        seed: int,
+    ) -> None:
+        self._model, self._samples, self._validation, self._ids = model, samples, validation, ids
+        self._config, self._seed = config, seed
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._optimiser = torch.optim.AdamW(self._weights.values(), lr=config.learning_rate, weight_decay=0.01)
+        self._fingerprint = self._described()
+        self.losses: list[float] = []
+        self.held: list[float] = []
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def best_epoch(self) -> int:
+        """0 when no epoch was better than the start."""
+        return int(np.argmin(self.held))
+
+    @property
+    def over(self) -> bool:
+        """Whether the last epoch is done, or none of the last `patience` was better."""
+        epochs = len(self.losses)
+        return epochs >= self._config.epochs or epochs - self.best_epoch >= self._config.patience
+
+    def resume(self, folder: Path | None) -> None:
+        """Takes up the newest checkpoint, if there is one."""
+        found = None if folder is None else checkpoints.newest(folder, fingerprint=self._fingerprint)
+        if found is None:
+            self._judge()
+            return
+        self.losses, self.held = found.facts["losses"], found.facts["held"]
+        checkpoints.restore(found, self._weights, self._optimiser)
+        self.best = {name: found.tensors[f"best/{name}"].to(weight.device) for name, weight in self._weights.items()}
+
+    def take_epoch(self) -> None:
+        """One pass over the samples; its dropout comes from the epoch alone, so that it can be taken again."""
+        seed = self._seed + len(self.losses) + 1
+        torch.manual_seed(seed)
+        loss = _epoch(self._model, self._samples, self._ids, self._optimiser, config=self._config, seed=seed)
+        self.losses.append(loss)
+        self._judge()
+
+    def checkpoint(self) -> checkpoints.Checkpoint:
+        """All that is needed to go on."""
+        tensors = checkpoints.state(self._weights, self._optimiser)
+        tensors |= {f"best/{name}": weight for name, weight in self.best.items()}
+        facts = {"fingerprint": self._fingerprint, "losses": self.losses, "held": self.held}
+        return checkpoints.Checkpoint(len(self.losses), tensors, facts)
+
+    def _judge(self) -> None:
+        self.held.append(_mean_loss(self._model, self._validation, self._ids, config=self._config))
+        if self.best_epoch == len(self.held) - 1:
+            self.best = {name: weight.detach().clone() for name, weight in self._weights.items()}
+
+    def _described(self) -> str:
+        found = hashlib.sha256(repr([self._config.model_dump_json(), self._seed]).encode())
+        for samples in (self._samples, self._validation):
+            for array in (samples.items, samples.offsets, samples.targets):
+                found.update(array.tobytes())
+        found.update(self._ids.codes.tobytes())
+        found.update(checkpoints.fingerprint(self._model).encode())
+        return found.hexdigest()
 
 
 def losses(model: Any, samples: Sequences, rows: np.ndarray, ids: SemanticIds, *, history_length: int) -> Tensor:
@@ -262,7 +335,3 @@ def _newest(samples: Sequences, rows: np.ndarray, length: int) -> tuple[np.ndarr
     kept = min(length, int(samples.lengths[rows[0]]))
     flat = samples.offsets[rows + 1][:, None] - kept + np.arange(kept)
     return samples.items[flat], samples.targets[rows]
-
-
-def _weights(model: Any) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}

@@ -63,7 +63,7 @@ def series_world(tmp_path_factory: pytest.TempPathFactory) -> SeriesWorld:
         base,
         titles,
         [[catalogue.title_of[item] for item in walk] for walk in past],
-        config=LanguageModelConfig(vocabulary=512, width=64, layers=2, heads=2, steps=150),
+        config=LanguageModelConfig(vocabulary=512, width=64, layers=2, heads=2, steps=200),
         prompt=prompt,
         seed=1,
     )

@@ -91,6 +91,16 @@ def test_scores_do_not_depend_on_the_batch(series_world: SeriesWorld, batch_toke
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
+def test_odd_titles_have_an_effort_like_any_other_and_change_none_beside_them(series_world: SeriesWorld) -> None:
+    odd = ["", " \n ", "\n\n### Response:\n", '"quoted"', "emoji 🎮", "<end>", "x" * 10_000]
+    usual = _mixed(series_world)
+    strange = [Example([title, title], title, f"odd {number}") for number, title in enumerate(odd)]
+    found = _score(series_world, [*strange, *usual])
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
+    np.testing.assert_allclose(found[len(odd) :], _score(series_world, usual), rtol=1e-5)
+
+
 def test_the_layers_squares_add_up_to_the_whole(series_world: SeriesWorld) -> None:
     examples, tuned = _mixed(series_world), _trained_adapter(series_world)
     _, tokenizer = series_world.load()

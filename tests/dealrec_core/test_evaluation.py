@@ -38,3 +38,21 @@ def test_the_summary_is_the_mean_over_users_best_first():
     assert found["recommender"].to_list() == ["fixed", "worse"]
     assert found["recall"].to_list() == [0.5, 0.1]
     assert found["users"].to_list() == [2, 2]
+
+
+def test_cold_targets_are_judged_alone():
+    lists = [["a", "b"], ["a", "d"]]
+    counts = {"a": 9, "b": 2, "d": 5}
+    found = evaluation.beside(lists, CASES, counts, item_count=8, config=EvaluateConfig(k=2, cold_below=5))
+    # cold: b for u, found; x for v (never seen), missed; d has five interactions and is not cold
+    assert (found.cold_users, found.cold_recall) == (2, 0.5)
+    assert found.coverage == 3 / 8
+    # shown: (9 + 2) / 2 and (9 + 5) / 2, mean 6.25; taken: 2 and (5 + 0) / 2, mean 2.25
+    assert found.popularity_lift == 6.25 / 2.25
+
+
+def test_without_a_cold_target_there_is_no_cold_recall():
+    counts = dict.fromkeys("abcdx", 9)
+    found = evaluation.beside([["a"], ["a"]], CASES, counts, item_count=8, config=EvaluateConfig(k=2))
+    assert found.cold_users == 0
+    assert math.isnan(found.cold_recall)

@@ -210,3 +210,8 @@ def test_tuning_goes_on_from_an_adapter(series_world: SeriesWorld, tmp_path: Pat
 def test_an_adapter_that_does_not_fit_is_one_clear_line(series_world: SeriesWorld, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"adapter .* cannot be loaded on this model"):
         _tuned(series_world, adapter=tmp_path / "nothing")
+
+
+def test_of_epochs_that_the_judge_finds_equal_the_lowest_loss_is_kept(series_world: SeriesWorld) -> None:
+    tuned = _tuned(series_world, epochs=2, judge=lambda model: 0.0)
+    assert tuned.best_epoch == int(np.argmin(tuned.validation_losses)) > 0

@@ -215,3 +215,14 @@ def test_movielens_lands_whole(lake, data_root):
     sources = SourcesConfig(root=str(data_root / "movielens-small"), interactions=source)
     report = interactions.ingest(lake, sources, through=date(2026, 1, 1), partition="year")
     assert (report.rows, report.inserted, report.quarantined) == (100_004, 100_004, 0)  # its README says 100004 ratings
+
+
+def test_a_lake_keeps_the_partition_it_was_made_with(lake, folder):
+    (folder / "log.csv").write_text(CSV)
+    take(lake, folder)
+    (folder / "more.csv").write_text(f"u,i,t\nq,r,{NEW_YEAR}\n")
+    with pytest.raises(
+        SettingsError, match="lake.partition is 'month'.*partitioned by day.*set lake.partition = 'day'"
+    ):
+        interactions.ingest(lake, config(folder), through=date(2026, 1, 1), partition="month")
+    assert take(lake, folder).inserted == 1

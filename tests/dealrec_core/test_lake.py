@@ -3,7 +3,10 @@ import sys
 
 import polars as pl
 import pytest
+from deltalake import Field
+from deltalake.exceptions import DeltaError
 
+from dealrec_core.appender import open_appender
 from dealrec_core.errors import DataError, LakeError, NightBusy
 from dealrec_core.lake import Lake, lock
 
@@ -82,3 +85,53 @@ with lock(Lake({lake.root!r}), home={str(tmp_path)!r}):
 def test_the_lock_is_held_once(lake, tmp_path):
     with lock(lake, home=str(tmp_path)), pytest.raises(NightBusy, match="holds"), lock(lake, home=str(tmp_path)):
         pass
+
+
+WIDER = pl.Schema({**SCHEMA, "note": pl.String()})
+
+
+def wide_row(night: str, value: int, note: str) -> pl.DataFrame:
+    return pl.DataFrame({"night": [night], "value": [value], "note": [note]}, schema=WIDER)
+
+
+def add_by_append(lake: Lake, frame: pl.DataFrame, schema: pl.Schema) -> None:
+    lake.append("t", frame, schema=schema)
+
+
+def add_by_appender(lake: Lake, frame: pl.DataFrame, schema: pl.Schema) -> None:
+    appender = open_appender(lake, "t", schema=schema)
+    appender.write(frame)
+    appender.commit({})
+
+
+@pytest.mark.parametrize("add", [add_by_append, add_by_appender])
+def test_a_new_column_comes_without_a_rewrite(lake, add):
+    add(lake, rows("a", 1), SCHEMA)
+    before = {path: lake.read_bytes(path) for path in lake.list_paths("t") if path.endswith(".parquet")}
+    add(lake, wide_row("b", 2, "new"), WIDER)
+    assert {path: lake.read_bytes(path) for path in before} == before
+    found = lake.scan("t").sort("value").collect()
+    assert found.select("night", "value", "note").rows() == [("a", 1, None), ("b", 2, "new")]
+    assert lake.scan("t", 0).collect().columns == ["night", "value"]
+    add(lake, rows("c", 3), SCHEMA)
+    assert lake.scan("t").sort("value").collect()["note"].to_list() == [None, "new", None]
+
+
+def test_two_appenders_that_add_the_same_column_at_once_both_land(lake):
+    add_by_appender(lake, rows("a", 1), SCHEMA)
+    stale = lake.open("t")
+    first = open_appender(lake, "t", schema=WIDER)
+    first.write(wide_row("b", 2, "x"))
+    first.commit({})
+    assert stale is not None
+    with pytest.raises(DeltaError):
+        stale.alter.add_columns([Field("note", "string")])
+    add_by_appender(lake, wide_row("c", 3, "y"), WIDER)
+    assert lake.scan("t").sort("value").collect()["note"].to_list() == [None, "x", "y"]
+
+
+def test_the_log_of_a_table_is_kept_so_that_old_versions_stay_readable(lake):
+    add_by_appender(lake, rows("a", 1), SCHEMA)
+    handle = lake.open("t")
+    assert handle is not None
+    assert handle.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"

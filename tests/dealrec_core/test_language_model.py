@@ -70,3 +70,16 @@ def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_rows_are_filled_up_on_the_right() -> None:
     assert language_model.padded([[1, 2, 3], [4]], value=-1).tolist() == [[1, 2, 3], [4, -1, -1]]
+
+
+def test_four_bits_without_a_gpu_are_one_clear_line(series_world: SeriesWorld) -> None:
+    with pytest.raises(SettingsError, match=r"four_bit needs a CUDA GPU, this runs on cpu; set it to false"):
+        language_model.load(str(series_world.base), device=CPU, four_bit=True)
+
+
+def test_four_bits_without_the_library_are_one_clear_line(
+    series_world: SeriesWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"needs bitsandbytes; pip install -e '.\[qlora\]'"):
+        language_model.load(str(series_world.base), device=torch.device("cuda"), four_bit=True)

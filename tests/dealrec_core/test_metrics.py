@@ -38,6 +38,17 @@ def test_coverage_counts_items_that_somebody_sees():
     assert metrics.coverage(LISTS, item_count=10, k=2) == 0.2
 
 
+def test_popularity_lift_compares_what_is_shown_with_what_is_taken():
+    counts = {"a": 8, "b": 4, "c": 1}
+    # shown: user 1 (8 + 4) / 2 = 6, user 2 (8 + 0) / 2 = 4, mean 5; taken: 4 and 1, mean 2.5
+    assert metrics.popularity_lift([["a", "b", "c"], ["a", "new"]], [["b"], ["c"]], counts, k=2) == 2.0
+
+
+def test_popularity_lift_of_nothing_is_not_a_number():
+    assert math.isnan(metrics.popularity_lift([[]], [["a"]], {"a": 1}, k=2))
+    assert math.isnan(metrics.popularity_lift([["a"]], [["new"]], {"a": 1}, k=2))
+
+
 def test_the_interval_of_a_constant_difference_is_a_point():
     found = metrics.paired_difference(np.ones(5), np.full(5, 0.25), resamples=50, seed=0)
     assert (found.mean, found.low, found.high, found.probability) == (0.75, 0.75, 0.75, 1.0)

@@ -18,7 +18,7 @@ def test_every_deployment_names_a_flow_that_can_be_imported(deployment):
 
 
 def test_every_flow_file_is_deployed():
-    files = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__", "cli", "look", "demo"}
+    files = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__", "cli", "look", "demo", "set_up"}
     assert files == {deployment["entrypoint"].split(".")[1] for deployment in DEPLOYMENTS}
 
 
@@ -26,6 +26,11 @@ def test_the_night_is_scheduled_once_a_day_and_never_twice_at_once():
     nightly = next(deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
     assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "UTC"}]
     assert nightly["concurrency_limit"]["limit"] == 1
+
+
+def test_upkeep_is_scheduled_once_a_week_away_from_the_night():
+    upkeep = next(deployment for deployment in DEPLOYMENTS if deployment["name"] == "upkeep")
+    assert upkeep["schedules"] == [{"cron": "0 12 * * 0", "timezone": "UTC"}]
 
 
 def test_no_python_file_shadows_the_docker_package():

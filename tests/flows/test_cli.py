@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from dealrec_core.lake import lock
+from dealrec_core.night import reopen
 from flows import cli
 from tests.flows.conftest import DEMO
 
@@ -102,3 +104,28 @@ def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys
     )
     assert code == 1
     assert "BAD  sources: no folder or bucket" in out
+
+
+def test_upkeep_joins_files_keeps_what_the_nights_name_and_reports_every_table(capsys, monkeypatch, town):
+    place, summaries = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    night = reopen(summaries[0].night, place.lake)
+    before = place.lake.scan("interactions", night.need("ingest").version).collect().height
+    code, out, _ = run(capsys, monkeypatch, "upkeep", "--json", "--config", DEMO, *sets)
+    found = json.loads(out)
+    assert (code, found["vacuumed"], found["message"]) == (0, True, "done")
+    tables = {table["table"]: table for table in found["tables"]}
+    assert tables["interactions"]["rows"] == place.lake.scan("interactions").collect().height
+    assert tables["samples"]["pinned"] == 2  # one version a night
+    assert tables["coresets"]["files"] == 1
+    assert place.lake.scan("interactions", night.need("ingest").version).collect().height == before
+
+
+def test_upkeep_beside_a_running_night_removes_nothing_and_says_so(capsys, monkeypatch, town):
+    place, _ = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    with lock(place.lake, home=place.config.run.home):
+        code, out, _ = run(capsys, monkeypatch, "upkeep", "--json", "--config", DEMO, *sets)
+    found = json.loads(out)
+    assert (code, found["vacuumed"]) == (0, False)
+    assert found["message"].startswith("nothing was removed: process ")

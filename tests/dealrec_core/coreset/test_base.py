@@ -35,7 +35,7 @@ def test_an_unknown_method_is_refused_with_those_there_are():
 
 def pool(size: int) -> Pool:
     random = np.random.default_rng(size)
-    wide = ("user", "text", "gradient", "hidden", "vector")
+    wide = ("user", "text", "gradient", "adam_gradient", "hidden", "vector")
     features = {name: random.normal(size=(size, 6)) for name in wide}
     features |= {name: random.random(size) for name in ("el2n", "grand", "gradient_norm", "popularity", "recency")}
     features |= {"history_length": random.integers(1, 20, size), "category": random.integers(0, 4, size)}

@@ -33,3 +33,14 @@ def test_the_guarantees_of_three_traits_never_exceed_the_budget():
     random = np.random.default_rng(1)
     traits = [random.integers(0, 7, 500) for _ in range(3)]
     assert sum(floor for _, floor in coverage.floors(traits, Options(budget=100, coverage=1 / 3))) <= 100
+
+
+def test_with_the_rule_highest_the_rest_is_greedy_above_the_floors():
+    # ten of category 1 score lowest; budget 10, a third of 10/20 of the budget: one floor of floor(10 / 3 · .5) = 1 each
+    influence = np.arange(20.0)
+    category = np.array([1] * 10 + [0] * 10)
+    features = {"category": category, "popularity": np.zeros(20), "recency": np.zeros(20)}
+    options = Options(budget=10, effort_weight=0.0, normalisation="none", coverage=1 / 3, fill="highest")
+    rows = coverage.choose(Pool(influence, np.zeros(20), features), options).rows
+    # floors: category 1 takes row 9, category 0 row 19, the one popularity and recency class 3 of all: 18 and 17 beside 19
+    assert rows.tolist() == [9, 11, 12, 13, 14, 15, 16, 17, 18, 19]

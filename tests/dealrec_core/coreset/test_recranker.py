@@ -39,4 +39,4 @@ def test_further_samples_of_one_user_are_less_likely():
         features = {"history_length": np.full(100, 5), "user": np.zeros((100, 1)), "owner": owner}
         rows = recranker.choose(Pool(np.zeros(100), np.zeros(100), features), Options(budget=40, seed=seed)).rows
         shares.append((rows < 50).mean())
-    assert np.mean(shares) < 0.35  # one half without the penalty
+    assert np.mean(shares) < 0.42  # one half without the penalty

@@ -103,7 +103,7 @@ def test_a_study_can_use_any_method_with_its_columns():
 
 def test_a_column_may_hold_arrays():
     vectors = pl.Series([[1.0, 0.0], [0.0, 1.0]], dtype=pl.Array(pl.Float64, 2))
-    frame = scores([0.0, 0.0]).with_columns(gradient=vectors)
+    frame = scores([0.0, 0.0]).with_columns(adam_gradient=vectors)
     reference = {"gradient": np.array([[0.0, 2.0]])}
     found = select(frame, CoresetConfig(count=1), seed=0, by="less", reference=reference)
     assert found.frame["sample_id"].to_list() == ["s0001"]
@@ -112,3 +112,39 @@ def test_a_column_may_hold_arrays():
 def test_a_method_whose_column_is_missing_says_which():
     with pytest.raises(DataError, match="needs the column 'el2n'"):
         select(MANY, CoresetConfig(), seed=0, by="ccs")
+
+
+TOKENS = MANY.with_columns(tokens=pl.Series(np.random.default_rng(1).integers(5, 50, 1000)))
+
+
+@pytest.mark.parametrize("method", ["dealrec", "greedy", "random", "dealrec-released"])
+def test_a_token_budget_takes_as_many_samples_as_fit(method):
+    found = select(TOKENS, CoresetConfig(method=method), seed=0, token_budget=700)
+    spent = TOKENS.filter(pl.col("sample_id").is_in(found.frame["sample_id"].implode()))["tokens"].sum()
+    assert found.report["tokens of an epoch"] == spent <= 700
+    one_more = select(TOKENS, CoresetConfig(method=method, count=len(found.frame) + 1), seed=0)
+    assert one_more.report["tokens of an epoch"] > 700
+
+
+def test_a_token_budget_beyond_the_pool_takes_all_and_one_below_every_sample_is_an_error():
+    assert len(select(TOKENS, CoresetConfig(), seed=0, token_budget=10**6).frame) == 1000
+    with pytest.raises(DataError, match="no sample fits into 3 tokens, the shortest has 5"):
+        select(TOKENS, CoresetConfig(), seed=0, token_budget=3)
+
+
+def test_the_shares_of_variance_of_both_terms_add_up_to_one():
+    report = select(scores([1.0, 2.0, 3.0], [3.0, 1.0, 2.0]), CoresetConfig(), seed=0).report
+    # ranks (0, .5, 1) and .3 · (1, 0, .5): I = (.3, .5, 1.15), weighted effort (.3, 0, .15)
+    # deviations (-.35, -.15, .5) and (.15, -.15, 0): products sum to -.03, squares of I to .395
+    assert report["score variance due to effort"] == round(-0.03 / 0.395, 4)
+    assert report["score variance due to influence"] == round(1 + 0.03 / 0.395, 4)
+
+
+def test_equal_scores_have_no_variance_to_share():
+    report = select(scores([1.0] * 5), CoresetConfig(), seed=0).report
+    assert report["score variance due to influence"] == report["score variance due to effort"] == 0
+
+
+def test_an_influence_weight_of_zero_leaves_influence_out():
+    frame = scores([5.0, 1.0], [0.1, 0.2])
+    assert chosen(frame, method="greedy", count=1, influence_weight=0.0) == ["s0001"]

@@ -83,6 +83,17 @@ def test_spearman_by_hand() -> None:
     assert tied.value == pytest.approx(1.0)
 
 
+def test_the_mean_over_studies_and_its_paired_difference_by_hand() -> None:
+    """Correlations 0.8 and 1 have the mean 0.9; against baselines of −1 in both the difference is 1.9."""
+    right = np.array([1, 3, 2, 4])
+    studies = [(np.array([1, 2, 3, 4]), right), (right, right)]
+    assert fidelity.mean_rank_correlation(studies, seed=0).value == pytest.approx(0.9)
+    worst = [-right, -right]
+    assert fidelity.mean_rank_correlation(studies, seed=0, baselines=worst).value == pytest.approx(1.9)
+    same = fidelity.mean_rank_correlation(studies, seed=0, baselines=[left for left, _ in studies])
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
 def test_too_few_refits_are_no_correlation() -> None:
     with pytest.raises(DataError, match="2 pairs for a rank correlation, wanted at least 3"):
         fidelity.rank_correlation(np.array([1, 2]), np.array([1, 2]), seed=0)

@@ -126,11 +126,24 @@ def test_scores_and_q_equal_the_naive_dense_answer(name: str, loss: str, solver:
     np.testing.assert_allclose(found.scores, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("which", ["released", "layer:blocks.1", "layer:items"])
+PARTS = [
+    ("sasrec", "released"),
+    ("sasrec", "layer:blocks.1"),
+    ("sasrec", "layer:blocks.0.attention.value"),
+    ("sasrec", "layer:items"),
+    ("bert4rec", "released"),
+    ("gru4rec", "layer:cells.0.recurrent"),
+]
+
+
+@pytest.mark.parametrize(("name", "which"), PARTS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(which: str, loss: str) -> None:
-    network, train, risk = model(), sequences(9, seed=2), sequences(4, seed=3)
-    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact")
+@pytest.mark.parametrize("kept_mb", [0, 100])
+def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(
+    name: str, which: str, loss: str, kept_mb: int
+) -> None:
+    network, train, risk = model(name), sequences(9, seed=2), sequences(4, seed=3)
+    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact", kept_mb=kept_mb)
     found = influence.score(network, train, risk, config=config, seed=5)
     options = {"loss": loss, "negatives": found.negatives}
     names = names_of(network, which)
@@ -324,6 +337,43 @@ def test_conjugate_gradients_on_a_diagonal_by_hand() -> None:
     )
     np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0])
     assert (found.products, found.top, found.damping) == (3, pytest.approx(3.0), pytest.approx(1.0))
+
+
+def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
+    """G = diag(3, 1, 0), v = (8, 4, 2), d = 1: q = (2, 2, 2), whatever the part is; with G itself one product does."""
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    v = torch.tensor([8.0, 4.0, 2.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1.0, "absolute")
+    for part in (weights, torch.tensor([2.0, 2.0, 0.5], dtype=torch.float64)):
+        found = influence.inverse.prepared(
+            lambda u: weights * u,
+            lambda u, part=part: part * u,
+            v,
+            share=1e-6,
+            damping=damping,
+            tolerance=1e-9,
+            most_steps=9,
+        )
+        np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0], rtol=1e-8)
+        assert found.residual <= 1e-9
+        assert (weights * found.q + found.q - v).norm() <= 1e-8 * v.norm()
+
+
+@pytest.mark.parametrize("which", ["all", "released"])
+def test_preparing_on_a_part_gives_the_q_of_plain_conjugate_gradients(which: str) -> None:
+    network, train, risk = model(), sequences(40, seed=2), sequences(5, seed=3)
+    settings = {"parameters": which, "tolerance": 1e-8, "most_steps": 500}
+    found = influence.score(network, train, risk, config=InfluenceConfig(**settings, part_samples=10), seed=0)
+    settings |= {"damping": found.damping, "damping_rule": "absolute"}
+    wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
+    assert found.residual <= 1e-8
+    assert np.linalg.norm(found.q - wanted.q) <= 1e-6 * np.linalg.norm(wanted.q)
+
+
+def test_preparing_that_runs_out_of_products_says_so() -> None:
+    config = InfluenceConfig(part_samples=2, tolerance=1e-9, damping=1e-4, most_steps=3)
+    with pytest.raises(NotConverged, match=r"residual .*wanted 1.0e-09; raise influence.damping .*part_samples"):
+        influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
 
 
 def test_a_risk_without_gradient_is_named() -> None:

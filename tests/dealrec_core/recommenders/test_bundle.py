@@ -1,5 +1,6 @@
 """A bundle loads by itself and answers as before; a changed file is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dealrec_core.errors import DataError
+from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.recommenders import bundle, serving
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
@@ -90,6 +91,23 @@ def test_a_flipped_bit_is_refused(saved: tuple[Path, BIGRec], tmp_path: Path) ->
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(DataError, match=r"adapter_model\.safetensors has sha256 \w{12}, wanted \w{12}"):
+        bundle.load(folder, device=CPU)
+
+
+@pytest.mark.parametrize("found", [None, bundle.FORMAT - 1, bundle.FORMAT + 1])
+def test_another_format_is_told_apart_from_damage(
+    saved: tuple[Path, BIGRec], tmp_path: Path, found: int | None
+) -> None:
+    folder = _copy(saved[0], tmp_path)
+    described = json.loads((folder / "recommender.json").read_text())
+    del described["format"]
+    if found is not None:
+        described["format"] = found
+    (folder / "recommender.json").write_text(json.dumps(described))
+    word = "none" if found is None else str(found)
+    with pytest.raises(
+        OtherFormat, match=f"has bundle format {word}, this program reads {bundle.FORMAT}; fine-tune again"
+    ):
         bundle.load(folder, device=CPU)
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dealrec_core.answer_loss import answer_losses
 from dealrec_core.recommenders.decoding import best_titles, trie
@@ -66,3 +68,25 @@ def test_a_title_that_begins_another_is_found_too(series_world: SeriesWorld) -> 
     answers = [prompter.answer(title) for title in ("Crimson", "Crimson Harbor", "Crimson Harbor 1", "")]
     found = best_titles(model, [prompter.prompt(["Golden Harbor 2"])], trie(answers), beams=4, pad=0)
     assert sorted(found[0]) == [0, 1, 2, 3]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    titles=st.lists(st.text(max_size=12), min_size=1, max_size=12, unique=True),
+    history=st.lists(st.text(max_size=12), min_size=1, max_size=4),
+    beams=st.integers(1, 15),
+)
+def test_whatever_the_titles_each_is_found_once_and_in_one_order(
+    series_world: SeriesWorld, titles: list[str], history: list[str], beams: int
+) -> None:
+    """Any text as titles, also titles that begin others or are equal once cleaned; fewer or more beams than titles."""
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    answers = list({tuple(prompter.answer(title)): None for title in titles})
+    prompts = [prompter.prompt(history), prompter.prompt(history[-1:])]
+    found = best_titles(model, prompts, trie(answers), beams=beams, pad=0)
+    for ranking in found:
+        assert len(ranking) == len(set(ranking)) == min(beams, len(answers))
+        assert set(ranking) <= set(range(len(answers)))
+    assert best_titles(model, prompts, trie(answers), beams=beams, pad=0) == found
+    assert best_titles(model, prompts[:1], trie(answers), beams=beams, pad=0) == found[:1]

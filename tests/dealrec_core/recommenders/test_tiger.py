@@ -2,13 +2,16 @@
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from dealrec_core import effort
+from dealrec_core import checkpoints, effort
 from dealrec_core.effort import EffortConfig
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.fine_tuning import LoraConfig, with_lora
@@ -144,6 +147,45 @@ def test_the_same_seed_gives_the_same_weights(series_world: SeriesWorld, ids: Se
     assert first.losses == again.losses
 
 
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_killed_training_goes_on_to_the_same_bits(
+    series_world: SeriesWorld,
+    trained: Trained,
+    ids: SemanticIds,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tuning: str,
+    epochs: int,
+) -> None:
+    samples = _sequences(series_world, series_world.past[:10])
+    config = TINY.model_copy(update={"epochs": 3, "dropout": 0.1, "tuning": tuning, "learning_rate": 1e-3})
+
+    def train(folder: Path | None) -> Trained:
+        start = copy.deepcopy(trained.model)
+        return tiger.train(
+            samples, samples, ids, config=config, seed=4, device=CPU, initial=start, checkpoint_folder=folder
+        )
+
+    whole = train(None)
+    real, left = checkpoints.write, [epochs]
+
+    def dies_after(folder: Path, checkpoint: checkpoints.Checkpoint) -> None:
+        real(folder, checkpoint)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "write", dies_after)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    monkeypatch.undo()
+    resumed = train(tmp_path)
+    assert (resumed.losses, resumed.validation_losses) == (whole.losses, whole.validation_losses)
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
+
+
 def test_only_the_newest_items_are_read(trained: Trained, ids: SemanticIds) -> None:
     short, long = _tiger(trained, ids, history_length=2).recommend([["3-0", "3-1"], ["9-0", "3-0", "3-1"]], 5)
     assert short == long
@@ -191,3 +233,47 @@ def test_no_samples_are_refused(ids: SemanticIds) -> None:
     none = Sequences(np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int64))
     with pytest.raises(DataError, match="0 samples and 0 to validate on"):
         tiger.train(none, none, ids, config=TINY, seed=0, device=CPU)
+
+
+ODD = ["", " \n ", "\n\n### Response:\n", "\"quoted\" 'title'", "emoji 🎮", "<end>", "x" * 10_000, "many words " * 900]
+
+
+def test_odd_titles_get_codes_and_are_recommended_like_any_other(series_world: SeriesWorld) -> None:
+    known = series_world.catalogue
+    odd = [f"odd {number}" for number in range(len(ODD))]
+    catalogue = Catalogue([*known.item_ids, *odd], [*known.titles, *ODD], [*known.categories, *([[]] * len(ODD))])
+    coded = semantic_ids.fit(catalogue, config=CODES, seed=0)
+    assert len(np.unique(coded.codes, axis=0)) == len(catalogue)
+    torch.manual_seed(0)
+    recommender = Tiger("tiger", tiger.network(TINY, coded).eval(), coded, [], TINY)
+    (found,) = recommender.recommend([[odd[0], "0-0", odd[6]]], len(catalogue))
+    assert sorted(found) == sorted(catalogue.item_ids)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    codes=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30),
+    history=st.lists(st.integers(0, 29), min_size=1, max_size=6),
+    k=st.integers(1, 40),
+    beams=st.integers(1, 40),
+    seed=st.integers(0, 9),
+)
+def test_whatever_the_codes_lists_hold_distinct_items_in_one_order(
+    ids: SemanticIds, codes: list[tuple[int, int]], history: list[int], k: int, beams: int, seed: int
+) -> None:
+    """Any number of items on any codes, any weights, any number of beams."""
+    names = [f"item {number}" for number in range(len(codes))]
+    array = np.array(codes, dtype=np.int64)
+    coded = replace(
+        ids,
+        item_ids=names,
+        codes=semantic_ids._distinct(array, before=np.empty((0, 2), dtype=np.int64), size=ids.size),
+    )
+    torch.manual_seed(seed)
+    network = TINY.model_copy(update={"beams": beams, "width": 8, "inner_width": 8})
+    recommender = Tiger("tiger", tiger.network(network, coded).eval(), coded, [], network)
+    histories = [[names[item % len(names)] for item in history]]
+    (found,) = recommender.recommend(histories, k)
+    assert len(found) == len(set(found)) == min(k, len(names))
+    assert set(found) <= set(names)
+    assert recommender.recommend(histories * 2, k) == [found, found]

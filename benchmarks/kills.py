@@ -1,0 +1,249 @@
+"""kill -9 at every stage boundary and inside every stage of one night: `python benchmarks/kills.py [--kills 50]`.
+
+Two towns read the same log. In one, two nights run undisturbed. In the other the second night is killed (SIGKILL, no
+clean-up of any kind) again and again: where a stage starts, right before and right after its writes, in the middle of
+its work, and right after its record. Each start continues the same night. At the end both lakes must hold the same rows,
+the same files, the same stage facts and the same registry. Writes benchmarks/results/kills.json; exit 1 on any difference.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import town as towns
+from benchmarks.town import in_child
+
+NOT_COMPARED = {"at", "mlflow run", "seconds", "taken_at"}
+"""Clock times and identifiers that are drawn anew: the only things that may differ."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the process is killed: in a stage, at its nth write (before or after it), or a share of its time in."""
+
+    stage: str
+    moment: str
+    """start, before write N, after write N, after N ms, before record, recorded. Where a continued stage has fewer
+    writes or less time left than the undisturbed one, it is killed before its record instead."""
+
+
+def main() -> int:
+    """Runs both towns, prints one line per kill and what differs, and writes the results."""
+    options = _options()
+    with towns.folder(options.folder) as folder, towns.prefect_server(folder):
+        found = run(folder, kills=options.kills, seed=options.seed, stages=options.stages)
+    if options.results:
+        Path(options.results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({name: found[name] for name in ("kills", "by_stage", "by_moment", "attempts", "differences")}))
+    return 1 if found["differences"] or found["not_hit"] else 0
+
+
+def run(folder: Path, *, kills: int, seed: int, stages: list[str] | None = None) -> dict[str, Any]:
+    """Both towns, the kills, and the comparison."""
+    started = time.monotonic()
+    for number in (0, 1):
+        in_child(towns.write_day, folder, number)
+        in_child(_night, folder, "quiet", number, None)
+        if number == 0:
+            in_child(_night, folder, "killed", 0, None)
+    timeline = json.loads((folder / "quiet" / "timeline.json").read_text())
+    chosen = {stage: seen for stage, seen in timeline.items() if not stages or stage in stages}
+    plan = points(chosen, kills=kills, seed=seed)
+    hit, missed = [], []
+    for point in plan:
+        if in_child(_night, folder, "killed", 1, point, may_die=True) == -signal.SIGKILL:
+            hit.append(Point(**json.loads((folder / "killed" / "point.json").read_text())))
+            print(f"killed {hit[-1].stage}: {hit[-1].moment} (wanted {point.moment})", flush=True)
+        else:
+            missed.append(point)
+            print(f"NOT killed {point.stage}: {point.moment}", flush=True)
+    in_child(_night, folder, "killed", 1, None)
+    differences = _compare(folder)
+    return {
+        "kills": len(hit),
+        "not_hit": [asdict(point) for point in missed],
+        "attempts": len(plan) + 1,
+        "by_stage": dict(Counter(point.stage for point in hit)),
+        "by_moment": dict(Counter(point.moment.split(" ")[0] for point in hit)),
+        "killed_at": [f"{point.stage}: {point.moment}" for point in hit],
+        "compared": json.loads((folder / "compared.json").read_text()),
+        "differences": differences,
+        "seconds": round(time.monotonic() - started, 1),
+        "machine": towns.machine(),
+    }
+
+
+def points(timeline: dict[str, dict[str, Any]], *, kills: int, seed: int) -> list[Point]:
+    """`kills` points or a few more, in the order of the night; every stage at its start, inside, and at its end."""
+    draw = random.Random(seed)
+    inside = max(1, -(-kills // len(timeline)) - 2)
+    plan = []
+    for stage, seen in timeline.items():
+        moments = [f"{side} write {number}" for number in range(1, seen["writes"]) for side in ("before", "after")]
+        moments = [*moments[:2], "before record", *draw.sample(moments[2:], k=len(moments[2:]))][: inside // 2]
+        times = sorted(draw.uniform(0.1, 0.9) * seen["milliseconds"] for _ in range(inside - len(moments)))
+        texts = ["start", *(f"after {time:.0f} ms" for time in times), *moments, "recorded"]
+        plan += [Point(stage, text) for text in texts]
+    return plan
+
+
+def _night(folder: Path, town: str, number: int, point: Point | None) -> None:
+    from flows.nightly import nightly
+    from tasks.nights import NightRequest
+
+    watch = _Watch(point, folder / town / "point.json")
+    watch.install()
+    (folder / town).mkdir(exist_ok=True)
+    nightly(NightRequest(day=towns.day(number), config=towns.DEMO, overrides=towns.overrides(folder, town)))
+    (folder / town / "timeline.json").write_text(json.dumps(watch.timeline))
+
+
+class _Watch(logging.Handler):
+    """Follows the stages by their log lines and the lake's writes; kills the process at its point."""
+
+    def __init__(self, point: Point | None, note: Path) -> None:
+        super().__init__()
+        self.note, self.once = note, threading.Lock()
+        self.point, self.stage, self.writes, self.started = point, "", 0, 0.0
+        self.timeline: dict[str, dict[str, Any]] = {}
+
+    def install(self) -> None:
+        from dealrec_core.lake import Lake
+
+        log = logging.getLogger("prefect.task_runs")
+        log.addHandler(self)
+        for name in ("write_bytes", "_write"):
+            setattr(Lake, name, self._counted(getattr(Lake, name)))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if ": start" in text:
+            self.stage, self.writes, self.started = text.split(" of night")[0], 0, time.monotonic()
+            self._at("start")
+            self._later()
+        elif ": done in" in text:
+            spent = (time.monotonic() - self.started) * 1000
+            self.timeline[self.stage] = {"writes": self.writes, "milliseconds": round(spent)}
+            self._at("recorded")
+
+    def _counted(self, write: Any) -> Any:
+        def counted(lake: Any, path: str, *arguments: Any, **named: Any) -> Any:
+            if not self.stage:
+                return write(lake, path, *arguments, **named)
+            if "/stages/" in path:
+                if self.point and self.point.stage == self.stage and self.point.moment != "recorded":
+                    self._kill("before record")
+                return write(lake, path, *arguments, **named)
+            self.writes += 1
+            number = self.writes
+            self._at(f"before write {number}")
+            done = write(lake, path, *arguments, **named)
+            self._at(f"after write {number}")
+            return done
+
+        return counted
+
+    def _at(self, moment: str) -> None:
+        if self.point == Point(self.stage, moment):
+            self._kill(moment)
+
+    def _later(self) -> None:
+        if self.point and self.point.stage == self.stage and self.point.moment.endswith(" ms"):
+            timer = threading.Timer(float(self.point.moment.split()[1]) / 1000, self._kill, (self.point.moment,))
+            timer.daemon = True
+            timer.start()
+
+    def _kill(self, moment: str) -> None:
+        self.once.acquire()  # never given back: one kill, also where the timer and a write meet
+        self.note.write_text(json.dumps(asdict(Point(self.stage, moment))))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+# The comparison
+
+
+def _compare(folder: Path) -> list[str]:
+    in_child(_write_differences, folder)
+    return list(json.loads((folder / "differences.json").read_text()))
+
+
+def _write_differences(folder: Path) -> None:
+    quiet, killed = (_state(folder, town) for town in ("quiet", "killed"))
+    keys = sorted(quiet.keys() | killed.keys())
+    found = [
+        f"{key}: {_short(quiet.get(key))} undisturbed, {_short(killed.get(key))} after the kills"
+        for key in keys
+        if quiet.get(key) != killed.get(key)
+    ]
+    (folder / "differences.json").write_text(json.dumps(found))
+    (folder / "compared.json").write_text(json.dumps(dict(Counter(key.split(" ")[0] for key in keys))))
+
+
+def _state(folder: Path, town: str) -> dict[str, Any]:
+    """Every table's rows, every published file's bytes, every stage's facts, and the registry, by name."""
+    from dealrec_core.lake import Lake
+    from dealrec_core.night import TABLES, nights
+
+    lake = Lake(str(folder / town / "lake"))
+    state: dict[str, Any] = {}
+    for table in TABLES:
+        frame = lake.scan(table).collect()
+        kept = frame.drop([name for name in frame.columns if name in NOT_COMPARED])
+        rows = sorted(json.dumps(row, default=str, sort_keys=True) for row in kept.iter_rows(named=True))
+        state[f"table {table}"] = (len(rows), hashlib.sha256("\n".join(rows).encode()).hexdigest())
+    for path in [*lake.list_paths("models"), *lake.list_paths("coresets/20")]:
+        if not path.endswith(("SUMS", ".crc")) and "_delta_log" not in path:
+            state[f"file {path}"] = hashlib.sha256(lake.read_bytes(path)).hexdigest()
+    for night in nights(lake):
+        for each in night.snapshots():
+            facts = {name: value for name, value in each.facts.items() if name not in NOT_COMPARED}
+            state[f"facts of {night.name} {each.stage}"] = (each.rows, each.sha256, facts)
+    return state | _registry(folder, town)
+
+
+def _registry(folder: Path, town: str) -> dict[str, Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/{town}/mlflow.db")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    runs = {found.info.run_name: found for found in client.search_runs(experiments, max_results=1000)}
+    state: dict[str, Any] = {"registry runs": sorted(runs)}
+    for name, found in runs.items():
+        metrics = {key: value for key, value in found.data.metrics.items() if "seconds" not in key}
+        state[f"registry metrics of {name}"] = metrics
+    for model in client.search_registered_models():
+        state[f"registry aliases of {model.name}"] = dict(model.aliases)
+        versions = client.search_model_versions(f"name = '{model.name}'")
+        state[f"registry versions of {model.name}"] = sorted(int(found.version) for found in versions)
+    return state
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, default=str)[:300]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--stages", nargs="*", help="only in these; all when left out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", help="kept afterwards; a temporary one when left out")
+    parser.add_argument("--results", default=str(towns.ROOT / "benchmarks" / "results" / "kills.json"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

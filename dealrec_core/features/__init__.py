@@ -1,0 +1,1 @@
+"""What selection methods ask of samples beside influence and effort, one module per source."""

@@ -1,0 +1,110 @@
+"""A data set as a study sees it, and the reader of DEALRec's released format."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from dealrec_core import schema
+from dealrec_core.errors import SourceError
+from dealrec_core.items import Catalogue
+from dealrec_core.study.config import DatasetConfig
+
+START = datetime(1970, 1, 1, tzinfo=UTC)
+PERIODS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """What coresets are drawn from, and what the tuned models are judged on."""
+
+    name: str
+    catalogue: Catalogue
+    pool: pl.DataFrame
+    """Train samples (SAMPLES), sorted by sample_id."""
+    past: list[list[str]]
+    """Item ids of the older half of each user's train history, oldest first: all that base models may know."""
+    recent: pl.DataFrame
+    """Held-out samples of the validation period (SAMPLES): risk, aims and early stopping."""
+    cases: pl.DataFrame
+    """Users of the test period: user_id, history, targets."""
+    counts: Mapping[str, float]
+    """Interactions of each item in the train period."""
+
+
+def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
+    """Reads sequential_{train,valid,test}.txt and items.jsonl; one train sample per user, as in the paper.
+
+    The files hold the order of each user's items and the period, no times: each period is one moment here.
+
+    Raises:
+        SourceError: a file is missing, or its lines are not those of the other files.
+    """
+    train, valid, test = (_lines(Path(config.folder) / f"sequential_{period}.txt") for period in PERIODS)
+    if not len(train) == len(valid) == len(test):
+        raise SourceError(f"{config.folder}: {len(train)}, {len(valid)} and {len(test)} users; the lines must match")
+    length = config.history_length
+    pool = [(user, items[:-1][-length:], items[-1]) for user, items in enumerate(train) if len(items) > 1]
+    recent = [
+        (user, items[-length:], after[0])
+        for user, (items, after) in enumerate(zip(train, valid, strict=True))
+        if items and after
+    ]
+    judged = [
+        (str(user), [*before, *after][-length:], list(dict.fromkeys(future)))
+        for user, (before, after, future) in enumerate(zip(train, valid, test, strict=True))
+        if future and (before or after)
+    ]
+    random = np.random.default_rng(seed)
+    cases = pl.DataFrame(judged, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
+    return StudyData(
+        name=name,
+        catalogue=_catalogue(Path(config.folder) / "items.jsonl"),
+        pool=_samples(pool, day=0),
+        past=[items[: len(items) // 2 + 1] for items in train if len(items) > 1],
+        recent=_drawn(_samples(recent, day=1), config.risk_samples, random),
+        cases=_drawn(cases, config.users, random),
+        counts=Counter(item for items in train for item in items),
+    )
+
+
+def _lines(path: Path) -> list[list[str]]:
+    try:
+        return [line.split()[1:] for line in path.read_text("utf-8").splitlines()]
+    except OSError as error:
+        raise SourceError(f"cannot read '{path}': {error}; name the folder of the data set") from error
+
+
+def _catalogue(path: Path) -> Catalogue:
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read '{path}': {error}") from error
+    ids = [str(row["item_id"]) for row in rows]
+    titles = [str(row.get("title") or item) for item, row in zip(ids, rows, strict=True)]
+    return Catalogue(ids, titles, [[str(name) for name in row.get("categories") or []] for row in rows])
+
+
+def _samples(rows: list[tuple[int, list[str], str]], *, day: int) -> pl.DataFrame:
+    frame = pl.DataFrame(
+        {
+            schema.SAMPLE_ID: [f"{user:016x}{int(target):016x}" for user, _, target in rows],
+            schema.USER_ID: [str(user) for user, _, _ in rows],
+            schema.ITEM_ID: [target for _, _, target in rows],
+            schema.TIMESTAMP: [START + timedelta(days=day)] * len(rows),
+            schema.HISTORY: [history for _, history, _ in rows],
+        },
+        schema=schema.SAMPLES,
+    )
+    return frame.sort(schema.SAMPLE_ID)
+
+
+def _drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
+    if most is None or len(frame) <= most:
+        return frame
+    return frame[np.sort(random.choice(len(frame), most, replace=False))]

@@ -1,0 +1,13 @@
+"""A surrogate as MLflow's pyfunc flavour loads it: a module with `_load_pyfunc`, so that nothing is pickled."""
+
+from pathlib import Path
+
+from dealrec_core.recommenders.serving import Served
+from dealrec_core.surrogate import checkpoint
+from dealrec_core.surrogate.recommender import SurrogateRecommender
+
+
+def _load_pyfunc(data_path: str) -> Served:
+    """Called by MLflow with the folder of the checkpoint; an empty history is answered with nothing."""
+    model, item_ids, _ = checkpoint.load(Path(data_path))
+    return Served(SurrogateRecommender(model, item_ids))

@@ -1,0 +1,104 @@
+"""Applies pools, limits, deployments, automations and the MLflow webhook to the servers of this installation."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.automations import AutomationCore
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from pydantic import SecretStr
+
+from dealrec_core import settings
+from dealrec_core.errors import SettingsError
+from tasks import registry
+from tasks.stage import GPU
+
+FOLDER = Path(__file__).resolve().parent.parent / "deployments"
+POOLS = ("cpu", "gpu")
+ALARMS = "dealrec-alarms"
+NOWHERE = "http://127.0.0.1:9/alarms"
+
+
+def apply(config: str, *, pool_type: str) -> list[str]:
+    """Applies everything; what is there already is brought up to date. Returns one line per kind of thing.
+
+    Raises:
+        SettingsError: PREFECT_API_URL is not set, or the deployments were refused.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise SettingsError(
+            "PREFECT_API_URL is not set; `make up` starts a server, `export PREFECT_API_URL=…` names one"
+        )
+    with get_client(sync_client=True) as client:
+        _pools(client, pool_type)
+        _deployments()
+        names = _automations(client)
+    lines = [f"work pools {', '.join(POOLS)} ({pool_type})", "deployments", f"{len(names)} automations"]
+    return lines + _webhook(config)
+
+
+def _pools(client: SyncPrefectClient, pool_type: str) -> None:
+    for name in POOLS:
+        limit = 1 if name == "gpu" else None
+        try:
+            client.create_work_pool(WorkPoolCreate(name=name, type=pool_type, concurrency_limit=limit))
+        except ObjectAlreadyExists:
+            continue
+    try:
+        client.read_global_concurrency_limit_by_name(GPU)
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=1))
+
+
+def _deployments() -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
+    done = subprocess.run(
+        [*command, str(FOLDER / "prefect.yaml")], cwd=FOLDER.parent, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SettingsError(f"the deployments were refused: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+
+
+def _automations(client: SyncPrefectClient) -> list[str]:
+    alarms_to = os.environ.get("DEALREC_ALERT_URL")
+    block = Webhook(method="POST", url=SecretStr(alarms_to or NOWHERE)).save(ALARMS, overwrite=True)
+    named = {each.name: each for each in client.read_automations()}
+    wanted = yaml.safe_load((FOLDER / "automations.yaml").read_text("utf-8"))
+    for described in wanted:
+        automation = AutomationCore.model_validate(_resolved(client, described, str(block)))
+        automation.enabled = alarms_to is not None or not described["name"].startswith("dealrec alarm")
+        if described["name"] in named:
+            client.delete_automation(named[described["name"]].id)
+        client.create_automation(automation)
+    return [described["name"] for described in wanted]
+
+
+def _resolved(client: SyncPrefectClient, described: dict[str, Any], block: str) -> dict[str, Any]:
+    """Names of deployments and of the block become their ids."""
+    found: dict[str, Any] = json.loads(json.dumps(described))
+    found["trigger"]["type"] = "event"
+    for action in found["actions"]:
+        if "deployment" in action:
+            deployment = client.read_deployment_by_name(action.pop("deployment"))
+            action |= {"source": "selected", "deployment_id": str(deployment.id)}
+        if action.pop("block", None):
+            action["block_document_id"] = block
+    return found
+
+
+def _webhook(config: str) -> list[str]:
+    """Makes MLflow tell the bridge about aliases, where there is a bridge."""
+    address, secret = os.environ.get("DEALREC_BRIDGE_URL"), os.environ.get("DEALREC_WEBHOOK_SECRET")
+    if not (address and secret):
+        return [
+            "no bridge (DEALREC_BRIDGE_URL, DEALREC_WEBHOOK_SECRET): a champion set in MLflow is seen by the next night"
+        ]
+    registry.listen(settings.load(config).registry, address=address, secret=secret)
+    return [f"MLflow tells {address} about the champion alias"]

@@ -1,0 +1,97 @@
+"""Upkeep as Prefect tasks: files joined beside a running night, old ones removed when none runs."""
+
+from datetime import UTC, datetime
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from pydantic import BaseModel, ConfigDict
+
+from dealrec_core import erasure, upkeep
+from dealrec_core.config import Config
+from dealrec_core.errors import NightBusy, RegistryError
+from dealrec_core.lake import Lake, lock
+from dealrec_core.upkeep import TableReport
+from tasks import registry
+
+
+class UpkeepReport(BaseModel):
+    """What upkeep found and did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    tables: list[TableReport]
+    vacuumed: bool
+    message: str
+
+
+@task(name="compact", retries=2, retry_delay_seconds=10, cache_policy=NO_CACHE)
+def compact(config: Config) -> dict[str, int]:
+    """Joins small files of every table; how many were joined. Needs no lock on the lake."""
+    lake = Lake(config.lake.root)
+    joined = {table: upkeep.compact(lake, table, file_mib=config.upkeep.file_mib) for table in upkeep.tables(lake)}
+    get_run_logger().info("files joined: %s", joined)
+    return joined
+
+
+@task(name="vacuum", retries=2, retry_delay_seconds=10, cache_policy=NO_CACHE)
+def vacuum(config: Config) -> dict[str, int]:
+    """Removes old files of every table and writes checkpoints; how many were removed.
+
+    Raises:
+        NightBusy: a night is running.
+    """
+    lake = Lake(config.lake.root)
+    with lock(lake, home=config.run.home):
+        pins = pins_of(config)
+        removed = {}
+        for table in upkeep.tables(lake):
+            keep = pins.get(table, set())
+            removed[table] = upkeep.vacuum(lake, table, keep=keep, retention_hours=config.upkeep.retention_hours)
+            upkeep.settle(lake, table)
+        get_run_logger().info("files removed: %s", removed)
+        return removed
+
+
+def look_after(config: Config) -> UpkeepReport:
+    """All of it: files are joined, then removed unless a night is running; ends with a report of every table."""
+    lake = Lake(config.lake.root)
+    with lock(lake, home=config.run.home, name="upkeep"):
+        joined = compact(config)
+        try:
+            removed, message = vacuum.with_options(retries=0)(config), "done"
+        except NightBusy as error:
+            removed, message = None, f"nothing was removed: {error}"
+        pins = pins_of(config)
+        tables = [
+            upkeep.look(
+                lake, table, pins=pins.get(table, set()), joined=joined[table], removed=(removed or {}).get(table, 0)
+            )
+            for table in joined
+        ]
+    report = UpkeepReport(at=datetime.now(UTC), tables=tables, vacuumed=removed is not None, message=message)
+    create_markdown_artifact(markdown(report), key="upkeep", description=message)
+    return report
+
+
+def pins_of(config: Config) -> dict[str, set[int]]:
+    """The versions that must stay; where MLflow does not answer, those of every night with a decision."""
+    try:
+        registered = registry.registered_nights(config.registry)
+    except RegistryError as error:
+        get_run_logger().warning("every night's versions stay: %s", error)
+        registered = None
+    lake = Lake(config.lake.root)
+    pins = upkeep.pinned(lake, registered=registered, newest=config.upkeep.nights)
+    first = erasure.forgotten(lake)
+    return {table: {each for each in versions if each >= first.get(table, 0)} for table, versions in pins.items()}
+
+
+def markdown(report: UpkeepReport) -> str:
+    """The report as a small Markdown page."""
+    names = list(TableReport.model_fields)
+    rows = [f"| {' | '.join(str(value) for value in each.model_dump().values())} |" for each in report.tables]
+    head = [f"| {' | '.join(name.replace('_', ' ') for name in names)} |", f"|{'---|' * len(names)}"]
+    return "\n".join([f"# Upkeep: {report.message}", "", *head, *rows])

@@ -1,0 +1,102 @@
+"""`make up` on free ports, with a small log, for tests that need the real servers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks import town as towns
+
+SMALL = {
+    f"DEALREC_{setting.split('=')[0].replace('.', '__').upper()}": setting.split("=")[1]
+    for setting in towns.SMALL
+    if "ratio" not in setting
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the pages of a running installation are."""
+
+    folder: Path
+    prefect: str
+    mlflow: str
+    bridge: str
+    process: subprocess.Popen[bytes]
+
+    def api(self, path: str, body: dict | None = None) -> object:
+        """An answer of Prefect's API; POST when there is a body."""
+        address = f"{self.prefect}/api{path}"
+        answer = httpx.get(address, timeout=60) if body is None else httpx.post(address, json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def wait(self, run_id: str, states: set[str], *, seconds: float = 240) -> dict:
+        """The run when it has reached one of the states."""
+        for _ in range(int(seconds)):
+            run = self.api(f"/flow_runs/{run_id}")
+            if run["state"]["type"] in states:
+                return run
+            time.sleep(1)
+        raise AssertionError(f"run {run['name']} is {run['state']} after {seconds} s")
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Both servers, the bridge and two workers, started by the script behind `make up`."""
+    folder = tmp_path_factory.mktemp("site")
+    towns.write_day(folder, 0)
+    prefect, mlflow, bridge = free_ports(3)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        **SMALL,
+        "DEALREC_BIN": str(Path(sys.executable).parent),
+        "DEALREC_VAR": str(folder),
+        "DEALREC_CONFIG": "deployments/examples/demo.toml",
+        "DEALREC_RUN__HOME": str(folder),
+        "DEALREC_LAKE__ROOT": f"{folder}/lake",
+        "DEALREC_SOURCES__ROOT": f"{folder}/data",
+        "DEALREC_REGISTRY__ARTIFACTS": f"{folder}/artifacts",
+        "PREFECT_PORT": str(prefect),
+        "MLFLOW_PORT": str(mlflow),
+        "BRIDGE_PORT": str(bridge),
+    }
+    log = (folder / "up.log").open("wb")
+    process = subprocess.Popen(["deployments/up.sh"], env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(240):
+            said = (folder / "up.log").read_text()
+            if "dealrec is up" in said:
+                break
+            assert process.poll() is None, f"{said}\n{(folder / 'logs' / 'deploy.log').read_text()[-2000:]}"
+            time.sleep(1)
+        yield Site(
+            folder,
+            f"http://127.0.0.1:{prefect}",
+            f"http://127.0.0.1:{mlflow}",
+            f"http://127.0.0.1:{bridge}",
+            process,
+        )
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: nothing else is in the group

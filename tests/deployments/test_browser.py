@@ -1,0 +1,100 @@
+"""A person with a browser: starts a night from the form, looks at what it did, finds its model in MLflow.
+
+With DEALREC_SCREENSHOTS=docs/images the pictures of the documentation are taken anew.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    browser = os.environ.get("DEALREC_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        message = "no Chromium on this machine; install it or set DEALREC_CHROMIUM to its path"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        opened = chromium.new_page(viewport={"width": 1200, "height": 800})
+        opened.set_default_timeout(PATIENCE_MS)
+        yield opened
+        chromium.close()
+
+
+@pytest.fixture
+def picture(page: Page, tmp_path: Path):
+    folder = Path(os.environ.get("DEALREC_SCREENSHOTS", tmp_path))
+
+    def take(name: str) -> None:
+        page.wait_for_timeout(1500)
+        page.screenshot(path=folder / f"{name}.png")
+
+    return take
+
+
+def field(page: Page, title: str):
+    """The input below a title of Prefect's form."""
+    label = page.locator(".p-label", has=page.get_by_text(title, exact=False)).last
+    return label.locator("input, textarea").first
+
+
+def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, picture):
+    page.goto(f"{site.prefect}/deployments")
+    page.get_by_text("nightly", exact=True).first.click()
+    page.wait_for_url("**/deployments/deployment/*")
+    page.goto(page.url.split("?")[0] + "/run")
+    field(page, "Share of the samples").fill("0.2")
+    field(page, "Settings file").fill("deployments/examples/demo.toml")
+    picture("form")
+    with page.expect_response("**/create_flow_run") as answer:
+        page.get_by_role("button", name="Submit").click()
+    run_id = answer.value.json()["id"]
+
+    run = site.wait(run_id, {"COMPLETED", "FAILED", "CRASHED"})
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    assert run["parameters"]["request"]["change"] == {"coreset_ratio": 0.2}
+    page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    picture("run")
+
+    artifacts = {each["key"]: each for each in site.api("/artifacts/latest/filter", {"limit": 200})}
+    assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion", "report"} <= artifacts.keys()
+    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['evaluation']['latest_id']}")
+    expect(page.get_by_text("held-out users, full ranking").first).to_be_visible()
+    picture("artifact")
+
+    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['night']['latest_id']}")
+    link = page.get_by_role("link", name="Report").first
+    address = link.get_attribute("href")
+    assert address.startswith(site.mlflow)
+    page.goto(address)
+    report = page.frame_locator("iframe")
+    expect(report.get_by_text("What came in").first).to_be_visible()
+    picture("report")
+
+    page.goto(f"{site.mlflow}/#/models/recommender")
+    expect(page.get_by_text("Version 1").first).to_be_visible()
+    expect(page.get_by_text("candidate").first).to_be_visible()
+    picture("model")
+
+
+def test_a_value_out_of_bounds_is_refused_before_a_run_exists(site):
+    deployment = site.api("/deployments/name/nightly/nightly")
+    before = site.api("/flow_runs/count", {})
+    with pytest.raises(Exception, match="409|422"):
+        site.api(
+            f"/deployments/{deployment['id']}/create_flow_run",
+            {"parameters": {"request": {"change": {"coreset_ratio": 3}}}, "state": {"type": "SCHEDULED"}},
+        )
+    assert site.api("/flow_runs/count", {}) == before

@@ -1,0 +1,72 @@
+"""docker/compose.yaml: valid, every variable and name it refers to exists, nothing is open to strangers."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dealrec_core.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docker" / "compose.yaml").read_text("utf-8")
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+
+
+def test_the_file_follows_the_compose_specification():
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, str(ROOT / "docker" / "compose.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_variable_without_a_default_is_named_in_the_operations_page():
+    required = set(re.findall(r"\$\{([A-Z0-9_]+):\?", TEXT))
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert {name for name in required if name not in page} == set()
+    assert required == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "WEBHOOK_SECRET", "WEBHOOK_KEY"}
+    assert not re.search(r"\$\{[A-Z0-9_]+\}", TEXT), "a variable with neither a default nor a word when it is missing"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_waits_for_services_that_exist_and_can_say_so(service):
+    for name, wanted in SERVICES[service].get("depends_on", {}).items():
+        condition = wanted["condition"]
+        assert condition != "service_healthy" or "healthcheck" in SERVICES[name]
+        assert condition != "service_completed_successfully" or SERVICES[name]["restart"] == "no"
+
+
+def test_every_volume_is_declared_and_every_mounted_file_exists():
+    mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])]
+    declared = set(COMPOSE["volumes"])
+    assert {mount for mount in mounts if not mount.startswith(".")} == declared
+    assert all((ROOT / "docker" / mount).exists() for mount in mounts if mount.endswith(".sql"))
+
+
+def test_every_host_in_an_address_is_a_service():
+    hosts = set(re.findall(r"(?://|@)([a-z0-9]+):\d+", TEXT)) - {"127"}
+    assert hosts <= set(SERVICES)
+
+
+def test_every_dealrec_variable_is_a_setting_or_known_to_the_program():
+    names = set(re.findall(r"^\s+(DEALREC_[A-Z0-9_]+):", TEXT, re.MULTILINE))
+    settings = {name for name in names if "__" in name}
+    for name in settings:
+        section, field = name.removeprefix("DEALREC_").lower().split("__")
+        assert field in Config.model_fields[section].annotation.model_fields
+    program = "".join(path.read_text("utf-8") for path in (ROOT / "flows").glob("*.py"))
+    assert all(name in program for name in names - settings)
+
+
+def test_only_pages_are_published_and_only_on_this_machine():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports == ["127.0.0.1:4200:4200", "127.0.0.1:5000:5000"]
+
+
+def test_every_copied_path_of_the_image_exists():
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+    copied = [word for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE) for word in line.split()[:-1]]
+    assert copied
+    assert all((ROOT / path).exists() for path in copied)

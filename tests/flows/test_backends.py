@@ -1,0 +1,172 @@
+"""Nights with the other backend and with other settings of tuning and effort."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+import mlflow
+import pandas as pd
+import polars as pl
+import pytest
+
+from dealrec_core import effort, promotions, schema
+from dealrec_core import night as nights
+from dealrec_core.errors import DataError
+from dealrec_core.night import Champion
+from flows.ingest import ingest
+from flows.nightly import nightly
+from flows.retrain_surrogate import retrain_surrogate
+from flows.score_samples import score_samples
+from tests.flows.conftest import Town, new_town
+
+TIGER = [
+    'recommender.backend="tiger"',
+    "tiger.width=16",
+    "tiger.layers=1",
+    "tiger.heads=2",
+    "tiger.head_width=8",
+    "tiger.inner_width=32",
+    "tiger.epochs=2",
+    "tiger.pretraining_epochs=2",
+    "semantic_ids.levels=2",
+    "semantic_ids.codes=32",
+    "semantic_ids.width=16",
+]
+PROMOTE = ["gate.confidence=0.5"]
+
+
+@pytest.fixture(scope="module")
+def tiger_town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Town:
+    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and replays."""
+    place = new_town(tmp_path_factory.mktemp("tiger"))
+    place = Town([*place.overrides, *TIGER])
+    place.write(0)
+    place.night(0)
+    place.write(1)
+    nightly(place.request(1, "fine_tune.replay_nights=1", "tiger.tuning=lora"))
+    return place
+
+
+def test_tiger_goes_through_a_whole_night_and_is_served(tiger_town: Town) -> None:
+    first, second = nights.nights(tiger_town.lake)
+    assert first.finished
+    assert second.finished
+    mlflow.set_tracking_uri(tiger_town.config.registry.tracking_uri)
+    model = mlflow.pyfunc.load_model("models:/recommender@candidate")
+    known = set(tiger_town.lake.scan("items").collect()[schema.ITEM_ID])
+    answers = model.predict(pd.DataFrame({"history": [["i00001", "i00002"], ["?"], []]}), params={"k": 5})["item_ids"]
+    assert all(len(set(items)) == 5 and set(items) <= known for items in answers)
+
+
+def test_tigers_base_is_built_once_and_effort_is_for_new_samples_only(tiger_town: Town) -> None:
+    first, second = nights.nights(tiger_town.lake)
+    assert [night.need("base_model").facts["built tonight"] for night in (first, second)] == [True, False]
+    before, after = first.need("effort").facts, second.need("effort").facts
+    assert after["kept"] == before["samples"]
+    efforts = tiger_town.lake.scan("efforts").collect()
+    assert len(efforts) == after["samples"]
+    assert (efforts[schema.EFFORT] > 0).all()
+
+
+def test_the_coreset_of_the_night_before_is_replayed(tiger_town: Town) -> None:
+    first, second = nights.nights(tiger_town.lake)
+    chosen = tiger_town.lake.scan("coresets").select(schema.NIGHT, schema.SAMPLE_ID).collect()
+    (ours,) = [set(chosen.filter(pl.col(schema.NIGHT) == second.name)[schema.SAMPLE_ID])]
+    earlier = set(chosen.filter(pl.col(schema.NIGHT) == first.name)[schema.SAMPLE_ID])
+    facts = second.need("fine_tune").facts
+    assert facts["replayed"] == len(earlier - ours) > 0
+    assert facts["examples"] == len(earlier | ours)
+
+
+def test_the_evaluation_says_what_is_masked_and_how_lists_are_beside_recall(tiger_town: Town) -> None:
+    facts = nights.nights(tiger_town.lake)[1].need("evaluation").facts
+    assert facts["seen items"] == "kept"
+    assert 0 < facts["candidate coverage"] <= 1
+    assert facts["popularity popularity lift"] > 1
+    assert "candidate recall of cold items" in facts
+
+
+def test_a_champion_is_tuned_on_and_its_effort_share_rotates(tmp_path_factory, prefect_server) -> None:
+    place = new_town(tmp_path_factory.mktemp("champion"))
+    place.write(0)
+    place.write(1)
+    changed = ["gate.minimum_gain=0", *PROMOTE, "effort.model=champion", "effort.refresh=0.2"]
+    _promote_whatever_comes(place, 0, changed)
+    nightly(place.request(1, *changed, "fine_tune.start=champion"))
+    first, second = nights.nights(place.lake)
+    assert second.need("fine_tune").facts["started from"] == "champion"
+    facts, samples = second.need("effort").facts, first.need("effort").facts["samples"]
+    assert facts["refreshed"] == -(-facts["samples"] // 5)  # a fifth, rounded up
+    assert facts["kept"] == samples - facts["refreshed"]
+    assert facts["model"].split("-")[0] == first.need("effort").facts["model"].split("-")[0]
+    assert facts["model"] != first.need("effort").facts["model"]
+
+
+def test_a_champion_of_another_bundle_format_counts_as_none(tmp_path_factory, prefect_server) -> None:
+    place = new_town(tmp_path_factory.mktemp("old"))
+    place.write(0)
+    place.write(1)
+    _promote_whatever_comes(place, 0, [])
+    champion = nights.nights(place.lake)[0].need("fine_tune").path
+    folder = place.lake.local_path(str(champion))
+    path = folder / "recommender.json"
+    described = json.loads(path.read_text())
+    del described["format"]  # as before bundles had one
+    path.write_text(json.dumps(described))
+    _published_again(folder)
+    assert nightly(place.request(1, "fine_tune.start=champion")).outcome in ("promoted", "rejected")
+    second = nights.nights(place.lake)[1]
+    assert "another bundle format" in second.need("evaluation").facts["champion"]
+    assert second.need("fine_tune").facts["started from"] == "base"
+    assert second.need("promotion").facts["against"] == "popularity"
+
+
+def test_effort_goes_on_after_the_last_whole_shard(tmp_path_factory, prefect_server, monkeypatch) -> None:
+    place = new_town(tmp_path_factory.mktemp("shards"))
+    place.write(0)
+    changed = ["effort.shard_samples=100"]
+    ingest(place.request(0, *changed))
+    retrain_surrogate(place.request(0, *changed))
+    real, calls = effort.score, []
+
+    def dies_in_the_third(model, tokenizer, examples, **options):
+        calls.append(len(examples))
+        if len(calls) == 3:
+            raise DataError("stopped in the middle")
+        return real(model, tokenizer, examples, **options)
+
+    monkeypatch.setattr(effort, "score", dies_in_the_third)
+    with pytest.raises(DataError, match="stopped in the middle"):
+        score_samples(place.request(0, *changed))
+    assert len(place.lake.scan("efforts").collect()) == 200
+    monkeypatch.setattr(effort, "score", real)
+    facts = score_samples(place.request(0, *changed)).facts
+    rows = place.lake.scan("efforts").collect()
+    assert len(rows) == rows[schema.SAMPLE_ID].n_unique() == facts["samples"] == facts["computed"] > 300
+
+
+def _promote_whatever_comes(place: Town, day: int, changed: list[str]) -> None:
+    """A night whose candidate becomes champion, whatever the gate says."""
+    nightly(place.request(day, *changed))
+    night = nights.nights(place.lake)[0]
+    if promotions.champion(place.lake) is None:
+        tuned = night.need("fine_tune")
+        model = Champion(
+            night=night.name,
+            bundle=str(tuned.path),
+            version=str(night.need("promotion").facts["version"]),
+            trained_through=datetime.fromisoformat(str(tuned.facts["trained through"])),
+        )
+        promotions.record(
+            place.lake, night=model, action=promotions.PROMOTED, reason="test", who="test", now=datetime.now(UTC)
+        )
+
+
+def _published_again(folder) -> None:
+    """Hashes of a folder that was changed by hand."""
+    sums = {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != "sha256sums.json"
+    }
+    (folder / "sha256sums.json").write_text(json.dumps(sums, indent=1))

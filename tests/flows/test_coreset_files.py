@@ -1,0 +1,98 @@
+"""What a night leaves for others: files, an event, and a verdict on its coreset."""
+
+import hashlib
+import json
+from typing import Any
+
+import polars as pl
+import pytest
+
+from dealrec_core import night as nights
+from dealrec_core.coreset import emission
+from dealrec_core.coreset.methods import NEEDS
+from dealrec_core.errors import DataError
+from tasks import coreset as task
+from tasks import events
+from tasks.features import features_of
+
+
+def newest(place):
+    return nights.nights(place.lake)[-1]
+
+
+def test_a_night_emits_its_coreset_with_the_hash_of_every_file(town):
+    place, summaries = town
+    night = newest(place)
+    recorded = night.need("coreset")
+    assert recorded.path == f"emitted/coresets/{night.name}"
+    manifest = json.loads(place.lake.read_bytes(f"{recorded.path}/{emission.MANIFEST}"))
+    for name, wanted in manifest["files"].items():
+        assert hashlib.sha256(place.lake.read_bytes(f"{recorded.path}/{name}")).hexdigest() == wanted
+    assert manifest["tables"]["samples"] == night.need("samples").version
+    assert manifest["models"]["surrogate"] == night.need("surrogate").sha256
+    rows = place.lake.read_bytes(f"{recorded.path}/{emission.ALPACA}").decode().splitlines()
+    assert len(rows) == manifest["chosen"] == summaries[-1].coreset
+
+
+def test_the_same_night_emits_the_same_bytes_and_announces_them(town, monkeypatch):
+    place, _ = town
+    night = newest(place)
+    recorded = night.need("coreset")
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda event, **told: sent.append({"event": event, **told}))
+    again = task.select.fn.__wrapped__(night)
+    assert again.sha256 == recorded.sha256
+    payload = sent[0]["payload"]
+    assert sent[0]["event"] == "coreset.emitted"
+    assert (payload["night"], payload["path"], payload["count"]) == (night.name, recorded.path, recorded.rows)
+    assert payload["hash"].startswith(str(recorded.facts["content"]))
+
+
+def test_the_summary_says_whether_the_coreset_beats_random(town):
+    _, summaries = town
+    assert summaries[-1].verdict.split(":")[0] in ("better", "worse", "no difference shown")
+
+
+def with_settings(night, **changes):
+    config = night.config.model_copy(update={"coreset": night.config.coreset.model_copy(update=changes)})
+    return nights.Night(night.manifest.model_copy(update={"settings": config}), night.lake)
+
+
+@pytest.mark.parametrize("method", sorted(NEEDS))
+def test_every_method_has_its_features_in_a_night(town, method):
+    night = with_settings(newest(town[0]), method=method)
+    pool, aims = features_of(night)
+    kept = {"influence", "effort", "gradient_norm"}  # those that the scores hold already
+    families = {name.split(".")[0] if "." in name else name for name in pool}
+    wanted = {"gradient" if name == "layer_gradients" else name for name in NEEDS[method]} - kept
+    assert families == wanted
+    count = len(task.samples_of(night, "train"))
+    assert {len(values) for values in pool.values()} <= {count}
+    assert all(len(values) > 0 for values in aims.values())
+
+
+def test_a_budget_of_tokens_is_spent_and_never_exceeded(town):
+    night = with_settings(newest(town[0]), tokens=500)
+    pool, _ = features_of(night)
+    scores = task.scores_of(night).with_columns(pl.Series("tokens", pool["tokens"]))
+    found = task.coreset.select(scores, night.config.coreset, seed=0, token_budget=task._token_budget(night))
+    spent = found.report["tokens of an epoch"]
+    assert 500 - pool["tokens"].max() < spent <= 500
+
+
+def test_minutes_become_tokens_by_speed_and_epochs(town):
+    night = with_settings(newest(town[0]), gpu_minutes=2.0, tokens_per_second=50.0)
+    assert task._token_budget(night) == 2 * 60 * 50 // night.config.fine_tune.epochs
+    tuned = nights.nights(town[0].lake)[0].need("fine_tune")
+    measured = with_settings(newest(town[0]), gpu_minutes=2.0)
+    speed = tuned.facts["tokens"] / tuned.seconds
+    assert task._token_budget(measured) == int(120 * speed / night.config.fine_tune.epochs)
+
+
+def test_minutes_without_a_measured_speed_are_an_error(town):
+    first = nights.nights(town[0].lake)[0]
+    alone = with_settings(first, gpu_minutes=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task, "nights", lambda _: [alone])
+        with pytest.raises(DataError, match="set coreset.tokens_per_second"):
+            task._token_budget(alone)
