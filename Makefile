@@ -47,6 +47,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 # For a Prefect server that is already there (PREFECT_API_URL).
