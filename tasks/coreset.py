@@ -44,7 +44,7 @@ def select(night: Night) -> Snapshot:
         where=f"{schema.NIGHT} = '{night.name}'",
     )
     path = f"emitted/coresets/{night.name}"
-    described = _described(night, selection.report, version)
+    described = _described(night, selection.report)
     content, sha256 = _emit(night, selection.frame, described, path)
     facts: dict[str, Fact] = {"method": night.config.coreset.method, **selection.report, "content": content[:16]}
     # Before the record: a stage that is killed in between says it twice, never not at all.
@@ -79,8 +79,8 @@ def _emit(night: Night, frame: pl.DataFrame, described: dict[str, Any], path: st
         return emission.content_hash(chosen), storage.publish(night.lake, Path(folder), path)
 
 
-def _described(night: Night, report: dict[str, int | float], version: int) -> dict[str, Any]:
-    """What the manifest says: everything the coreset was made of."""
+def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
+    """What the manifest says: everything the coreset was made of, and nothing that another try would change."""
     stages = [night.need(stage) for stage in ("ingest", "samples", "influence", "effort")]
     tables = {str(found.table): found.version for found in stages}
     return {
@@ -90,7 +90,7 @@ def _described(night: Night, report: dict[str, int | float], version: int) -> di
         "seed": night.config.run.seed,
         "code": night.manifest.code,
         "settings": night.config.coreset.model_dump(mode="json"),
-        "tables": {**tables, "items": night.need("ingest").facts["items version"], "coresets": version},
+        "tables": {**tables, "items": night.need("ingest").facts["items version"]},
         "models": {stage: night.need(stage).sha256 for stage in ("surrogate", "base_model")},
         "report": report,
     }

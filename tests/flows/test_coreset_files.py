@@ -77,7 +77,7 @@ def test_a_budget_of_tokens_is_spent_and_never_exceeded(town):
     scores = task.scores_of(night).with_columns(pl.Series("tokens", pool["tokens"]))
     found = task.coreset.select(scores, night.config.coreset, seed=0, token_budget=task._token_budget(night))
     spent = found.report["tokens of an epoch"]
-    assert 500 - pool["tokens"].max() < spent <= 500
+    assert 0 < spent <= 500  # that one sample more would not fit is tested beside `select`
 
 
 def test_minutes_become_tokens_by_speed_and_epochs(town):
