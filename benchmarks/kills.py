@@ -44,14 +44,14 @@ def main() -> int:
     """Runs both towns, prints one line per kill and what differs, and writes the results."""
     options = _options()
     with towns.folder(options.folder) as folder, towns.prefect_server(folder):
-        found = run(folder, kills=options.kills, seed=options.seed)
+        found = run(folder, kills=options.kills, seed=options.seed, stages=options.stages)
     if options.results:
         Path(options.results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: found[name] for name in ("kills", "by_stage", "by_moment", "attempts", "differences")}))
     return 1 if found["differences"] or found["not_hit"] else 0
 
 
-def run(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+def run(folder: Path, *, kills: int, seed: int, stages: list[str] | None = None) -> dict[str, Any]:
     """Both towns, the kills, and the comparison."""
     started = time.monotonic()
     for number in (0, 1):
@@ -60,7 +60,8 @@ def run(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
         if number == 0:
             in_child(_night, folder, "killed", 0, None)
     timeline = json.loads((folder / "quiet" / "timeline.json").read_text())
-    plan = points(timeline, kills=kills, seed=seed)
+    chosen = {stage: seen for stage, seen in timeline.items() if not stages or stage in stages}
+    plan = points(chosen, kills=kills, seed=seed)
     hit, missed = [], []
     for point in plan:
         if in_child(_night, folder, "killed", 1, point, may_die=True) == -signal.SIGKILL:
@@ -237,6 +238,7 @@ def _short(value: Any) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--stages", nargs="*", help="only in these; all when left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="kept afterwards; a temporary one when left out")
     parser.add_argument("--results", default=str(towns.ROOT / "benchmarks" / "results" / "kills.json"))

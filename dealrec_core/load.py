@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from dealrec_core import duplicates, events, parallel, schema, sources
+from dealrec_core.erasure import NOBODY, Erased
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.raw.batch import Batch, Unreadable
 from dealrec_core.sources import InteractionSource, RawFile
@@ -56,6 +57,7 @@ class Load:
     through: date
     partition: Partition
     spill: Spill
+    erased: Erased = NOBODY
     readings: list[Reading] = field(default_factory=list)
     event_ids: list[pl.Series] = field(default_factory=list)
     """Hashes of the ids of the events that have one."""
@@ -117,8 +119,10 @@ class Load:
     ) -> "_Fates":
         """What becomes of each record; the due ones wait in the spill."""
         wanted, filtered, bad = sort_out(batch, self.source, mapping, constants)
-        due = _before(wanted, self.through.toordinal() + 1)
-        postponed, earlier = wanted.height - due.height, 0
+        welcome = self.erased.without(wanted)
+        filtered += wanted.height - welcome.height
+        due = _before(welcome, self.through.toordinal() + 1)
+        postponed, earlier = welcome.height - due.height, 0
         if before is not None:
             fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(before + 1))
             earlier = filtered + bad.height + due.height - fresh.height

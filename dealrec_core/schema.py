@@ -137,6 +137,15 @@ PROMOTIONS = pl.Schema(
 )
 
 
+ERASURES = pl.Schema(
+    {
+        "at": UTC_TIME,
+        "user": pl.String(),  # salted hash of the id
+        "versions": pl.String(),  # JSON: by table, the first version without the user; {} before he was removed
+    }
+)
+
+
 def check(frame: pl.DataFrame, expected: pl.Schema, *, name: str) -> pl.DataFrame:
     """Returns `frame` with exactly the expected columns in order; DataError names the first column that does not fit."""
     for column, dtype in expected.items():

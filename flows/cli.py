@@ -152,6 +152,21 @@ def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
     out.print(report.message, markup=False, highlight=False)
 
 
+@app.command("erase-user")
+def erase_user(
+    user_id: Annotated[str, typer.Argument(help="As it stands in the log.")],
+    now: Annotated[bool, typer.Option("--now", help="Also from older versions, at once.")] = False,
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+) -> None:
+    """Remove a user from every table and emitted coreset, and keep him out of later ingests."""
+    from dealrec_core import settings
+    from tasks.erasure import erase_user as erase
+
+    _show(erase(settings.load(config, set or []), user_id, now=now), json)
+
+
 @app.command()
 def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
     """Show the nights, the champion and the tables of the lake."""

@@ -13,7 +13,7 @@ class StudyRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    config: str = Field(default="deployments/examples/study_games.toml", title="Settings file of the study")
+    config: str = Field(default="deployments/studies/games.toml", title="Settings file of the study")
     """Path of the TOML file, from the checkout's root."""
     overrides: list[str] = Field(default=[], title="Settings to change")
     """Lines like grids.methods.seeds=[0, 1]; they win over the file."""

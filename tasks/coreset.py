@@ -3,19 +3,16 @@
 import tempfile
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import polars as pl
-from prefect.events import emit_event
-from prefect.runtime import flow_run
 
 from dealrec_core import coreset, schema
 from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
 from dealrec_core.night import Fact, Night, Snapshot, nights
-from tasks import storage
+from tasks import events, storage
 from tasks.catalogue import full_catalogue
 from tasks.features import features_of
 from tasks.ingest import samples_of
@@ -50,7 +47,8 @@ def select(night: Night) -> Snapshot:
     described = _described(night, selection.report, version)
     content, sha256 = _emit(night, selection.frame, described, path)
     facts: dict[str, Fact] = {"method": night.config.coreset.method, **selection.report, "content": content[:16]}
-    _announce(night, path=path, sha256=sha256, content=content, count=len(frame))
+    # Before the record: a stage that is killed in between says it twice, never not at all.
+    events.emit(night, EMITTED, path=path, sha256=sha256, hash=content, count=len(frame))
     return Snapshot(
         stage="coreset", table="coresets", version=version, path=path, sha256=sha256, rows=len(frame), facts=facts
     )
@@ -96,27 +94,6 @@ def _described(night: Night, report: dict[str, int | float], version: int) -> di
         "models": {stage: night.need(stage).sha256 for stage in ("surrogate", "base_model")},
         "report": report,
     }
-
-
-def _announce(night: Night, *, path: str, sha256: str, content: str, count: int) -> None:
-    """The event `coreset.emitted`; a stage that runs again sends it again under the same id."""
-    emit_event(
-        EMITTED,
-        id=uuid5(NAMESPACE_URL, f"{EMITTED}/{night.lake.root}/{night.name}/{sha256}"),
-        resource={
-            "prefect.resource.id": f"dealrec.night.{night.name}",
-            "prefect.resource.name": night.name,
-            "dealrec.followed": "yes" if flow_run.parent_flow_run_id else "no",
-        },
-        payload={
-            "night": night.name,
-            "lake": night.lake.root,
-            "path": path,
-            "sha256": sha256,
-            "hash": content,
-            "count": count,
-        },
-    )
 
 
 def _token_budget(night: Night) -> int | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dealrec_core import effort, schema, sequences
 from dealrec_core.coreset.methods import NEEDS
+from dealrec_core.errors import SettingsError
 from dealrec_core.features import early, gradients, hidden, traits
 from dealrec_core.features.early import EarlyConfig
 from dealrec_core.night import Night
@@ -19,6 +20,7 @@ from tasks.stage import device
 from tasks.surrogate import surrogate_of
 
 Arrays = dict[str, np.ndarray]
+OF_LANGUAGE_MODEL = frozenset({"hidden", "text", "vector", "gradient", "layer_gradients", "adam_gradient"})
 AIMS = 256
 """Most recent held-out samples that methods with an aim aim at."""
 WIDTH = 16
@@ -28,6 +30,7 @@ WIDTH = 16
 def features_of(night: Night) -> tuple[Arrays, Arrays]:
     """Features of the train samples and of the aims, by name, for the configured method; samples sorted by sample_id."""
     needs = set(NEEDS[night.config.coreset.method])
+    _check(night, needs)
     train = samples_of(night, "train")
     aims = samples_of(night, "validation").sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(AIMS)
     pool: Arrays = {}
@@ -49,6 +52,17 @@ def features_of(night: Night) -> tuple[Arrays, Arrays]:
     if night.config.coreset.tokens or night.config.coreset.gpu_minutes:
         pool["tokens"] = _tokens(night, train)
     return pool, aimed
+
+
+def _check(night: Night, needs: set[str]) -> None:
+    """What comes from a language model needs one; in a study every method runs with TIGER too."""
+    settings = night.config.coreset
+    asked = sorted(needs & OF_LANGUAGE_MODEL) + ["tokens"] * bool(settings.tokens or settings.gpu_minutes)
+    if asked and night.config.recommender.backend == "tiger":
+        raise SettingsError(
+            f"coreset.method '{settings.method}' asks for {', '.join(asked)} of a language model, and recommender.backend "
+            "is 'tiger'; choose another method or budget, or compare them with `dealrec study`"
+        )
 
 
 def _traits(night: Night, train: pl.DataFrame) -> Arrays:

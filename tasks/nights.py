@@ -40,11 +40,12 @@ CHANGEABLE = (
     "surrogate.epochs",
     "evaluate.users",
     "gate.confidence",
-    "gate.approval",
     "run.seed",
-    "run.warm_start",
 )
-"""Settings that have a field of their own in the form, with the type, bounds and description they have everywhere."""
+"""Settings that have a field of their own in the form with its type, bounds and description.
+
+No booleans: an untouched box is sent as no.
+"""
 
 
 class Given(BaseModel):

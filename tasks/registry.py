@@ -194,10 +194,10 @@ def aliases(config: RegistryConfig) -> dict[str, str]:
 def set_by_hand(config: RegistryConfig) -> str | None:
     """The version that someone made champion in MLflow: the alias differs from what was last set from here.
 
-    A model whose alias was never set from here, or has lost it, was not promoted by anyone: None.
+    An alias that is gone was not set by anyone: None; healing brings it back.
     """
     present, ours = _looked_up(config)
-    return None if ours is None or present.get(CHAMPION) == ours else present.get(CHAMPION)
+    return None if present.get(CHAMPION) == ours else present.get(CHAMPION)
 
 
 def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) -> list[str]:

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core import upkeep
+from dealrec_core import erasure, upkeep
 from dealrec_core.config import Config
 from dealrec_core.errors import NightBusy, RegistryError
 from dealrec_core.lake import Lake, lock
@@ -83,7 +83,10 @@ def pins_of(config: Config) -> dict[str, set[int]]:
     except RegistryError as error:
         get_run_logger().warning("every night's versions stay: %s", error)
         registered = None
-    return upkeep.pinned(Lake(config.lake.root), registered=registered, newest=config.upkeep.nights)
+    lake = Lake(config.lake.root)
+    pins = upkeep.pinned(lake, registered=registered, newest=config.upkeep.nights)
+    first = erasure.forgotten(lake)
+    return {table: {each for each in versions if each >= first.get(table, 0)} for table, versions in pins.items()}
 
 
 def markdown(report: UpkeepReport) -> str:

@@ -7,6 +7,9 @@ import pytest
 
 from dealrec_core import schema
 from dealrec_core.config import Config
+from dealrec_core.settings import load_study
+from dealrec_core.study.config import cells
+from tasks.coreset import EMITTED
 
 DOCS = sorted(Path("docs").glob("*.md"))
 
@@ -14,7 +17,8 @@ DOCS = sorted(Path("docs").glob("*.md"))
 def settings_named_in(text: str) -> set[str]:
     """Words such as `coreset.ratio` in backquotes whose first part is a section."""
     words = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", text)
-    return {word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith(".py")}
+    others = {EMITTED}
+    return {word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith(".py")} - others
 
 
 def exists(setting: str) -> bool:
@@ -48,3 +52,12 @@ def test_the_lake_page_lists_every_table_with_its_columns():
 def test_the_settings_page_is_up_to_date():
     written = Path("docs/settings.md").read_text("utf-8")
     assert runpy.run_path("docs/settings.py")["page"]() == written, "run python docs/settings.py and commit the page"
+
+
+def test_the_command_of_the_study_page_is_one_that_the_settings_know():
+    page = Path("docs/study.md").read_text("utf-8")
+    overrides = re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\| --|\n)", page)
+    assert len(overrides) >= 4
+    for override in overrides:
+        found = cells(load_study("deployments/studies/games.toml", [override]))
+        assert found, override

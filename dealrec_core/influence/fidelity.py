@@ -144,7 +144,7 @@ def mean_rank_correlation(
         if len(left) < 3:
             raise DataError(f"{len(left)} pairs for a rank correlation, wanted at least 3; raise fidelity.subsets")
     random = np.random.default_rng(seed)
-    others: Sequence[np.ndarray | None] = baselines or [None] * len(studies)
+    others: Sequence[np.ndarray | None] = [None] * len(studies) if baselines is None else list(baselines)
     values, draws = [], []
     for (left, right), other in zip(studies, others, strict=True):
         drawn = random.integers(len(left), size=(resamples, len(left)))

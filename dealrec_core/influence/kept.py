@@ -45,6 +45,8 @@ class KeptBatch:
     """Any cotangent of the state; the pulled-back ones are linear in it."""
     pulled: list[Tensor]
     """Jᵀ probe, with its graph."""
+    weights: Tensor | None
+    """The loss's curvature by the logits (B, width), where all samples' together take at most half of the bound."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def keep(problem: Problem, samples: Sequences, *, most_bytes: int) -> Kept | Non
     table = call(problem.table, problem.parameters.values)
     if layer is None or table.requires_grad:
         return None
+    with_weights = len(samples) * problem.loss.width * table.element_size() <= most_bytes // 2
     kept: list[KeptBatch] = []
     rest: list[np.ndarray] = []
     size = 0
@@ -98,8 +101,9 @@ def keep(problem: Problem, samples: Sequences, *, most_bytes: int) -> Kept | Non
             continue
         counted = _Counter()
         with torch.autograd.graph.saved_tensors_hooks(counted.count, lambda tensor: tensor):
-            kept.append(_kept(problem, layer, table, rows, histories, targets))
-        size += counted.size_bytes + sum(part.nbytes for part in (*kept[-1].inputs, *kept[-1].slopes))
+            kept.append(_kept(problem, layer, table, rows, histories, targets, with_weights=with_weights))
+        weights = [] if kept[-1].weights is None else [kept[-1].weights]
+        size += counted.size_bytes + sum(part.nbytes for part in (*kept[-1].inputs, *kept[-1].slopes, *weights))
     return Kept(problem, samples, table, kept, np.concatenate([np.empty(0, np.int64), *rest]), size)
 
 
@@ -111,7 +115,13 @@ def gauss_newton(kept: Kept, direction: Tensor) -> Tensor:
         moved = [_moved(inputs, along) for inputs in batch.inputs]
         (state_dot,) = torch.autograd.grad(batch.pulled, batch.probe, moved, retain_graph=True)
         curved = kept.problem.loss.gauss_newton(
-            batch.state.detach(), kept.table, batch.targets, state_dot=state_dot, table_dot=None, want_table=False
+            batch.state.detach(),
+            kept.table,
+            batch.targets,
+            state_dot=state_dot,
+            table_dot=None,
+            want_table=False,
+            weights=batch.weights,
         )
         slopes = torch.autograd.grad(batch.state, batch.shifts, curved.state, retain_graph=True)
         _add_outer(total, batch.inputs, slopes)
@@ -170,7 +180,14 @@ class _Counter:
 
 
 def _kept(
-    problem: Problem, layer: nn.Linear, table: Tensor, rows: np.ndarray, histories: Tensor, targets: Tensor
+    problem: Problem,
+    layer: nn.Linear,
+    table: Tensor,
+    rows: np.ndarray,
+    histories: Tensor,
+    targets: Tensor,
+    *,
+    with_weights: bool,
 ) -> KeptBatch:
     tape = _Tape()
     hook = layer.register_forward_hook(tape.record)
@@ -181,9 +198,12 @@ def _kept(
         hook.remove()
     probe = torch.zeros_like(state).requires_grad_(True)
     pulled = torch.autograd.grad(state, tape.shifts, probe, create_graph=True)
-    by_state = problem.loss.gradient(state.detach(), table, targets, want_table=False).state
+    if with_weights:
+        by_state, weights = problem.loss.linearised(state.detach(), table, targets)
+    else:
+        by_state, weights = problem.loss.gradient(state.detach(), table, targets, want_table=False).state, None
     slopes = torch.autograd.grad(state, tape.shifts, by_state, retain_graph=True)
-    return KeptBatch(rows, targets, tape.inputs, tape.shifts, list(slopes), state, probe, list(pulled))
+    return KeptBatch(rows, targets, tape.inputs, tape.shifts, list(slopes), state, probe, list(pulled), weights)
 
 
 def _constants(problem: Problem) -> dict[str, Tensor]:

@@ -64,6 +64,23 @@ class Loss:
             self._pull_back(found, slope, rows, state, table, targets)
         return found.cotangents
 
+    @property
+    def width(self) -> int:
+        """Logits of a sample: V, or 1 + K."""
+        return self.item_count if self.negatives is None else 1 + len(self.negatives)
+
+    @torch.no_grad()
+    def linearised(self, state: Tensor, table: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivative (B, D) of the summed loss by the state, and the weights (B, width) that `gauss_newton` can reuse."""
+        found = _Sums(state, table, want_table=False)
+        weights = []
+        for rows in self._blocks(state):
+            logits = self._logits(state[rows], table, targets[rows])
+            weights.append(self._weights(logits))
+            share = None if self.name == "bce" else weights[-1]
+            self._pull_back(found, self._slope(logits, targets[rows], share), rows, state, table, targets)
+        return found.state, torch.cat(weights)
+
     @torch.no_grad()
     def tangents(
         self, state: Tensor, table: Tensor, targets: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
@@ -92,16 +109,20 @@ class Loss:
         state_dot: Tensor | None,
         table_dot: Tensor | None,
         want_table: bool = True,
+        weights: Tensor | None = None,
     ) -> Cotangents:
-        """Jᵀ B J along the direction, up to the outputs; B, the loss's Hessian by the logits, is never negative."""
+        """Jᵀ B J along the direction, up to the outputs; B, the loss's Hessian by the logits, is never negative.
+
+        `weights` are those of `linearised` for the same outputs; without them the logits are computed again.
+        """
         found = _Sums(state, table, want_table=want_table)
         for rows in self._blocks(state):
             some, wanted = state[rows], targets[rows]
-            logits = self._logits(some, table, wanted)
+            known = self._weights(self._logits(some, table, wanted)) if weights is None else weights[rows]
             moved = [] if state_dot is None else [self._products(state_dot[rows], table, wanted)]
             moved += [] if table_dot is None else [self._products(some, table_dot, wanted)]
-            logits_dot = sum(moved[1:], moved[0]) if moved else torch.zeros_like(logits)
-            self._pull_back(found, self._curved(logits, logits_dot), rows, state, table, targets)
+            logits_dot = sum(moved[1:], moved[0]) if moved else torch.zeros_like(known)
+            self._pull_back(found, self._curved(known, logits_dot), rows, state, table, targets)
         return found.cotangents
 
     def _logits(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
@@ -119,22 +140,27 @@ class Loss:
         own = (state * table[targets]).sum(1, keepdim=True)
         return torch.cat([own, state @ table[self.negatives].T], 1)
 
-    def _slope(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Derivative by the logits."""
+    def _slope(self, logits: Tensor, targets: Tensor, share: Tensor | None = None) -> Tensor:
+        """Derivative by the logits; `share` is their softmax where it is known."""
         if self.name == "bce":
             return torch.cat([-torch.sigmoid(-logits[:, :1]), torch.sigmoid(logits[:, 1:]) / (logits.shape[1] - 1)], 1)
-        slope = logits.softmax(1)
+        slope = logits.softmax(1) if share is None else share.clone()
         own = targets[:, None] if self.negatives is None else torch.zeros_like(targets)[:, None]
         return slope.scatter_add_(1, own, torch.full_like(own, -1, dtype=slope.dtype))
 
-    def _curved(self, logits: Tensor, logits_dot: Tensor) -> Tensor:
+    def _weights(self, logits: Tensor) -> Tensor:
+        """What the Hessian by the logits is made of: B = diag(w) for bce, diag(w) − w wᵀ otherwise."""
+        if self.name != "bce":
+            return logits.softmax(1)
+        weight = torch.full_like(logits[:1], 1 / (logits.shape[1] - 1))
+        weight[:, 0] = 1.0
+        return weight * torch.sigmoid(logits) * torch.sigmoid(-logits)
+
+    def _curved(self, weights: Tensor, logits_dot: Tensor) -> Tensor:
         """Hessian by the logits times `logits_dot`."""
         if self.name == "bce":
-            weight = torch.full_like(logits[:1], 1 / (logits.shape[1] - 1))
-            weight[:, 0] = 1.0
-            return weight * torch.sigmoid(logits) * torch.sigmoid(-logits) * logits_dot
-        share = logits.softmax(1)
-        return share * (logits_dot - (share * logits_dot).sum(1, keepdim=True))
+            return weights * logits_dot
+        return weights * (logits_dot - torch.linalg.vecdot(weights, logits_dot)[:, None])
 
     def _pull_back(
         self, sums: "_Sums", slope: Tensor, rows: slice, state: Tensor, table: Tensor, targets: Tensor
@@ -152,8 +178,7 @@ class Loss:
             sums.table.index_add_(0, self.negatives, slope[:, 1:].T @ some)
 
     def _blocks(self, state: Tensor) -> Iterator[slice]:
-        width = self.item_count if self.negatives is None else 1 + len(self.negatives)
-        step = max(1, _CELLS // width)
+        step = max(1, _CELLS // self.width)
         return (slice(at, at + step) for at in range(0, len(state), step))
 
 

@@ -27,6 +27,7 @@ from dealrec_core.influence.inverse import Damping, DampingRule, Product, Soluti
 from dealrec_core.influence.kept import Kept, keep
 from dealrec_core.influence.losses import LossName
 from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.part import spread
 from dealrec_core.sequences import Sequences
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ class InfluenceConfig(BaseModel):
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
     """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
     then that of the drawn samples' curvature."""
+    part_samples: int | None = Field(default=4096, ge=1, title="Samples of cheap products")
+    """cg prepares its steps on so many train samples, chosen by their content, and then needs few products over all;
+    None, or fewer than twice as many train samples: every product is over all."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
     """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
     damping_rule: DampingRule = Field(default="top", title="Damping rule")
@@ -179,6 +183,18 @@ def _solve(
     product: Product = partial(curvature, problem, train) if curved.kept is None else curved.gauss_newton
     damping = Damping(config.damping, config.damping_rule)
     match config.solver:
+        case "cg" if _prepares(train, config):
+            assert config.part_samples is not None
+            part = _Curved.over(problem, spread(train, config.part_samples), config=config)
+            return inverse.prepared(
+                product,
+                part.gauss_newton,
+                v,
+                share=len(part.samples.items) / len(train.items),
+                damping=damping,
+                tolerance=config.tolerance,
+                most_steps=config.most_steps,
+            )
         case "cg":
             return inverse.conjugate_gradients(
                 product, v, damping=damping, tolerance=config.tolerance, most_steps=config.most_steps
@@ -203,6 +219,12 @@ def _solve(
             return inverse.exact(product, v, damping=damping)
         case "identity":
             return inverse.identity(v)
+
+
+def _prepares(train: Sequences, config: InfluenceConfig) -> bool:
+    return (
+        config.curvature == "gauss_newton" and config.part_samples is not None and len(train) >= 2 * config.part_samples
+    )
 
 
 def _check(train: Sequences, risk: Sequences) -> None:

@@ -33,13 +33,17 @@ class Block:
 
 
 def blocks(file: IO[bytes], path: str) -> Iterator[Block]:
-    """The lines of a file, plain or .gz, .zst or .bz2 by its name; Windows line ends become plain ones.
+    """The lines of a file, plain or .gz, .zst or .bz2 by its name; Windows and old Mac line ends become plain ones.
 
     Raises:
         Unreadable: the compression is broken or cut off, or the file is a decompression bomb.
     """
-    kept, is_skipping = b"", False
+    kept, is_skipping, is_mac = b"", False, None
     for chunk in _chunks(file, path):
+        if is_mac is None:
+            is_mac = b"\r" in chunk and b"\n" not in chunk
+        if is_mac:
+            chunk = chunk.replace(b"\r", b"\n")
         content = kept + chunk
         if is_skipping:
             _, newline, content = content.partition(b"\n")

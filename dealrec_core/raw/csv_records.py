@@ -30,7 +30,7 @@ class Layout:
     @property
     def mark(self) -> str:
         """The delimiter as one letter."""
-        return self.delimiter if len(self.delimiter) == 1 else NOT_A_LETTER
+        return _mark(self.delimiter)
 
 
 def batches(
@@ -64,7 +64,8 @@ def batches(
         content = open_lines + content
         if not content:
             continue
-        if len(layout.delimiter) > 1:
+        if layout.mark != layout.delimiter:
+            content = content.replace(NOT_A_LETTER.encode(), b"\0")  # a fault, as it would look like a delimiter
             content = content.replace(layout.delimiter.encode(), NOT_A_LETTER.encode())
         batch, open_lines = _batch(content, layout, row)
         row += batch.frame.height
@@ -86,9 +87,20 @@ def _layout(content: bytes, *, delimiter: str | None, header: list[str] | None) 
     line, _, rest = content.lstrip(b"\n").partition(b"\n")
     text = line.decode(errors="replace")
     found = delimiter or max(",\t;|", key=text.count)
-    mark = found if len(found) == 1 else NOT_A_LETTER
-    names = [name.strip() for name in next(csv.reader([text.replace(found, mark)], delimiter=mark), [])]
+    names = [name.strip() for name in _header(text.replace(found, _mark(found)), _mark(found))]
     return Layout(found, names, max((place + 1 for place, name in enumerate(names) if name), default=0)), rest
+
+
+def _header(text: str, mark: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=mark), [])
+    except csv.Error:  # a stray line end, or longer than any header: its names will not fit, and the error says so
+        return text.split(mark)
+
+
+def _mark(delimiter: str) -> str:
+    """A delimiter as one letter of one byte."""
+    return delimiter if len(delimiter.encode()) == 1 else NOT_A_LETTER
 
 
 def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
@@ -175,7 +187,7 @@ def _clean_quotes(content: bytes, layout: Layout) -> pl.DataFrame | None:
 def _named(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Only the columns that have a name; of two with the same name the first."""
     place_of = {name: place for place, name in reversed(list(enumerate(layout.names))) if name}
-    return frame.select(pl.col(f"column_{place}").alias(name) for name, place in place_of.items())
+    return frame.select(pl.col(f"column_{place}").alias(name) for name, place in reversed(place_of.items()))
 
 
 def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tuple[Batch, bytes]:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from dealrec_core.gate import GateConfig, judge
 
@@ -40,3 +41,15 @@ def test_one_lucky_user_is_not_enough():
     assert found.gain > 0
     assert not found.promoted
     assert 0.55 < found.confidence < 0.72
+
+
+def test_a_better_candidate_that_loses_for_a_slice_is_rejected_by_name():
+    candidate, incumbent = np.array([1.0] * 90 + [0.0] * 10), np.array([0.0] * 90 + [0.2] * 10)
+    slices = {"new users": np.arange(100) >= 90, "everyone else": np.arange(100) < 90}
+    asked = {"against": "champion", "metric": "recall@10", "seed": 0, "slices": slices}
+    strict = judge(candidate, incumbent, config=GateConfig(slice_users=10, maximum_slice_loss=0.1), **asked)
+    assert not strict.promoted
+    assert strict.reason.startswith("worse for new users: -0.2000, at most -0.1 allowed; better: ")
+    assert strict.slices == pytest.approx({"new users": -0.2, "everyone else": 1.0})
+    assert judge(candidate, incumbent, config=GateConfig(slice_users=10, maximum_slice_loss=0.2), **asked).promoted
+    assert judge(candidate, incumbent, config=GateConfig(slice_users=11, maximum_slice_loss=0.1), **asked).promoted

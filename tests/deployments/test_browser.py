@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +57,24 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
     field(page, "Share of the samples").fill("0.2")
     field(page, "Settings file").fill("deployments/examples/demo.toml")
     picture("form")
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_url("**/runs/flow-run/*")
-    run_id = page.url.split("/flow-run/")[1].split("?")[0]
+    with page.expect_response("**/create_flow_run") as answer:
+        page.get_by_role("button", name="Submit").click()
+    run_id = answer.value.json()["id"]
 
     run = site.wait(run_id, {"COMPLETED", "FAILED", "CRASHED"})
     assert run["state"]["type"] == "COMPLETED", run["state"]
     assert run["parameters"]["request"]["change"] == {"coreset_ratio": 0.2}
-    page.reload()
+    page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed").first).to_be_visible()
     picture("run")
 
     artifacts = {each["key"]: each for each in site.api("/artifacts/latest/filter", {"limit": 200})}
     assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion", "report"} <= artifacts.keys()
-    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['evaluation']['id']}")
+    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['evaluation']['latest_id']}")
     expect(page.get_by_text("held-out users, full ranking").first).to_be_visible()
     picture("artifact")
 
-    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['night']['id']}")
+    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['night']['latest_id']}")
     link = page.get_by_role("link", name="Report").first
     address = link.get_attribute("href")
     assert address.startswith(site.mlflow)

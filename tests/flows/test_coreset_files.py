@@ -12,6 +12,7 @@ from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
 from tasks import coreset as task
+from tasks import events
 from tasks.features import features_of
 
 
@@ -38,7 +39,7 @@ def test_the_same_night_emits_the_same_bytes_and_announces_them(town, monkeypatc
     night = newest(place)
     recorded = night.need("coreset")
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(task, "emit_event", lambda event, **told: sent.append({"event": event, **told}))
+    monkeypatch.setattr(events, "emit_event", lambda event, **told: sent.append({"event": event, **told}))
     again = task.select.fn.__wrapped__(night)
     assert again.sha256 == recorded.sha256
     payload = sent[0]["payload"]

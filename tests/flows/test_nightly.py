@@ -6,11 +6,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from dealrec_core import duplicates, schema
+from dealrec_core import duplicates, promotions, schema
 from dealrec_core import night as nights
 from dealrec_core.errors import DataError, NightBusy
 from dealrec_core.lake import lock
 from dealrec_core.trace import trace
+from flows.follow_registry import follow_registry
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.promote import promote
@@ -153,3 +154,46 @@ def test_there_is_nothing_to_roll_back_to_after_one_champion(town):
     place, _ = town
     with pytest.raises(DataError, match="no earlier champion to go back to"):
         roll_back(config=DEMO, overrides=place.overrides)
+
+
+def test_a_champion_set_in_mlflow_is_taken_over_and_rolled_back_in_one_step(prefect_server, tmp_path):
+    place = new_town(tmp_path)
+    for day in (0, 1):
+        place.write(day)
+        place.night(day)
+    mlflow.set_tracking_uri(place.config.registry.tracking_uri)
+    client = mlflow.MlflowClient()
+    for version in ("1", "2"):
+        client.set_registered_model_alias("recommender", "champion", version)
+        taken = follow_registry(config=DEMO, overrides=place.overrides)
+        assert (taken.version, promotions.champion(place.lake).version) == (version, version)
+    rows = promotions.decisions(place.lake).filter(action=promotions.SET_BY_HAND)
+    assert rows["who"].to_list() == ["MLflow", "MLflow"]
+    assert all("the gate said: " in reason for reason in rows[schema.REASON])
+    assert follow_registry(config=DEMO, overrides=place.overrides) is None
+    assert roll_back(config=DEMO, overrides=place.overrides).version == "1"
+    assert client.get_registered_model("recommender").aliases == {"candidate": 2, "champion": 1, "previous": 2}
+
+
+def test_mlflow_has_a_run_per_night_and_one_below_it_per_stage_with_the_tables_it_read(town):
+    place, _ = town
+    mlflow.set_tracking_uri(place.config.registry.tracking_uri)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("dealrec").experiment_id
+    (parent,) = client.search_runs([experiment], f"tags.`dealrec.night` = '{nights.nights(place.lake)[0].name}'")
+    below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert {run.info.run_name for run in below} == set(nights.STAGES)
+    tuned = next(run for run in below if run.info.run_name == "fine_tune")
+    read = {found.dataset.name: found.dataset.digest for found in tuned.inputs.dataset_inputs}
+    assert read["coresets"] == f"version {nights.nights(place.lake)[0].need('coreset').version}"
+    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+
+
+def test_the_report_is_one_file_without_script_or_address(town):
+    place, _ = town
+    night = nights.nights(place.lake)[1]
+    html = place.lake.read_bytes(f"nights/{night.name}/report.html").decode()
+    for title in ("What came in", "Surrogate", "Scores", "Coreset", "Cost", "Verdict", "Lineage"):
+        assert f"<h2>{title}</h2>" in html
+    assert html.count("<svg") >= 8
+    assert not any(word in html for word in ("<script", "http://", "https://", "src="))

@@ -339,6 +339,43 @@ def test_conjugate_gradients_on_a_diagonal_by_hand() -> None:
     assert (found.products, found.top, found.damping) == (3, pytest.approx(3.0), pytest.approx(1.0))
 
 
+def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
+    """G = diag(3, 1, 0), v = (8, 4, 2), d = 1: q = (2, 2, 2), whatever the part is; with G itself one product does."""
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    v = torch.tensor([8.0, 4.0, 2.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1.0, "absolute")
+    for part in (weights, torch.tensor([2.0, 2.0, 0.5], dtype=torch.float64)):
+        found = influence.inverse.prepared(
+            lambda u: weights * u,
+            lambda u, part=part: part * u,
+            v,
+            share=1e-6,
+            damping=damping,
+            tolerance=1e-9,
+            most_steps=9,
+        )
+        np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0], rtol=1e-8)
+        assert found.residual <= 1e-9
+        assert (weights * found.q + found.q - v).norm() <= 1e-8 * v.norm()
+
+
+@pytest.mark.parametrize("which", ["all", "released"])
+def test_preparing_on_a_part_gives_the_q_of_plain_conjugate_gradients(which: str) -> None:
+    network, train, risk = model(), sequences(40, seed=2), sequences(5, seed=3)
+    settings = {"parameters": which, "tolerance": 1e-8, "most_steps": 500}
+    found = influence.score(network, train, risk, config=InfluenceConfig(**settings, part_samples=10), seed=0)
+    settings |= {"damping": found.damping, "damping_rule": "absolute"}
+    wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
+    assert found.residual <= 1e-8
+    assert np.linalg.norm(found.q - wanted.q) <= 1e-6 * np.linalg.norm(wanted.q)
+
+
+def test_preparing_that_runs_out_of_products_says_so() -> None:
+    config = InfluenceConfig(part_samples=2, tolerance=1e-9, damping=1e-4, most_steps=3)
+    with pytest.raises(NotConverged, match=r"residual .*wanted 1.0e-09; raise influence.damping .*part_samples"):
+        influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
+
+
 def test_a_risk_without_gradient_is_named() -> None:
     with pytest.raises(NumericsError, match=r"gradient is exactly 0.*choose another influence.risk"):
         influence.inverse.identity(torch.zeros(3))

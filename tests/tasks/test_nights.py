@@ -1,0 +1,39 @@
+from typing import get_type_hints
+
+import pytest
+from pydantic import ValidationError
+
+from dealrec_core.config import Config
+from tasks.nights import CHANGEABLE, Changes, NightRequest
+
+DEMO = "deployments/examples/demo.toml"
+
+
+def test_what_is_typed_into_the_form_wins_over_the_file_and_lines_win_over_the_form():
+    request = NightRequest(config=DEMO, change={"coreset_ratio": 0.2, "run_seed": 3}, overrides=["run.seed=4"])
+    assert (request.settings().coreset.ratio, request.settings().run.seed) == (0.2, 4)
+
+
+def test_what_is_left_empty_is_not_sent():
+    assert NightRequest().model_dump(mode="json")["change"] == {}
+    assert "default" not in Changes.model_json_schema()["properties"]["coreset_ratio"]
+
+
+def test_the_form_has_the_bounds_of_the_settings():
+    shown = NightRequest.model_json_schema()["$defs"]["Changes"]["properties"]["coreset_ratio"]
+    assert (shown["type"], shown["exclusiveMinimum"], shown["maximum"]) == ("number", 0, 1)
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        NightRequest(change={"coreset_ratio": 3})
+
+
+def test_no_field_of_the_form_is_a_box_that_is_sent_as_no_when_nobody_touched_it():
+    for key in CHANGEABLE:
+        section, name = key.split(".")
+        assert get_type_hints(Config.model_fields[section].annotation)[name] is not bool
+
+
+def test_only_runs_what_was_asked_for():
+    assert NightRequest().wants("promote")
+    assert not NightRequest(only=["ingest"]).wants("promote")
+    with pytest.raises(ValidationError, match="retrain-surrogate"):
+        NightRequest(only=["everything"])
