@@ -3,7 +3,7 @@
 The released split: models learn on the train period and stop by the validation period; the test period is ranked over
 the whole catalogue, per user, seen items kept. The lists of 500 users at a time, in random order, are kept in the work
 folder, and both language models keep checkpoints, so a killed run goes on. The table of the users whom every recommender
-has answered goes to benchmarks/results/recommenders.json and into docs/recommenders.md.
+has answered, of those that have lists, goes to benchmarks/results/recommenders.json and into docs/recommenders.md.
 """
 
 import argparse
@@ -100,11 +100,10 @@ def main() -> None:
     cases = games.cases()[: options.users]
     for name in options.only or MAKERS:
         _make(name, games, cases, options.work)
-    if all((options.work / name / "lists-00000.parquet").exists() for name in MAKERS):
-        _report(games, cases, options.work)
+    _report(games, cases, options.work)
 
 
-def _make(name: str, games: "Games", cases: pl.DataFrame, work: Path) -> None:
+def _make(name: str, games: Games, cases: pl.DataFrame, work: Path) -> None:
     """The lists of one recommender, a part of the users at a time; parts that are there are kept."""
     folder, made = work / name, None
     folder.mkdir(exist_ok=True)
@@ -212,8 +211,9 @@ MAKERS: dict[str, Callable[[Games, Path], Recommender]] = {
 
 
 def _report(games: Games, cases: pl.DataFrame, work: Path) -> None:
-    """The table over the users whom every recommender has answered."""
-    found = {name: pl.concat(map(pl.read_parquet, sorted((work / name).glob("lists-*.parquet")))) for name in MAKERS}
+    """The table of all recommenders that have lists, over the users whom each of these has answered."""
+    parts = {name: sorted((work / name).glob("lists-*.parquet")) for name in MAKERS}
+    found = {name: pl.concat(map(pl.read_parquet, paths)) for name, paths in parts.items() if paths}
     for made in found.values():
         cases = cases.join(made.select(schema.USER_ID), on=schema.USER_ID, how="semi", maintain_order="left")
     targets = cases["targets"].to_list()
