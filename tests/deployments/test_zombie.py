@@ -41,7 +41,6 @@ def test_a_killed_night_is_marked_within_ninety_seconds_and_goes_on_by_itself(si
     assert "started-again" in again["tags"]
     assert again["parameters"]["request"]["day"] == run["created"][:10]
     assert site.wait(again["id"], {"COMPLETED"}, seconds=600)["state"]["type"] == "COMPLETED"
-    print(f"marked after {marked_after:.0f} s")
 
 
 def next_run(site, deployment: str, *, after: str) -> dict:
