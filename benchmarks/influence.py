@@ -1,16 +1,20 @@
-"""What influence costs on Games, in units of one plain forward pass: `python benchmarks/influence.py [--epochs 3]`.
+"""What influence costs on Games, in units of one plain forward pass: `python benchmarks/influence.py [--only PART ...]`.
 
 Side by side in one process, in CPU seconds of its one thread: 1 = the mean loss of all samples over the same unpadded
 batches, without gradients, for the same loss. The surrogate is trained for a moment first. Writes
-benchmarks/results/influence.json with the machine's facts.
+each part into benchmarks/results/influence.json with the machine's facts; parts measured before are kept.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,11 @@ import numpy as np
 import torch
 
 from dealrec_core import influence
-from dealrec_core.influence import InfluenceConfig, losses, operators
+from dealrec_core.influence import InfluenceConfig, kept, losses, operators
 from dealrec_core.influence.operators import Problem
 from dealrec_core.sequences import Sequences
-from dealrec_core.surrogate import SurrogateConfig, train
+from dealrec_core.surrogate import SurrogateConfig, networks, train
+from dealrec_core.surrogate.sasrec import Shape
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "influence.json"
@@ -35,20 +40,33 @@ def main() -> None:
     torch.set_num_threads(1)
     data = (ROOT / os.environ.get("DEALREC_DATA", "../shared/data")).resolve() / "games"
     samples, recent, item_count = games(data)
+    if options.peak:
+        print(_peak_mb(samples, recent, item_count, times=options.peak))
+        return
     surrogate = SurrogateConfig(epochs=options.epochs, negatives=1024)
     model = train(samples, recent, item_count=item_count, config=surrogate, seed=0).model
-    found: dict[str, Any] = {
-        "machine": machine(),
-        "data": {"samples": len(samples), "tokens": len(samples.items), "items": item_count, "risk": len(recent)},
-        "surrogate": surrogate.model_dump(),
+    _write("surrogate", surrogate.model_dump())
+    sizes = {"samples": len(samples), "tokens": len(samples.items), "items": item_count, "risk": len(recent)}
+    _write("data", sizes)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        f"{loss} {which}": partial(
+            _measure, model, samples, recent, loss=loss, which=which, repeats=2 if loss == "sampled" else 1
+        )
+        for loss in ("sampled", "softmax")
+        for which in ("all", LAYER)
     }
-    for loss in options.losses:
-        for which in ("all", LAYER):
-            found[f"{loss} {which}"] = _measure(model, samples, recent, loss=loss, which=which, repeats=options.repeats)
-            print(f"{loss} {which}: {json.dumps(found[f'{loss} {which}'])}", flush=True)
-    found["repeatability"] = _repeatability(model, samples, recent)
-    print(f"repeatability: {json.dumps(found['repeatability'])}")
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    parts["repeatability"] = lambda: _repeatability(model, samples, recent)
+    parts["memory"] = _memory
+    for name in options.only or list(parts):
+        found = parts[name]()
+        print(f"{name}: {json.dumps(found)}", flush=True)
+        _write(name, {"machine": machine(), **found})
+
+
+def _write(part: str, found: dict[str, Any]) -> None:
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(known | {part: found}, indent=1) + "\n", encoding="utf-8")
 
 
 def games(folder: Path) -> tuple[Sequences, Sequences, int]:
@@ -79,7 +97,7 @@ def machine() -> dict[str, Any]:
 
 def _measure(
     model: Any, samples: Sequences, recent: Sequences, *, loss: str, which: str, repeats: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     config = InfluenceConfig(loss=loss, parameters=which, damping=0.25, batch_tokens=8192)
     fixed = losses.build(config.loss, item_count=model.item_count, negatives=config.negatives, seed=0)
     problem = operators.problem(model, which, fixed, batch_tokens=config.batch_tokens, device="cpu")
@@ -90,22 +108,38 @@ def _measure(
         "gradient": lambda: operators.gradient(problem, samples),
         "Gauss-Newton product": lambda: operators.gauss_newton(problem, samples, direction),
     }
+    cached = kept.keep(problem, samples, most_bytes=config.kept_mb * 2**20)
+    if cached is not None:
+        steps |= {
+            "keeping the activations": lambda: kept.keep(problem, samples, most_bytes=config.kept_mb * 2**20),
+            "scores given q, kept": lambda: kept.directional(cached, direction),
+            "Gauss-Newton product, kept": lambda: kept.gauss_newton(cached, direction),
+        }
     seconds = {name: min(_seconds(step) for _ in range(repeats)) for name, step in steps.items()}
     unit = seconds.pop("forward")
     ratios = {name: round(spent / unit, 2) for name, spent in seconds.items()}
     start = time.process_time()
     result = influence.score(model, samples, recent, config=config, seed=0)
     stage = time.process_time() - start
+    plain = config.model_copy(update={"part_samples": None, "kept_mb": 0})
+    start = time.process_time()
+    before = influence.score(model, samples, recent, config=plain, seed=0) if loss == "sampled" else None
+    plain_stage = time.process_time() - start
     each = _backward_per_sample(problem, samples, count=200)
+    given_q = seconds.get("scores given q, kept", seconds["scores given q"])
     return {
         "forward_s": round(unit, 3),
         **ratios,
         "whole stage": round(stage / unit, 1),
         "products": result.products,
+        "whole stage, nothing kept or prepared": round(plain_stage / unit, 1) if before else None,
+        "products, nothing prepared": before.products if before else None,
+        "kept MB": round(cached.size_bytes / 2**20) if cached else 0,
+        "samples not kept": len(cached.rest) if cached else len(samples),
         "residual": float(f"{result.residual:.2e}"),
         "alignment of q and v": round(result.alignment, 4),
         "one backward per sample": round(each / unit, 1),
-        "times faster than one backward per sample": round(each / seconds["scores given q"], 1),
+        "times faster than one backward per sample": round(each / given_q, 1),
     }
 
 
@@ -142,6 +176,24 @@ def _repeatability(model: Any, samples: Sequences, recent: Sequences) -> dict[st
     return found
 
 
+def _memory() -> dict[str, Any]:
+    """Peak resident memory of the whole stage in fresh processes, with a tenth of the samples and with all of them."""
+    small, large = (
+        float(subprocess.run([sys.executable, __file__, "--peak", str(times)], capture_output=True, check=True).stdout)
+        for times in (1, 10)
+    )
+    return {"peak MB, a tenth of the samples": small, "peak MB, all": large, "ratio": round(large / small, 3)}
+
+
+def _peak_mb(samples: Sequences, recent: Sequences, item_count: int, *, times: int) -> float:
+    """Of the whole stage on `times` tenths of the samples, an untrained network."""
+    model = networks.build("sasrec", Shape(item_count), seed=0)
+    some = samples.take(np.random.default_rng(0).permutation(len(samples))[: len(samples) * times // 10])
+    config = InfluenceConfig(loss="sampled", batch_tokens=8192, damping=1.0)
+    influence.score(model, some, recent.take(np.arange(1000)), config=config, seed=0)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
 def _sequences(pairs: list[tuple[np.ndarray, Any]]) -> Sequences:
     histories = [history[-HISTORY_LENGTH:] for history, _ in pairs]
     offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
@@ -156,9 +208,9 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--losses", nargs="+", default=["sampled", "softmax"])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--only", nargs="+", help="parts, such as 'sampled all', repeatability or memory")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -24,11 +24,7 @@ def score_influence(night: Night) -> Snapshot:
     """Table `influences`: what leaving each train sample out would do to the surrogate's risk."""
     model, item_ids = surrogate_of(night)
     train = samples_of(night, "train")
-    risk = samples_of(night, "train" if night.config.influence.risk == "train" else "validation")
-    if risk.is_empty():
-        raise DataError(
-            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
-        )
+    risk = _risk_samples(night)
     result = influence.score(
         model,
         sequences.encode(train, item_ids),
@@ -49,6 +45,7 @@ def score_influence(night: Night) -> Snapshot:
     )
     facts: dict[str, Fact] = {
         "samples": len(train),
+        "risk samples": len(risk),
         "solver": night.config.influence.solver,
         "products": result.products,
         "residual": float(f"{result.residual:.2e}"),
@@ -57,6 +54,23 @@ def score_influence(night: Night) -> Snapshot:
         "share positive": round(float((result.scores > 0).mean()), 4),
     }
     return Snapshot(stage="influence", table="influences", version=version, rows=len(train), facts=facts)
+
+
+def _risk_samples(night: Night) -> pl.DataFrame:
+    """The samples whose mean loss is the risk."""
+    config = night.config.influence
+    found = samples_of(night, "train" if config.risk == "train" else "validation")
+    if found.is_empty():
+        raise DataError(
+            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
+        )
+    return latest(found, config.recent_share) if config.risk == "recent" else found
+
+
+def latest(samples: pl.DataFrame, share: float) -> pl.DataFrame:
+    """The most recent share of the samples, at least one, sorted by sample_id; of equal times the higher ids first."""
+    count = math.ceil(share * len(samples))
+    return samples.sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(count).sort(schema.SAMPLE_ID)
 
 
 @stage("effort")

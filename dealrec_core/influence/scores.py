@@ -38,8 +38,10 @@ class InfluenceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    risk: Literal["recent", "validation", "train"] = Field(default="recent", title="Risk")
-    """Whose loss counts: the most recent held-out samples, all validation samples, or the train samples (paper)."""
+    risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
+    """Whose loss counts: all validation samples, the most recent of them, or the train samples (paper)."""
+    recent_share: float = Field(default=0.5, gt=0, le=1, title="Share of recent samples")
+    """Of the validation slice, what `recent` takes from its end."""
     parameters: str = Field(default="all", title="Parameters", pattern=r"^(all|released|layer:.+)$")
     """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
     loss: LossName = Field(default="softmax", title="Loss")

@@ -376,6 +376,38 @@ def test_preparing_that_runs_out_of_products_says_so() -> None:
         influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
 
 
+def test_a_singular_operator_is_named() -> None:
+    """G = diag(1, 0) with a damping that vanishes beside it."""
+    weights = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1e-15, "absolute")
+    v = torch.ones(2, dtype=torch.float64)
+    with pytest.raises(NumericsError, match=r"operator is singular: eigenvalue .* raise influence.damping"):
+        influence.inverse.exact(lambda u: weights * u, v, damping=damping)
+    with pytest.raises(NumericsError, match=r"operator is singular: eigenvalue .* raise influence.damping"):
+        influence.inverse.conjugate_gradients(lambda u: weights * u, v, damping=damping, tolerance=1e-9, most_steps=5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_product_that_is_not_finite_is_named(bad: float) -> None:
+    damping = influence.inverse.Damping(1.0, "absolute")
+    v = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(
+        NotFinite, match=r"3 of 3 entries of a gradient or curvature product are NaN or infinite; check"
+    ):
+        influence.inverse.prepared(
+            lambda u: bad * u, lambda u: u, v, share=0.1, damping=damping, tolerance=1e-3, most_steps=5
+        )
+
+
+def test_a_kept_layer_names_the_sample_whose_score_is_not_finite() -> None:
+    network, train, risk = model(), sequences(5, seed=0), sequences(5, seed=1)
+    config = InfluenceConfig(parameters="released", solver="exact")
+    with torch.no_grad():
+        network.items.weight[2, 0] = torch.nan
+    with pytest.raises(NotFinite, match="NaN or infinite"):
+        influence.score(network, train, risk, config=config, seed=0)
+
+
 def test_a_risk_without_gradient_is_named() -> None:
     with pytest.raises(NumericsError, match=r"gradient is exactly 0.*choose another influence.risk"):
         influence.inverse.identity(torch.zeros(3))
