@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ class Lake:
     """Tables and files below `root`: a folder, or s3://bucket/prefix with the usual AWS_* environment variables."""
 
     root: str
+
+    def __post_init__(self) -> None:
+        if not self.is_remote and (odd := re.search(r"[^!-~]|[%?#]", str(Path(self.root).resolve()))):
+            raise LakeError(
+                f"lake.root '{self.root}' lies in a folder with {odd[0]!r} in its name, which table readers take for part of "
+                "an address; choose one of ASCII letters, digits and -_./"
+            )
 
     # Tables
 

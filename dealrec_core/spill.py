@@ -1,5 +1,7 @@
 """Sorts more rows than fit into memory by a key, through files on this machine's disk."""
 
+import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 
 KEY = "\x00key"
 """Sorting key of a row (Int64)."""
+PREFIX = "dealrec-spill-"
 HASH = "\x00hash"
 """Divides the rows of one key further (UInt64): rows that must stay together have the same."""
 MEMORY_ROWS = 2_000_000
@@ -135,6 +139,15 @@ class Spill:
 
     def _path(self) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="dealrec-")
+            _remove_orphans()
+            self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
         self._files += 1
         return Path(self._folder.name) / f"{self._files}.parquet"
+
+
+def _remove_orphans() -> None:
+    """Removes what killed processes of this user left behind."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

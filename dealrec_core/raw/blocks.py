@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import zstandard
 
+from dealrec_core.errors import SourceError
 from dealrec_core.raw.batch import Unreadable
 
 BLOCK_BYTES = 16 * 2**20
@@ -37,6 +38,7 @@ def blocks(file: IO[bytes], path: str) -> Iterator[Block]:
 
     Raises:
         Unreadable: the compression is broken or cut off, or the file is a decompression bomb.
+        SourceError: the disk or the network failed; the content may be good.
     """
     kept, is_skipping, is_mac = b"", False, None
     for chunk in _chunks(file, path):
@@ -51,12 +53,27 @@ def blocks(file: IO[bytes], path: str) -> Iterator[Block]:
         end = content.rfind(b"\n") + 1
         kept = content[end:]
         if end:
-            yield Block(_plain_ends(content[:end]))
+            yield from _whole_lines(content[:end])
         if len(kept) > LINE_BYTES:
             yield Block(kept[:HEAD_BYTES], is_too_long=True)
             kept, is_skipping = b"", True
     if kept:
         yield Block(_plain_ends(kept + b"\n"))
+
+
+def _whole_lines(content: bytes) -> Iterator[Block]:
+    """Blocks of the lines, those that are too long apart: whether one is does not depend on where it lies in the file."""
+    start = place = 0
+    while place < len(content):
+        end = content.rfind(b"\n", place, place + LINE_BYTES + 1) + 1
+        if not end:
+            if place > start:
+                yield Block(_plain_ends(content[start:place]))
+            yield Block(content[place : place + HEAD_BYTES], is_too_long=True)
+            end = start = content.index(b"\n", place) + 1
+        place = end
+    if place > start:
+        yield Block(_plain_ends(content[start:place]))
 
 
 def _plain_ends(content: bytes) -> bytes:
@@ -70,6 +87,8 @@ def _chunks(file: IO[bytes], path: str) -> Iterator[bytes]:
         try:
             chunk = opened.read(BLOCK_BYTES)
         except BROKEN as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk or the network, not the content
+                raise SourceError(f"cannot read '{path}': {error}; start the night again") from error
             raise Unreadable(f"cannot unpack '{path}': {error}; write it again") from error
         if not chunk:
             return

@@ -135,3 +135,9 @@ def test_the_log_of_a_table_is_kept_so_that_old_versions_stay_readable(lake):
     handle = lake.open("t")
     assert handle is not None
     assert handle.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
+
+
+@pytest.mark.parametrize("name", ["a lake", "see%20", "größe", "who?", "no#1"])
+def test_a_root_that_table_readers_cannot_address_is_refused(tmp_path, name):
+    with pytest.raises(LakeError, match="lake.root .* choose one of ASCII letters"):
+        Lake(str(tmp_path / name))

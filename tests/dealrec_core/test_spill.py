@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import polars as pl
 import pytest
@@ -69,3 +71,15 @@ def test_nothing_is_lost_or_doubled(keys, parts, size):
         found = list(waiting.portions())
     values = [value for each in found for value in each["value"]]
     assert sorted(values) == list(range(len(keys)))
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = tmp_path / f"{spill.PREFIX}{2**22 + 1}-x", tmp_path / f"{spill.PREFIX}{os.getpid()}-x"
+    dead.mkdir()
+    alive.mkdir()
+    with Spill() as waiting:
+        for _ in range(5):
+            waiting.add(rows([1] * 10))
+        assert not dead.exists()
+    assert alive.exists()

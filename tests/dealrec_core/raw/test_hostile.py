@@ -1,5 +1,6 @@
 """Hostile content lands nowhere but in quarantine, and the good rows around it land."""
 
+import gzip
 from datetime import date
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import polars as pl
 import pytest
 
 from dealrec_core import interactions
+from dealrec_core.errors import SourceError
 from dealrec_core.lake import Lake
 from dealrec_core.sources import InteractionSource, SourcesConfig
 
@@ -18,7 +20,7 @@ def take(tmp_path: Path, name: str, content: bytes) -> tuple[pl.DataFrame, pl.Da
     path = tmp_path / "raw" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    source = InteractionSource(files=["**/*.csv"], user_id="u", item_id="i", timestamp="t", event_type="e")
+    source = InteractionSource(files=["**/*.csv*"], user_id="u", item_id="i", timestamp="t", event_type="e")
     config = SourcesConfig(root=str(tmp_path / "raw"), interactions=source, max_bad_fraction=1)
     lake = Lake(str(tmp_path / "lake"))
     report = interactions.ingest(lake, config, through=date(2026, 6, 1), partition="day")
@@ -38,6 +40,7 @@ def take(tmp_path: Path, name: str, content: bytes) -> tuple[pl.DataFrame, pl.Da
         (b"\xff,x,1767225600,view\n", "not UTF-8 at byte 1"),
         (b"a\0,x,1767225600,view\n", "a NUL byte"),
         (b"a" * 600 + b",x,1767225600,view\n", "longer than 512 bytes"),
+        (b"a" * 3 * 2**20 + b",x,1767225600,view\n", "a line longer than 1 MiB"),
         (b"a" * 20 * 2**20 + b",x,1767225600,view\n", "a line longer than 1 MiB"),
     ],
 )
@@ -60,3 +63,13 @@ def test_ids_types_and_folders_that_look_like_paths_are_only_text(tmp_path, word
 def test_ids_beyond_64_bits_land_digit_for_digit(tmp_path):
     landed, _ = take(tmp_path, "log.csv", b"u,i,t,e\n123456789012345678901234567890,x,1767225600,view\n")
     assert landed["user_id"].to_list() == ["123456789012345678901234567890"]
+
+
+def test_a_disk_that_fails_is_no_broken_file(tmp_path, monkeypatch):
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("gzip.GzipFile.read", fail)
+    with pytest.raises(SourceError, match="Input/output error; start the night again"):
+        take(tmp_path, "log.csv.gz", gzip.compress(b"u,i,t,e\n" + GOOD))
+    assert not Lake(str(tmp_path / "lake")).exists("quarantine")
