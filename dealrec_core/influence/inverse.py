@@ -21,7 +21,7 @@ EXACT_LIMIT = 5000
 TOP_TOLERANCE = 1e-2
 """How well the largest eigenvalue is known before damping follows it."""
 
-PREPARED_TOLERANCE = 0.05
+PREPARED_TOLERANCE = 0.1
 """Residual of a direction on a part of the samples; the part's sampling error is not far below."""
 
 

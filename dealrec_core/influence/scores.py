@@ -60,7 +60,7 @@ class InfluenceConfig(BaseModel):
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
     """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
     then that of the drawn samples' curvature."""
-    part_samples: int | None = Field(default=4096, ge=1, title="Samples of cheap products")
+    part_samples: int | None = Field(default=2048, ge=1, title="Samples of cheap products")
     """cg prepares its steps on so many train samples, chosen by their content, and then needs few products over all;
     None, or fewer than twice as many train samples: every product is over all."""
     damping: float = Field(default=0.1, gt=0, title="Damping")
