@@ -18,7 +18,9 @@ def settings_named_in(text: str) -> set[str]:
     """Words such as `coreset.ratio` in backquotes whose first part is a section."""
     words = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", text)
     others = {EMITTED}
-    return {word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith(".py")} - others
+    return {
+        word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith((".py", ".json"))
+    } - others
 
 
 def exists(setting: str) -> bool:
