@@ -44,7 +44,8 @@ def main() -> None:
             for name, found in steps.items():
                 found.append(_step(name, folder, options))
         result = {
-            "command": f"python benchmarks/lake.py --rows {options.rows} --repeats {options.repeats}",
+            "command": "python benchmarks/lake.py "
+            + " ".join(sys.argv[1:]).replace(str(options.scratch or ""), "FOLDER"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, polars {pl.__version__}",
             "rows": options.rows,
             "csv_bytes": (folder / "raw" / "log.csv").stat().st_size,
@@ -58,6 +59,8 @@ def main() -> None:
         }
         if options.growth:
             result["growth"] = _growth(folder, options)
+        if options.flat:
+            result["five times the rows"] = _five_times(folder, options)
     text = json.dumps(result, indent=1)
     print(text)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +79,13 @@ def _growth(folder: Path, options: argparse.Namespace) -> dict[str, float]:
         "next samples": night[1]["seconds"],
         "next / full": round(sum(each["seconds"] for each in night) / sum(each["seconds"] for each in full), 3),
     }
+
+
+def _five_times(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """The same ingest of a log with five times the rows: its memory should not grow."""
+    larger = folder / "larger"
+    write_log(larger / "raw" / "log.csv", 5 * options.rows, first_day=0, days=DAYS)
+    return _step("lake", larger, options)
 
 
 def write_log(path: Path, rows: int, *, first_day: int, days: int, seed: int = SEED) -> None:
@@ -211,6 +221,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--growth", action="store_true", help="also a night with 1% new rows")
+    parser.add_argument("--flat", action="store_true", help="also a log of five times the rows")
     parser.add_argument("--scratch", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "lake.json")
     parser.add_argument("--job", choices=list(JOBS))
