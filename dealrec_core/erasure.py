@@ -1,10 +1,8 @@
 """Removes a user from everything below the lake's root, and keeps him from coming back with an old raw file."""
 
-import hashlib
 import json
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
@@ -12,11 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema, upkeep
 from dealrec_core.appender import ATTEMPTS, open_appender
+from dealrec_core.erased import SALT, TABLE, hashed
 from dealrec_core.errors import DataError, LakeError
 from dealrec_core.lake import Conflict, Lake
 from dealrec_core.night import TABLES
 
-TABLE, SALT = "erasures", "erasures.salt"
 EMITTED = "emitted/coresets"
 PARTITIONS = {"interactions": schema.PERIOD, "samples": schema.PERIOD}
 SCHEMAS = {
@@ -35,33 +33,6 @@ class Erasure(BaseModel):
     """Folders of emitted coresets that held the user's samples."""
     left: list[str]
     """Data files of older versions that still hold the user."""
-
-
-@dataclass(frozen=True)
-class Erased:
-    """The users that must not come back, as salted hashes."""
-
-    salt: bytes
-    users: frozenset[str]
-
-    def without(self, events: pl.DataFrame) -> pl.DataFrame:
-        """The events of all other users."""
-        if not self.users:
-            return events
-        users = events[schema.USER_ID].unique()
-        gone = pl.Series([user for user in users if _hashed(user, self.salt) in self.users], dtype=pl.String)
-        return events if gone.is_empty() else events.filter(~pl.col(schema.USER_ID).is_in(gone.implode()))
-
-
-NOBODY = Erased(b"", frozenset())
-
-
-def erased(lake: Lake) -> Erased:
-    """Who was erased from this lake."""
-    if not lake.exists(TABLE):
-        return NOBODY
-    users = lake.scan(TABLE).select("user").collect()["user"]
-    return Erased(bytes.fromhex(lake.read_bytes(SALT).decode()), frozenset(users))
 
 
 def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
@@ -103,13 +74,9 @@ def forgotten(lake: Lake) -> dict[str, int]:
 def _remember(lake: Lake, user_id: str, at: datetime, versions: dict[str, int]) -> None:
     if not lake.exists_path(SALT):
         lake.write_bytes(SALT, secrets.token_hex(16).encode())
-    user = _hashed(user_id, bytes.fromhex(lake.read_bytes(SALT).decode()))
+    user = hashed(user_id, bytes.fromhex(lake.read_bytes(SALT).decode()))
     row = pl.DataFrame([{"at": at, "user": user, "versions": json.dumps(versions)}], schema=schema.ERASURES)
     lake.append(TABLE, row, schema=schema.ERASURES)
-
-
-def _hashed(user_id: str, salt: bytes) -> str:
-    return hashlib.blake2b(user_id.encode(), key=salt, digest_size=16).hexdigest()
 
 
 def _sample_ids(lake: Lake, user_id: str) -> pl.Series:

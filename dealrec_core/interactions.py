@@ -9,7 +9,7 @@ hash of every file it takes, so a killed ingest is simply run again.
 from collections.abc import Iterator
 from datetime import date
 
-from dealrec_core import books, erasure, item_files, schema, sources
+from dealrec_core import books, erased, item_files, schema, sources
 from dealrec_core.books import IngestReport
 from dealrec_core.errors import SourceError
 from dealrec_core.lake import Lake
@@ -42,7 +42,7 @@ def ingest(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
     total = IngestReport()
     for files in _loads(waiting):
         with Spill() as spill:
-            load = Load(config.interactions, through, partition, spill, erasure.erased(lake))
+            load = Load(config.interactions, through, partition, spill, erased.erased(lake))
             _read(load, files)
             load.guard(config.max_bad_fraction)
             for row in land(lake, load):

@@ -8,7 +8,7 @@ from typing import Literal
 import polars as pl
 
 from dealrec_core import duplicates, events, parallel, schema, sources
-from dealrec_core.erasure import NOBODY, Erased
+from dealrec_core.erased import NOBODY, Erased
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.raw.batch import Batch, Unreadable
 from dealrec_core.sources import InteractionSource, RawFile

@@ -4,7 +4,7 @@ from datetime import date
 
 import polars as pl
 
-from dealrec_core import books, erasure, schema, sources
+from dealrec_core import books, erased, schema, sources
 from dealrec_core.books import IngestReport
 from dealrec_core.errors import SourceError
 from dealrec_core.lake import Lake
@@ -31,7 +31,7 @@ def replay(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
     table = lake.open("interactions")
     files = _raw_files(config, quarantined)
     with Spill() as spill:
-        load = Load(config.interactions, through, partition, spill, erasure.erased(lake))
+        load = Load(config.interactions, through, partition, spill, erased.erased(lake))
         for (sha256,), rows in quarantined.partition_by(schema.FILE, as_dict=True).items():
             before = table.transaction_version(f"replay/{sha256}") if table else None
             load.read_again(files[str(sha256)], str(sha256), rows[schema.ROW], before=before)
