@@ -149,6 +149,11 @@ def open_appender(lake: Lake, table: str, *, schema: pl.Schema, partition: str |
             handle = lake.open(table)  # another process made it first
             if handle is None:
                 raise LakeError(f"cannot make table '{table}' in {lake.root}: {line(error)}") from error
+    if handle.metadata().partition_columns != ([partition] if partition else []):
+        raise LakeError(
+            f"table '{table}' in {lake.root} is not partitioned by {partition or 'nothing'}: an older dealrec made it; begin "
+            f"another lake, or remove the folder {table} if it is 'samples', which is then made anew"
+        )
     return Appender(lake, table, schema, partition, _with_columns(lake, table, handle, schema))
 
 

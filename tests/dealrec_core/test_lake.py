@@ -6,6 +6,7 @@ import pytest
 from deltalake import Field
 from deltalake.exceptions import DeltaError
 
+from dealrec_core import schema
 from dealrec_core.appender import open_appender
 from dealrec_core.errors import DataError, LakeError, NightBusy
 from dealrec_core.lake import Lake, lock
@@ -141,3 +142,15 @@ def test_the_log_of_a_table_is_kept_so_that_old_versions_stay_readable(lake):
 def test_a_root_that_table_readers_cannot_address_is_refused(tmp_path, name):
     with pytest.raises(LakeError, match="lake.root .* choose one of ASCII letters"):
         Lake(str(tmp_path / name))
+
+
+def test_a_table_that_is_partitioned_in_another_way_is_told(tmp_path):
+    lake = Lake(str(tmp_path))
+    lake.append(
+        "samples",
+        pl.DataFrame({"a": [1], "period": ["2026"]}),
+        schema=pl.Schema({"a": pl.Int64(), "period": pl.String()}),
+    )
+    with pytest.raises(LakeError, match="'samples' .* is not partitioned by period: an older dealrec made it"):
+        open_appender(lake, "samples", schema=schema.SAMPLE_TABLE, partition="period")
+    assert lake.version("samples") == 0

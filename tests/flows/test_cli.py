@@ -1,10 +1,13 @@
 import json
 import sys
+from datetime import date
 
 import pytest
 
-from dealrec_core.lake import lock
+from dealrec_core import interactions
+from dealrec_core.lake import Lake, lock
 from dealrec_core.night import reopen
+from dealrec_core.sources import InteractionSource, SourcesConfig
 from flows import cli
 from tests.flows.conftest import DEMO
 
@@ -129,3 +132,53 @@ def test_upkeep_beside_a_running_night_removes_nothing_and_says_so(capsys, monke
     found = json.loads(out)
     assert (code, found["vacuumed"]) == (0, False)
     assert found["message"].startswith("nothing was removed: process ")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Settings of a lake with three events, and a row whose rating is a word."""
+    (tmp_path / "raw").mkdir()
+    lines = "ann-1,x,1767225600,4\nann-1,y,1767225601,4\nbob,x,1767225602,4\nbob,y,1767225603,four\n"
+    (tmp_path / "raw" / "log.csv").write_text("user_id,item_id,timestamp,stars\n" + lines)
+    config = SourcesConfig(
+        root=str(tmp_path / "raw"),
+        interactions=InteractionSource(files=["*.csv"], rating="stars"),
+        max_bad_fraction=1,
+    )
+    interactions.ingest(Lake(str(tmp_path / "lake")), config, through=date(2026, 1, 1), partition="day")
+    settings = tmp_path / "pipeline.toml"
+    settings.write_text(
+        f"[sources]\nroot = '{tmp_path}/raw'\n[sources.interactions]\nfiles = ['*.csv']\n"
+        f"[lake]\nroot = '{tmp_path}/lake'\n[run]\nhome = '{tmp_path}'\n"
+    )
+    return settings
+
+
+def test_a_user_is_erased_from_the_command_line(capsys, monkeypatch, small, tmp_path):
+    code, out, _ = run(capsys, monkeypatch, "erase-user", "ann-1", "--now", "--config", str(small), "--json")
+    assert (code, json.loads(out)) == (0, {"rows": {"interactions": 2}, "withdrawn": [], "left": []})
+    assert set(Lake(str(tmp_path / "lake")).scan("interactions").collect()["user_id"]) == {"bob"}
+
+
+def test_nobody_is_erased_beside_a_running_night(capsys, monkeypatch, small, tmp_path):
+    with lock(Lake(str(tmp_path / "lake")), home=str(tmp_path)):
+        code, _, err = run(capsys, monkeypatch, "erase-user", "ann-1", "--config", str(small))
+    assert code == 1
+    assert "wait until it ends" in err
+
+
+def test_quarantine_is_replayed_from_the_command_line(capsys, monkeypatch, small, tmp_path, prefect_server):
+    arguments = ["ingest", "--replay-quarantine", "--day", "2026-01-01", "--config", str(small), "--json"]
+    code, out, _ = run(capsys, monkeypatch, *arguments)
+    found = json.loads(out[out.index("{") :])
+    assert (code, found["rows"], found["inserted"]) == (0, 1, 1)
+    assert Lake(str(tmp_path / "lake")).scan("quarantine").collect().is_empty()
+
+
+def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
+    code, out, _ = run(
+        capsys, monkeypatch, "doctor", "--sources", "--config", str(small), "--set", "sources.interactions.rating=stars"
+    )
+    assert code == 0
+    assert "of its first 4 records 3 would land, 0 be filtered out, 1 go to quarantine" in out
+    assert "rating is not a number" in out
