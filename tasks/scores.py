@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import polars as pl
 from peft import PeftModel
 
-from dealrec_core import effort, influence, schema, sequences
-from dealrec_core.errors import DataError
+from dealrec_core import effort, schema, sequences
+from dealrec_core.influence import continued
+from dealrec_core.influence.continued import Continued
 from dealrec_core.night import Fact, Night, Snapshot, fingerprint
 from dealrec_core.recommenders import bundle
+from tasks import carried
 from tasks.base_model import BaseModel, base_model_of, examples
 from tasks.catalogue import full_catalogue
 from tasks.champion import champion_on, load_tiger
@@ -23,16 +26,10 @@ from tasks.surrogate import surrogate_of
 def score_influence(night: Night) -> Snapshot:
     """Table `influences`: what leaving each train sample out would do to the surrogate's risk."""
     model, item_ids = surrogate_of(night)
-    train = samples_of(night, "train")
-    risk = _risk_samples(night)
-    result = influence.score(
-        model,
-        sequences.encode(train, item_ids),
-        sequences.encode(risk, item_ids),
-        config=night.config.influence,
-        seed=night.config.run.seed,
-        device=device(night),
-    )
+    train, risk = samples_of(night, "train"), carried.risk_samples(night)
+    made = _scored(night, model, item_ids, train, risk)
+    path, sha256 = carried.leave(night, made, item_ids)
+    result = made.result
     frame = pl.DataFrame(
         {
             schema.NIGHT: [night.name] * len(train),
@@ -52,25 +49,24 @@ def score_influence(night: Night) -> Snapshot:
         "damping": float(f"{result.damping:.3g}"),
         "cosine of q and v": round(result.alignment, 4),
         "share positive": round(float((result.scores > 0).mean()), 4),
+        "scored": made.scored,
+        "reused": len(train) - made.scored,
+        "surrogate moved": None if made.moved is None else round(made.moved, 4),
+        "why": made.why,
     }
-    return Snapshot(stage="influence", table="influences", version=version, rows=len(train), facts=facts)
+    return Snapshot(
+        stage="influence", table="influences", version=version, rows=len(train), facts=facts, path=path, sha256=sha256
+    )
 
 
-def _risk_samples(night: Night) -> pl.DataFrame:
-    """The samples whose mean loss is the risk."""
-    config = night.config.influence
-    found = samples_of(night, "train" if config.risk == "train" else "validation")
-    if found.is_empty():
-        raise DataError(
-            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
-        )
-    return latest(found, config.recent_share) if config.risk == "recent" else found
-
-
-def latest(samples: pl.DataFrame, share: float) -> pl.DataFrame:
-    """The most recent share of the samples, at least one, sorted by sample_id; of equal times the higher ids first."""
-    count = math.ceil(share * len(samples))
-    return samples.sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(count).sort(schema.SAMPLE_ID)
+def _scored(night: Night, model: Any, item_ids: list[str], train: pl.DataFrame, risk: pl.DataFrame) -> Continued:
+    """From what an earlier night left where it may be used, else anew."""
+    found = carried.earlier_of(night, item_ids, train, risk)
+    samples, aims = sequences.encode(train, item_ids), sequences.encode(risk, item_ids)
+    config, seed, where = night.config.influence, night.config.run.seed, device(night)
+    if isinstance(found, str):
+        return continued.anew(model, samples, aims, config=config, seed=seed, device=where, why=found)
+    return continued.score_on(found, model, samples, aims, config=config, seed=seed, device=where)
 
 
 @stage("effort")

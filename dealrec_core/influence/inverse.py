@@ -50,6 +50,8 @@ class Solution:
     """d as used."""
     top: float
     """Largest absolute eigenvalue of G, as far as v sees it."""
+    left: Tensor | None = None
+    """v − (G + dI)q where the solver ends with it."""
 
 
 def conjugate_gradients(
@@ -89,7 +91,8 @@ def conjugate_gradients(
         basis.append(image / betas[-1])
     q = sum((weight * size) * vector for weight, vector in zip(found.weights.tolist(), basis, strict=True))
     assert isinstance(q, Tensor)
-    return Solution(q, found.residual, len(alphas), found.damping, found.top)
+    left = image * (-size * found.weights[-1].item())
+    return Solution(q, found.residual, len(alphas), found.damping, found.top, left)
 
 
 def prepared(
@@ -138,7 +141,7 @@ def prepared(
         q, residual = q + gain * pairs[-1][0], residual - gain * pairs[-1][1]
         left = residual.double().norm().item() / size
         if left <= tolerance:
-            return Solution(q, left, math.ceil(spent), first.damping, first.top)
+            return Solution(q, left, math.ceil(spent), first.damping, first.top, residual)
         if spent >= most_steps:
             raise NotConverged(
                 f"residual {left:.1e} after {math.ceil(spent)} products, wanted {tolerance:.1e}; raise "
@@ -210,8 +213,8 @@ def exact(product: Product, v: Tensor, *, damping: Damping) -> Solution:
     added = damping.given(top)
     _check_definite(values[0].item(), damping=added, top=top)
     q = vectors @ ((vectors.T @ v.double()) / (values + added))
-    residual = (dense @ q + added * q - v.double()).norm().item() / size
-    return Solution(q.to(v), residual, len(v), added, top)
+    left = v.double() - dense @ q - added * q
+    return Solution(q.to(v), left.norm().item() / size, len(v), added, top, left.to(v))
 
 
 def lissa(

@@ -23,6 +23,7 @@ from torch import Tensor
 from dealrec_core.errors import DataError
 from dealrec_core.influence import inverse, losses, operators
 from dealrec_core.influence import kept as kept_layer
+from dealrec_core.influence.carried import Carried
 from dealrec_core.influence.inverse import Damping, DampingRule, Product, Solution
 from dealrec_core.influence.kept import Kept, keep
 from dealrec_core.influence.losses import LossName
@@ -71,6 +72,11 @@ class InfluenceConfig(BaseModel):
     """Largest residual of q, relative to the risk's gradient."""
     most_steps: int = Field(default=100, ge=1, title="Most products")
     """Curvature products after which cg gives up."""
+    most_moved: float = Field(default=0.05, ge=0, le=2, title="Most movement")
+    """How far a night's surrogate may be from the one that an earlier night scored with, as 1 − Spearman's correlation of
+    a few scores, for its sums and scores to be carried on; 0 computes everything every night."""
+    most_residual: float = Field(default=0.05, ge=0, lt=1, title="Most residual of a kept q")
+    """Residual of a carried q on tonight's samples above which q is corrected and every score made again."""
     kept_mb: int = Field(default=1024, ge=0, title="Kept activations in MB")
     """Where the weights are one linear layer: memory for its activations, so that the network runs once; 0 keeps none."""
     batch_tokens: int = Field(default=16384, ge=1, title="Batch size in items")
@@ -101,6 +107,8 @@ class InfluenceResult:
     """(P,), for reuse as a start and for checks."""
     negatives: np.ndarray
     """Items (K,) of the loss, empty for softmax."""
+    carried: Carried | None = None
+    """What the next night can start from; None where the solver leaves nothing."""
 
 
 def score(
@@ -130,10 +138,10 @@ def score(
         _check(counted, risk)
     v = operators.gradient(problem, risk)
     drawn = _drawn(counted, config.curvature_samples, seed=seed)
-    curved = _Curved.over(problem, drawn, config=config)
-    solution = _solve(problem, drawn, curved, v, config=config, seed=seed)
+    curved = Curved.over(problem, drawn, config=config)
+    solution = solve(problem, drawn, curved, v, config=config, seed=seed)
     scores = np.zeros(len(train))
-    scores[rows] = (curved if drawn is counted else _Curved(problem, counted)).directional(solution.q) / len(train)
+    scores[rows] = (curved if drawn is counted else Curved(problem, counted)).directional(solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     return InfluenceResult(
         scores=scores,
@@ -141,11 +149,31 @@ def score(
         products=solution.products,
         damping=solution.damping,
         top_eigenvalue=solution.top,
-        alignment=_cosine(solution.q, v),
+        alignment=cosine(solution.q, v),
         gradient_norm=v.double().norm().item(),
         parameter_count=problem.parameters.size,
         q=solution.q.cpu().numpy(),
         negatives=np.empty(0, np.int64) if problem.loss.negatives is None else problem.loss.negatives.cpu().numpy(),
+        carried=_carried(problem, v, solution, train=len(train), risk=len(risk), config=config)
+        if drawn is train
+        else None,
+    )
+
+
+def _carried(
+    problem: Problem, v: Tensor, solution: Solution, *, train: int, risk: int, config: InfluenceConfig
+) -> Carried | None:
+    if solution.left is None or config.curvature != "gauss_newton":
+        return None
+    return Carried(
+        q=solution.q,
+        v=v,
+        image=v - solution.left - solution.damping * solution.q,
+        damping=solution.damping,
+        top=solution.top,
+        loss=problem.loss,
+        train_count=train,
+        risk_count=risk,
     )
 
 
@@ -155,7 +183,7 @@ def _problem(model: Any, *, config: InfluenceConfig, seed: int, device: torch.de
 
 
 @dataclass(frozen=True)
-class _Curved:
+class Curved:
     """Some samples with what is known of them, by the cheaper way where there is one."""
 
     problem: Problem
@@ -163,9 +191,9 @@ class _Curved:
     kept: Kept | None = None
 
     @staticmethod
-    def over(problem: Problem, samples: Sequences, *, config: InfluenceConfig) -> "_Curved":
+    def over(problem: Problem, samples: Sequences, *, config: InfluenceConfig) -> "Curved":
         wanted = config.kept_mb and config.curvature == "gauss_newton" and config.solver in ("cg", "exact")
-        return _Curved(problem, samples, keep(problem, samples, most_bytes=config.kept_mb * 2**20) if wanted else None)
+        return Curved(problem, samples, keep(problem, samples, most_bytes=config.kept_mb * 2**20) if wanted else None)
 
     def gauss_newton(self, direction: Tensor) -> Tensor:
         if self.kept is not None:
@@ -178,8 +206,8 @@ class _Curved:
         return operators.directional(self.problem, self.samples, direction)
 
 
-def _solve(
-    problem: Problem, train: Sequences, curved: _Curved, v: Tensor, *, config: InfluenceConfig, seed: int
+def solve(
+    problem: Problem, train: Sequences, curved: Curved, v: Tensor, *, config: InfluenceConfig, seed: int
 ) -> Solution:
     curvature = operators.hessian if config.curvature == "hessian" else operators.gauss_newton
     product: Product = partial(curvature, problem, train) if curved.kept is None else curved.gauss_newton
@@ -187,7 +215,7 @@ def _solve(
     match config.solver:
         case "cg" if _prepares(train, config):
             assert config.part_samples is not None
-            part = _Curved.over(problem, spread(train, config.part_samples), config=config)
+            part = Curved.over(problem, spread(train, config.part_samples), config=config)
             return inverse.prepared(
                 product,
                 part.gauss_newton,
@@ -251,6 +279,7 @@ def _without_target(samples: Sequences) -> tuple[np.ndarray, Sequences]:
     return rows, Sequences(np.delete(longer.items, ends), offsets, longer.items[ends])
 
 
-def _cosine(left: Tensor, right: Tensor) -> float:
+def cosine(left: Tensor, right: Tensor) -> float:
+    """Of two vectors, in float64."""
     left, right = left.double(), right.double()
     return (left @ right / (left.norm() * right.norm())).item()

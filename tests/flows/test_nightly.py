@@ -2,11 +2,13 @@ from datetime import date
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
-from dealrec_core import duplicates, promotions, schema
+from dealrec_core import duplicates, influence, promotions, schema, sequences
 from dealrec_core import night as nights
 from dealrec_core.errors import DataError, NightBusy
 from dealrec_core.lake import lock
@@ -17,7 +19,11 @@ from flows.nightly import nightly
 from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.roll_back import roll_back
-from tests.flows.conftest import DEMO, LOG, new_town
+from flows.score_samples import score_samples
+from tasks import carried
+from tasks.ingest import samples_of
+from tasks.surrogate import surrogate_of
+from tests.flows.conftest import DEMO, LOG, Town, new_town
 
 
 def versions(lake) -> dict[str, int]:
@@ -197,3 +203,31 @@ def test_the_report_is_one_file_without_script_or_address(town):
         assert f"<h2>{title}</h2>" in html
     assert html.count("<svg") >= 8
     assert not any(word in html for word in ("<script", "http://", "https://", "src="))
+
+
+def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(tmp_path, prefect_server):
+    place = new_town(tmp_path)
+    still = Town([*place.overrides, "surrogate.learning_rate=1e-9", "influence.most_residual=0.9"])
+    for day in range(2):
+        place.write(day)
+        for step in (ingest, retrain_surrogate, score_samples):
+            step(still.request(day))
+    first, second = nights.nights(place.lake)
+    facts = second.need("influence").facts
+    old, new = (set(samples_of(each, "train")[schema.SAMPLE_ID]) for each in (first, second))
+    assert first.need("influence").facts["reused"] == 0
+    assert (facts["scored"], facts["reused"]) == (len(new - old), len(new & old))
+    assert facts["reused"] > facts["scored"] > 0
+    assert str(facts["why"]).startswith("q kept")
+    # The same figures from all of tonight's samples, at the weights that the first night scored with.
+    model, item_ids = surrogate_of(second)
+    train, risk = samples_of(second, "train"), carried.risk_samples(second)
+    folder = place.lake.local_path(str(second.need("influence").path))
+    left, _ = influence.carried.load(folder)
+    problem = influence.operators.problem(model, "all", left.loss, batch_tokens=1000, device="cpu")
+    v = influence.operators.gradient(problem, sequences.encode(risk, item_ids))
+    torch.testing.assert_close(left.v, v, rtol=1e-3, atol=1e-6)
+    expected = influence.operators.directional(problem, sequences.encode(train, item_ids), left.q) / len(train)
+    written = place.lake.scan("influences").filter(pl.col(schema.NIGHT) == second.name).collect()
+    found = train.select(schema.SAMPLE_ID).join(written, on=schema.SAMPLE_ID, maintain_order="left")[schema.INFLUENCE]
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from tasks import scores
+from tasks import carried
 
 
 def test_the_latest_share_by_hand() -> None:
@@ -12,6 +12,6 @@ def test_the_latest_share_by_hand() -> None:
     frame = pl.DataFrame(
         {"sample_id": ["a", "b", "c", "d", "e"], "timestamp": [datetime(2024, 1, day, tzinfo=UTC) for day in days]}
     )
-    assert scores.latest(frame, 0.4)["sample_id"].to_list() == ["a", "d"]  # 2 of 5; c and d share a day
-    assert scores.latest(frame, 0.01)["sample_id"].to_list() == ["a"]
-    assert scores.latest(frame, 1.0)["sample_id"].to_list() == ["a", "b", "c", "d", "e"]
+    assert carried.latest(frame, 0.4)["sample_id"].to_list() == ["a", "d"]  # 2 of 5; c and d share a day
+    assert carried.latest(frame, 0.01)["sample_id"].to_list() == ["a"]
+    assert carried.latest(frame, 1.0)["sample_id"].to_list() == ["a", "b", "c", "d", "e"]

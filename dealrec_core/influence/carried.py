@@ -1,0 +1,146 @@
+"""What one night's influence leaves to the next, so that only samples that came or went are paid for.
+
+v = mean of ∇L over the risk samples and Gq = mean of Jᵀ B J q over the train samples are sums. At the same weights they
+follow a changed set of samples by the samples that were added and removed alone, and the residual of the old q on tonight's
+samples, ‖Gq + dq − v‖ / ‖v‖, costs nothing more. Below `InfluenceConfig.most_residual` q is kept and new samples alone are
+scored; above it q takes one correction, (G + dI) δ = v − Gq − dq, which is smaller than solving anew.
+
+All of this is at the weights of one network, the reference. How far tonight's network has moved from it is measured in
+scores: 1 − Spearman's correlation of the scores of a few samples along q at both.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from dealrec_core.influence import operators
+from dealrec_core.influence.fidelity import rank_correlation
+from dealrec_core.influence.losses import Loss
+from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.part import spread
+from dealrec_core.sequences import Sequences
+
+VECTORS = "vectors.safetensors"
+DESCRIPTION = "influence.json"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Sums over samples at the weights of the reference network; vectors are flat (P,)."""
+
+    q: Tensor
+    v: Tensor
+    """Mean gradient of the risk samples."""
+    image: Tensor
+    """G q over the train samples."""
+    damping: float
+    """d."""
+    top: float
+    """Largest eigenvalue of G when q was solved for anew."""
+    loss: Loss
+    train_count: int
+    risk_count: int
+
+    @property
+    def left(self) -> Tensor:
+        """v − (G + dI) q."""
+        return self.v - self.image - self.damping * self.q
+
+    @property
+    def residual(self) -> float:
+        """‖(G + dI) q − v‖ / ‖v‖."""
+        return (self.left.double().norm() / self.v.double().norm()).item()
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a set of samples differs from the one before."""
+
+    added: Sequences
+    removed: Sequences
+
+
+def moved(reference: Problem, tonight: Problem, samples: Sequences, q: Tensor, *, most: int = 256) -> float:
+    """1 − Spearman's correlation of the scores of `most` samples along q at the weights of both networks, 0 to 2."""
+    some = spread(samples, most)
+    before, after = (operators.directional(problem, some, q) for problem in (reference, tonight))
+    return 1 - rank_correlation(before, after, seed=0, resamples=1).value
+
+
+def followed(problem: Problem, carried: Carried, *, train: Change, risk: Change) -> Carried:
+    """The sums after the samples changed: two products and two gradients over what was added and removed."""
+    v, risk_count = carried.v * carried.risk_count, carried.risk_count
+    image, train_count = carried.image * carried.train_count, carried.train_count
+    for sign, samples in ((1, risk.added), (-1, risk.removed)):
+        if len(samples):
+            v = v + sign * len(samples) * operators.gradient(problem, samples)
+            risk_count += sign * len(samples)
+    for sign, samples in ((1, train.added), (-1, train.removed)):
+        if len(samples):
+            image = image + sign * len(samples) * operators.gauss_newton(problem, samples, carried.q)
+            train_count += sign * len(samples)
+    return replace(carried, v=v / risk_count, image=image / train_count, train_count=train_count, risk_count=risk_count)
+
+
+def loss_over_old_items(loss: Loss) -> Loss:
+    """The same loss on samples that know the old items alone, in a network that has more of them.
+
+    The softmax keeps its old catalogue: with all its items as negatives of weight 1, sampled softmax is softmax.
+    """
+    if loss.negatives is not None:
+        return loss
+    return Loss("sampled", torch.arange(loss.item_count), loss.item_count + 1)
+
+
+def widened(carried: Carried, *, old: Problem, new: Problem) -> Carried:
+    """The vectors for a network whose first axes have grown by new items, which no carried sample has seen: zeros."""
+
+    def wider(vector: Tensor) -> Tensor:
+        parts = []
+        for name, part in old.parameters.split(vector).items():
+            whole = torch.zeros_like(new.parameters.values[name]).detach()
+            whole[tuple(slice(size) for size in part.shape)] = part
+            parts.append(whole)
+        return new.parameters.flat(parts)
+
+    return replace(carried, q=wider(carried.q), v=wider(carried.v), image=wider(carried.image))
+
+
+def save(folder: Path, carried: Carried, *, lineage: dict[str, Any]) -> None:
+    """Writes the vectors and a description into an existing folder; equal inputs give equal bytes."""
+    vectors = {name: getattr(carried, name).detach().cpu().contiguous() for name in ("q", "v", "image")}
+    if carried.loss.negatives is not None:
+        vectors["negatives"] = carried.loss.negatives.cpu()
+    (folder / VECTORS).write_bytes(safetensors.save(vectors))
+    described = {
+        "damping": carried.damping,
+        "top": carried.top,
+        "loss": carried.loss.name,
+        "items": carried.loss.item_count,
+        "train": carried.train_count,
+        "risk": carried.risk_count,
+        "lineage": lineage,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def load(folder: Path, *, device: torch.device | str = "cpu") -> tuple[Carried, dict[str, Any]]:
+    """What `save` wrote, with its lineage."""
+    vectors = safetensors.load_file(folder / VECTORS, device=str(device))
+    described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    carried = Carried(
+        q=vectors["q"],
+        v=vectors["v"],
+        image=vectors["image"],
+        damping=described["damping"],
+        top=described["top"],
+        loss=Loss(described["loss"], vectors.get("negatives"), described["items"]),
+        train_count=described["train"],
+        risk_count=described["risk"],
+    )
+    return carried, described["lineage"]

@@ -1,0 +1,160 @@
+"""Tonight's scores from an earlier night's: what was there already is not paid for again (see carried.py)."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dealrec_core.influence import operators
+from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
+from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.scores import Curved, InfluenceConfig, InfluenceResult, cosine, score, solve
+from dealrec_core.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier night left, and how tonight's samples differ from its own."""
+
+    model: Any
+    """The network at whose weights it was computed; its items are the first of tonight's."""
+    carried: Carried
+    scores: np.ndarray
+    """I(s) of that night for tonight's train samples (N,), NaN for those it did not have."""
+    train: Change
+    risk: Change
+
+
+@dataclass(frozen=True)
+class Continued:
+    """Tonight's scores and what they were made of."""
+
+    result: InfluenceResult
+    model: Any
+    """The network whose weights the scores belong to: tonight's, or still the earlier one."""
+    scored: int
+    """Train samples whose gradient product was computed."""
+    why: str
+    """What was reused or not, and the figure that decided it."""
+    moved: float | None = None
+    """1 − Spearman's correlation of a few scores at the earlier and at tonight's weights."""
+
+
+def score_on(
+    earlier: Earlier,
+    model: Any,
+    train: Sequences,
+    risk: Sequences,
+    *,
+    config: InfluenceConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Continued:
+    """Scores as `influence.score` gives, at the earlier weights as long as tonight's are near them.
+
+    Raises:
+        As `influence.score`.
+    """
+    reference = _with_new_items(earlier.model, model)
+    if reference is None:
+        return anew(model, train, risk, config=config, seed=seed, device=device, why="the network is another")
+    carried = earlier.carried
+    if model.item_count > earlier.model.item_count:
+        wide = replace(carried, loss=loss_over_old_items(carried.loss))
+        old = operators.problem(earlier.model, config.parameters, wide.loss, batch_tokens=1, device=device)
+        new = operators.problem(reference, config.parameters, wide.loss, batch_tokens=1, device=device)
+        carried = widened(wide, old=old, new=new)
+    before, tonight = (
+        operators.problem(each, config.parameters, carried.loss, batch_tokens=config.batch_tokens, device=device)
+        for each in (reference, model)
+    )
+    distance = moved(before, tonight, train, carried.q)
+    if not distance <= config.most_moved:
+        why = f"the surrogate moved by {distance:.3f}, more than {config.most_moved:g}"
+        return replace(anew(model, train, risk, config=config, seed=seed, device=device, why=why), moved=distance)
+    carried = followed(before, carried, train=earlier.train, risk=earlier.risk)
+    if carried.residual <= config.most_residual:
+        scores, scored = _fresh_scores(before, carried, earlier, train)
+        why, products = f"q kept: its residual is {carried.residual:.1e}", 0
+    else:
+        why = f"q corrected: its residual was {carried.residual:.1e}, more than {config.most_residual:g}"
+        carried, scores, products = _corrected(before, carried, train, config=config, seed=seed)
+        scored = len(train)
+    return Continued(_result(carried, scores, products), reference, scored, why, distance)
+
+
+def anew(
+    model: Any,
+    train: Sequences,
+    risk: Sequences,
+    *,
+    config: InfluenceConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+    why: str,
+) -> Continued:
+    """Everything computed at tonight's weights."""
+    result = score(model, train, risk, config=config, seed=seed, device=device)
+    return Continued(result, model, len(train), f"all computed: {why}")
+
+
+def _with_new_items(earlier: Any, tonight: Any) -> Any | None:
+    """The earlier weights in a network of tonight's size, new items as tonight has them; None where it is another one."""
+    found = copy.deepcopy(tonight)
+    theirs, ours = (dict(each.named_parameters()) for each in (earlier, found))
+    if type(earlier) is not type(tonight) or theirs.keys() != ours.keys() or earlier.item_count > tonight.item_count:
+        return None
+    buffers = dict(tonight.named_buffers())
+    if any(not torch.equal(value, buffers[name].to(value)) for name, value in earlier.named_buffers()):
+        return None  # what a network fixes beside its weights, such as a graph, is part of the scored function
+    with torch.no_grad():
+        for name, value in theirs.items():
+            if any(small > large for small, large in zip(value.shape, ours[name].shape, strict=True)):
+                return None
+            ours[name][tuple(slice(size) for size in value.shape)] = value.to(ours[name])
+    return found
+
+
+def _fresh_scores(problem: Problem, carried: Carried, earlier: Earlier, train: Sequences) -> tuple[np.ndarray, int]:
+    """Kept scores, divided by tonight's number of samples, and new ones for those without; how many were new."""
+    scores = earlier.scores * (earlier.carried.train_count / len(train))
+    rows = np.flatnonzero(np.isnan(scores))
+    if len(rows):
+        scores[rows] = operators.directional(problem, train.take(rows), carried.q) / len(train)
+    return scores, len(rows)
+
+
+def _corrected(
+    problem: Problem, carried: Carried, train: Sequences, *, config: InfluenceConfig, seed: int
+) -> tuple[Carried, np.ndarray, int]:
+    """q with the correction that its residual asks for, all scores along it, and the products spent."""
+    goal = config.tolerance / carried.residual
+    own = config.model_copy(
+        update={"damping": carried.damping, "damping_rule": "absolute", "tolerance": min(goal, 0.99)}
+    )
+    curved = Curved.over(problem, train, config=own)
+    left = carried.left
+    found = solve(problem, train, curved, left, config=own, seed=seed)
+    assert found.left is not None
+    image = carried.image + left - found.left - carried.damping * found.q
+    better = replace(carried, q=carried.q + found.q, image=image)
+    return better, curved.directional(better.q) / len(train), found.products
+
+
+def _result(carried: Carried, scores: np.ndarray, products: int) -> InfluenceResult:
+    negatives = carried.loss.negatives
+    return InfluenceResult(
+        scores=scores,
+        residual=carried.residual,
+        products=products,
+        damping=carried.damping,
+        top_eigenvalue=carried.top,
+        alignment=cosine(carried.q, carried.v),
+        gradient_norm=carried.v.double().norm().item(),
+        parameter_count=len(carried.q),
+        q=carried.q.cpu().numpy(),
+        negatives=np.empty(0, np.int64) if negatives is None else negatives.cpu().numpy(),
+        carried=carried,
+    )
