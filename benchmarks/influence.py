@@ -22,7 +22,9 @@ import numpy as np
 import torch
 
 from dealrec_core import influence
-from dealrec_core.influence import InfluenceConfig, kept, losses, operators
+from dealrec_core.influence import InfluenceConfig, continued, kept, losses, operators
+from dealrec_core.influence.carried import Change, followed, moved
+from dealrec_core.influence.continued import Earlier
 from dealrec_core.influence.operators import Problem
 from dealrec_core.sequences import Sequences
 from dealrec_core.surrogate import SurrogateConfig, networks, train
@@ -57,6 +59,7 @@ def main() -> None:
     }
     parts["repeatability"] = lambda: _repeatability(model, samples, recent)
     parts["memory"] = _memory
+    parts["a night with 1% new"] = lambda: _next_night(model, samples, recent, surrogate)
     for name in options.only or list(parts):
         found = parts[name]()
         print(f"{name}: {json.dumps(found)}", flush=True)
@@ -167,13 +170,72 @@ def _repeatability(model: Any, samples: Sequences, recent: Sequences) -> dict[st
     for negatives in (1024, 4096):
         config = InfluenceConfig(loss="sampled", negatives=negatives, solver="identity", batch_tokens=8192)
         first, second = (influence.score(model, samples, recent, config=config, seed=seed).scores for seed in (1, 2))
-        best = [set(np.argsort(-scores, kind="stable")[:1024]) for scores in (first, second)]
-        ranks = [scores.argsort().argsort() for scores in (first, second)]
-        found[f"{negatives} negatives, identity"] = {
-            "spearman": round(float(np.corrcoef(*ranks)[0, 1]), 4),
-            "shared of top 1024": round(len(best[0] & best[1]) / 1024, 4),
-        }
+        found[f"{negatives} negatives, identity"] = _agreement(first, second)
     return found
+
+
+def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: SurrogateConfig) -> dict[str, Any]:
+    """1% of the train samples are new; of the risk samples 1% are new and 1% are gone. All weights, sampled loss."""
+    config = InfluenceConfig(loss="sampled", damping=0.25, batch_tokens=8192)
+    random = np.random.default_rng(0)
+    new = np.sort(random.choice(len(samples), len(samples) // 100, replace=False))
+    old = np.delete(np.arange(len(samples)), new)
+    slid = len(recent) // 100
+    risk_then, risk_now = (recent.take(np.arange(len(recent) - slid) + start) for start in (0, slid))
+    start = time.process_time()
+    before = influence.score(model, samples.take(old), risk_then, config=config, seed=0)
+    whole = time.process_time() - start
+    assert before.carried is not None
+    known = np.full(len(samples), np.nan)
+    known[old] = before.scores
+    nothing = samples.take(np.arange(0))
+    earlier = Earlier(
+        model=model,
+        carried=before.carried,
+        scores=known,
+        train=Change(samples.take(new), nothing),
+        risk=Change(recent.take(np.arange(len(recent) - slid, len(recent))), recent.take(np.arange(slid))),
+    )
+    problem = operators.problem(model, "all", before.carried.loss, batch_tokens=config.batch_tokens, device="cpu")
+    unit = _seconds(lambda: operators.mean_loss(problem, samples))
+    v_s = _seconds(lambda: operators.gradient(problem, risk_now))
+    product_s = _seconds(lambda: operators.gauss_newton(problem, samples, before.carried.q))
+    follow_s = _seconds(lambda: followed(problem, before.carried, train=earlier.train, risk=earlier.risk))
+    trained = train(samples, recent, item_count=model.item_count, config=surrogate, seed=1, initial=model)
+    found: dict[str, Any] = {
+        "v and Gq of all, in forward passes": round((v_s + product_s) / unit, 2),
+        "v and Gq carried on, in forward passes": round(follow_s / unit, 3),
+        "share of a full pass": round(follow_s / (v_s + product_s), 4),
+        "stage of the first night": round(whole / unit, 1),
+    }
+    for name, most in (("q kept", 0.9), ("q corrected", 0.0)):
+        own = config.model_copy(update={"most_residual": most})
+        start = time.process_time()
+        again = continued.score_on(earlier, model, samples, risk_now, config=own, seed=0)
+        found[f"stage, {name}"] = round((time.process_time() - start) / unit, 2)
+        found[f"products, {name}"] = again.result.products
+        found[f"residual, {name}"] = float(f"{again.result.residual:.2e}")
+        found[f"samples scored, {name}"] = again.scored
+        if most:
+            kept = again.result.scores
+        else:
+            found["kept against corrected"] = _agreement(kept, again.result.scores)
+    tonight = operators.problem(trained.model, "all", before.carried.loss, batch_tokens=8192, device="cpu")
+    found["movement of a warm start"] = {
+        "epochs": trained.epochs,
+        "best epoch": trained.best.epoch,
+        "1 - spearman": round(moved(problem, tonight, samples, before.carried.q), 4),
+    }
+    return found
+
+
+def _agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    best = [set(np.argsort(-scores, kind="stable")[:1024]) for scores in (first, second)]
+    ranks = [scores.argsort().argsort() for scores in (first, second)]
+    return {
+        "spearman": round(float(np.corrcoef(*ranks)[0, 1]), 4),
+        "shared of top 1024": round(len(best[0] & best[1]) / 1024, 4),
+    }
 
 
 def _memory() -> dict[str, Any]:

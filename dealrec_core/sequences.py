@@ -57,6 +57,15 @@ class Sequences:
                 yield rows, torch.from_numpy(self.items[flat]), torch.from_numpy(self.targets[rows])
 
 
+def joined(first: Sequences, second: Sequences) -> Sequences:
+    """The samples of both, in that order."""
+    return Sequences(
+        np.concatenate([first.items, second.items]),
+        np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]]),
+        np.concatenate([first.targets, second.targets]),
+    )
+
+
 def encode(samples: pl.DataFrame, item_ids: list[str]) -> Sequences:
     """Numbers the items of `samples` (SAMPLES columns) by their place in `item_ids`; row n of the frame is sample n.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import torch as safetensors
 from torch import Tensor
@@ -23,7 +24,7 @@ from dealrec_core.influence.fidelity import rank_correlation
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.part import spread
-from dealrec_core.sequences import Sequences
+from dealrec_core.sequences import Sequences, joined
 
 VECTORS = "vectors.safetensors"
 DESCRIPTION = "influence.json"
@@ -73,13 +74,13 @@ def moved(reference: Problem, tonight: Problem, samples: Sequences, q: Tensor, *
 
 
 def followed(problem: Problem, carried: Carried, *, train: Change, risk: Change) -> Carried:
-    """The sums after the samples changed: two products and two gradients over what was added and removed."""
-    v, risk_count = carried.v * carried.risk_count, carried.risk_count
+    """The sums after the samples changed: a product and a gradient over what was added or removed."""
+    v, risk_count = carried.v * carried.risk_count, carried.risk_count + len(risk.added) - len(risk.removed)
+    if len(risk.added) + len(risk.removed):
+        both = joined(risk.added, risk.removed)
+        signs = np.repeat([1.0, -1.0], [len(risk.added), len(risk.removed)])
+        v = v + len(both) * operators.gradient(problem, both, signs=signs)
     image, train_count = carried.image * carried.train_count, carried.train_count
-    for sign, samples in ((1, risk.added), (-1, risk.removed)):
-        if len(samples):
-            v = v + sign * len(samples) * operators.gradient(problem, samples)
-            risk_count += sign * len(samples)
     for sign, samples in ((1, train.added), (-1, train.removed)):
         if len(samples):
             image = image + sign * len(samples) * operators.gauss_newton(problem, samples, carried.q)

@@ -120,10 +120,9 @@ def gauss_newton(kept: Kept, direction: Tensor) -> Tensor:
             batch.targets,
             state_dot=state_dot,
             table_dot=None,
-            want_table=False,
             weights=batch.weights,
         )
-        slopes = torch.autograd.grad(batch.state, batch.shifts, curved.state, retain_graph=True)
+        slopes = torch.autograd.grad(batch.state, batch.shifts, curved, retain_graph=True)
         _add_outer(total, batch.inputs, slopes)
     found = kept.problem.parameters.flat(list(total.values())) / len(kept.samples)
     if len(kept.rest):
@@ -201,7 +200,7 @@ def _kept(
     if with_weights:
         by_state, weights = problem.loss.linearised(state.detach(), table, targets)
     else:
-        by_state, weights = problem.loss.gradient(state.detach(), table, targets, want_table=False).state, None
+        by_state, weights = problem.loss.gradient(state.detach(), table, targets), None
     slopes = torch.autograd.grad(state, tape.shifts, by_state, retain_graph=True)
     return KeptBatch(rows, targets, tape.inputs, tape.shifts, list(slopes), state, probe, list(pulled), weights)
 

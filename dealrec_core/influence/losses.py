@@ -11,7 +11,7 @@ bce       softplus(−z_y) + (1/K) Σ_k softplus(z_k)            K fixed negativ
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,14 +22,6 @@ from dealrec_core.errors import SettingsError
 
 LossName = Literal["softmax", "sampled", "bce"]
 _CELLS = 2**21  # logits in one block of rows: 8 MB
-
-
-class Cotangents(NamedTuple):
-    """Derivative of a sum of losses by the network's outputs: of the state (B, D) and of the table (V, D)."""
-
-    state: Tensor
-    table: Tensor | None
-    """None where it was not asked for: it costs as much as the one by the state."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +48,23 @@ class Loss:
         return sum(part.double().sum().item() for part in parts)
 
     @torch.no_grad()
-    def gradient(self, state: Tensor, table: Tensor, targets: Tensor, *, want_table: bool = True) -> Cotangents:
-        """Derivative of the summed loss."""
-        found = _Sums(state, table, want_table=want_table)
+    def gradient(
+        self,
+        state: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        *,
+        into: Tensor | None = None,
+        signs: Tensor | None = None,
+    ) -> Tensor:
+        """Derivative (B, D) of the summed loss by the state; the one by the table is added to `into` (V, D), where given: it
+        costs as much. `signs` (B,) multiply the samples' losses."""
+        found = _Sums(state, into)
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
+            slope = slope if signs is None else slope * signs[rows, None]
             self._pull_back(found, slope, rows, state, table, targets)
-        return found.cotangents
+        return found.state
 
     @property
     def width(self) -> int:
@@ -72,7 +74,7 @@ class Loss:
     @torch.no_grad()
     def linearised(self, state: Tensor, table: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Derivative (B, D) of the summed loss by the state, and the weights (B, width) that `gauss_newton` can reuse."""
-        found = _Sums(state, table, want_table=False)
+        found = _Sums(state)
         weights = []
         for rows in self._blocks(state):
             logits = self._logits(state[rows], table, targets[rows])
@@ -89,12 +91,12 @@ class Loss:
         found = state.new_zeros(len(state))
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
-            pulled = _Sums(state[rows], table, want_table=False)
+            pulled = _Sums(state[rows])
             self._pull_back(pulled, slope, slice(None), state[rows], table, targets[rows])
             if state_dot is not None:
                 found[rows] += (pulled.state * state_dot[rows]).sum(1)
             if table_dot is not None:
-                pulled = _Sums(state[rows], table_dot, want_table=False)
+                pulled = _Sums(state[rows])
                 self._pull_back(pulled, slope, slice(None), state[rows], table_dot, targets[rows])
                 found[rows] += (pulled.state * state[rows]).sum(1)
         return found
@@ -108,14 +110,15 @@ class Loss:
         *,
         state_dot: Tensor | None,
         table_dot: Tensor | None,
-        want_table: bool = True,
+        into: Tensor | None = None,
         weights: Tensor | None = None,
-    ) -> Cotangents:
+    ) -> Tensor:
         """Jᵀ B J along the direction, up to the outputs; B, the loss's Hessian by the logits, is never negative.
 
+        The part (B, D) of the state; that of the table is added to `into` (V, D), where given.
         `weights` are those of `linearised` for the same outputs; without them the logits are computed again.
         """
-        found = _Sums(state, table, want_table=want_table)
+        found = _Sums(state, into)
         for rows in self._blocks(state):
             some, wanted = state[rows], targets[rows]
             known = self._weights(self._logits(some, table, wanted)) if weights is None else weights[rows]
@@ -123,7 +126,7 @@ class Loss:
             moved += [] if table_dot is None else [self._products(some, table_dot, wanted)]
             logits_dot = sum(moved[1:], moved[0]) if moved else torch.zeros_like(known)
             self._pull_back(found, self._curved(known, logits_dot), rows, state, table, targets)
-        return found.cotangents
+        return found.state
 
     def _logits(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """(B, V), or (B, 1 + K) with the target first."""
@@ -183,13 +186,11 @@ class Loss:
 
 
 class _Sums:
-    def __init__(self, state: Tensor, table: Tensor, *, want_table: bool = True) -> None:
-        self.state = torch.zeros_like(state)
-        self.table = torch.zeros_like(table) if want_table else None
+    """Where derivatives are added: by the state (B, D), and by the table (V, D) where somebody wants it."""
 
-    @property
-    def cotangents(self) -> Cotangents:
-        return Cotangents(self.state, self.table)
+    def __init__(self, state: Tensor, table: Tensor | None = None) -> None:
+        self.state = torch.zeros_like(state)
+        self.table = table
 
 
 def build(name: LossName, *, item_count: int, negatives: int, seed: int, device: torch.device | str = "cpu") -> Loss:

@@ -52,9 +52,9 @@ def mean_loss(problem: Problem, samples: Sequences) -> float:
     return total / len(samples)
 
 
-def gradient(problem: Problem, samples: Sequences) -> Tensor:
-    """Mean gradient (P,) of the samples' losses."""
-    return _pulled_back(problem, samples, direction=None)
+def gradient(problem: Problem, samples: Sequences, *, signs: np.ndarray | None = None) -> Tensor:
+    """Mean gradient (P,) of the samples' losses, each times its sign (N,) where given."""
+    return _pulled_back(problem, samples, direction=None, signs=signs)
 
 
 def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
@@ -96,7 +96,9 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
     return found
 
 
-def _pulled_back(problem: Problem, samples: Sequences, *, direction: Tensor | None) -> Tensor:
+def _pulled_back(
+    problem: Problem, samples: Sequences, *, direction: Tensor | None, signs: np.ndarray | None = None
+) -> Tensor:
     """Mean over samples of Jᵀ c; c is the loss's gradient by the outputs or, along a direction, its curvature there."""
     values = problem.parameters.values
     leaves = tuple(values.values())
@@ -106,18 +108,17 @@ def _pulled_back(problem: Problem, samples: Sequences, *, direction: Tensor | No
     leaf = table.detach().requires_grad_(table.requires_grad)
     by_table = torch.zeros_like(leaf) if leaf.requires_grad else None
     wanted = (*leaves, leaf) if leaf.requires_grad else leaves
-    for _, histories, targets in batches(problem, samples):
+    for rows, histories, targets in batches(problem, samples):
         state, state_dot = _forward(problem, problem.last, direction, histories, leaf, table_dot=table_dot)
         if direction is None:
-            found = problem.loss.gradient(state, leaf, targets, want_table=leaf.requires_grad)
+            own = None if signs is None else torch.from_numpy(signs[rows]).to(state)
+            by_state = problem.loss.gradient(state, leaf, targets, into=by_table, signs=own)
         else:
-            found = problem.loss.gauss_newton(
-                state, leaf, targets, state_dot=state_dot, table_dot=table_dot, want_table=leaf.requires_grad
+            by_state = problem.loss.gauss_newton(
+                state, leaf, targets, state_dot=state_dot, table_dot=table_dot, into=by_table
             )
-        if by_table is not None and found.table is not None:
-            by_table += found.table
         if state.requires_grad:
-            parts = torch.autograd.grad(state, wanted, found.state, allow_unused=True)
+            parts = torch.autograd.grad(state, wanted, by_state, allow_unused=True)
             _add(total, parts[: len(leaves)])
             if by_table is not None:
                 _add([by_table], parts[len(leaves) :])

@@ -10,21 +10,12 @@ from dealrec_core import influence
 from dealrec_core.influence import InfluenceConfig, carried, continued
 from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Earlier
-from dealrec_core.sequences import Sequences
+from dealrec_core.sequences import Sequences, joined
 from dealrec_core.surrogate import base
 from tests.dealrec_core.influence.test_scores import ITEMS, model, sequences
 
 EXACTLY = InfluenceConfig(tolerance=1e-9, most_steps=500, most_residual=0.9)
 NONE = sequences(0, seed=0)
-
-
-def joined(*parts: Sequences) -> Sequences:
-    lengths = np.concatenate([part.lengths for part in parts])
-    return Sequences(
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([part.targets for part in parts]),
-    )
 
 
 def nights(config: InfluenceConfig, *, network=None):
