@@ -206,6 +206,7 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
         "v and Gq of all, in forward passes": round((v_s + product_s) / unit, 2),
         "v and Gq carried on, in forward passes": round(follow_s / unit, 3),
         "share of a full pass": round(follow_s / (v_s + product_s), 4),
+        "share of a full pass, four times the samples": _share_at(4, problem, samples, risk_now, earlier),
         "stage of the first night": round(whole / unit, 1),
     }
     for name, most in (("q kept", 0.9), ("q corrected", 0.0)):
@@ -227,6 +228,20 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
         "1 - spearman": round(moved(problem, tonight, samples, before.carried.q), 4),
     }
     return found
+
+
+def _share_at(times: int, problem: Problem, samples: Sequences, risk: Sequences, earlier: Earlier) -> float:
+    """The same with every sample standing there so many times: what a batch costs by itself weighs less."""
+
+    def more(some: Sequences) -> Sequences:
+        return some.take(np.repeat(np.arange(len(some)), times))
+
+    q = earlier.carried.q
+    many, aims = more(samples), more(risk)
+    whole = _seconds(lambda: (operators.gradient(problem, aims), operators.gauss_newton(problem, many, q)))
+    train, changed = (Change(more(each.added), more(each.removed)) for each in (earlier.train, earlier.risk))
+    part = _seconds(lambda: followed(problem, earlier.carried, train=train, risk=changed))
+    return round(part / whole, 4)
 
 
 def _agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

@@ -141,7 +141,7 @@ class Loss:
         if self.negatives is None:
             return state @ table.T
         own = (state * table[targets]).sum(1, keepdim=True)
-        return torch.cat([own, state @ table[self.negatives].T], 1)
+        return torch.cat([own, state @ table.index_select(0, self.negatives).T], 1)
 
     def _slope(self, logits: Tensor, targets: Tensor, share: Tensor | None = None) -> Tensor:
         """Derivative by the logits; `share` is their softmax where it is known."""
@@ -175,7 +175,7 @@ class Loss:
             if sums.table is not None:
                 sums.table.addmm_(slope.T, some)
             return
-        sums.state[rows] += slope[:, :1] * table[wanted] + slope[:, 1:] @ table[self.negatives]
+        sums.state[rows] += slope[:, :1] * table[wanted] + slope[:, 1:] @ table.index_select(0, self.negatives)
         if sums.table is not None:
             sums.table.index_add_(0, wanted, slope[:, :1] * some)
             sums.table.index_add_(0, self.negatives, slope[:, 1:].T @ some)
