@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.sasrec import Block, Shape, initialise
+from dealrec_core.surrogate.sasrec import Block, Shape, initialise, scaled
 
 MASKED_SHARE = 0.2
 
@@ -64,4 +64,4 @@ class BERT4Rec(nn.Module):
         return self.norm(states)[masked], windows[masked]
 
     def _embed(self, vectors: Tensor) -> Tensor:
-        return self.dropout(vectors * math.sqrt(self.shape.width) + self.positions[-vectors.shape[1] :])
+        return self.dropout(scaled(vectors, math.sqrt(self.shape.width)) + self.positions[-vectors.shape[1] :])

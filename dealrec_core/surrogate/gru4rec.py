@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.sasrec import Shape, initialise
+from dealrec_core.surrogate.sasrec import Shape, initialise, scaled
 
 
 class GRU4Rec(nn.Module):
@@ -39,7 +39,7 @@ class GRU4Rec(nn.Module):
     def hidden(self, items: Tensor, table: Tensor) -> Tensor:
         """The state after every item of histories (B, L): (B, L, D)."""
         items = items[:, -self.shape.history_length :]
-        states = self.dropout(functional.embedding(items, table)) * self.shape.width**0.5
+        states = scaled(self.dropout(functional.embedding(items, table)), self.shape.width**0.5)
         for cell in self.cells:
             states = self.dropout(cell(states))
         return self.output(states)

@@ -68,7 +68,7 @@ class SASRec(nn.Module):
 
     def _embed(self, items: Tensor, table: Tensor) -> Tensor:
         items = items[:, -self.shape.history_length :]
-        vectors = functional.embedding(items, table) * math.sqrt(self.shape.width)  # (B, L, D)
+        vectors = scaled(functional.embedding(items, table), math.sqrt(self.shape.width))  # (B, L, D)
         return self.dropout(vectors + self.positions[: items.shape[1]])
 
 
@@ -111,7 +111,7 @@ class Attention(nn.Module):
         query, key, value = (
             self._split(projected) for projected in (self.query(asking), self.key(states), self.value(states))
         )
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, heads, L, L)
+        scores = scaled(query @ key.transpose(-1, -2), 1 / math.sqrt(query.shape[-1]))  # (B, heads, L, L)
         if self.causal and not last_only:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(later, -torch.inf)
@@ -120,6 +120,11 @@ class Attention(nn.Module):
 
     def _split(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
+
+
+def scaled(values: Tensor, factor: float) -> Tensor:
+    """values · factor. With `*` the factor becomes a tensor, and forward mode spends four times as long on its zero derivative."""
+    return torch.ops.aten.mul.Scalar(values, factor)
 
 
 def initialise(module: nn.Module) -> None:
