@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dealrec_core.surrogate.base import Predictions
+
 
 class Shape(NamedTuple):
     """Everything needed to build the network again."""
@@ -62,9 +64,9 @@ class SASRec(nn.Module):
             states = block(states)
         return self.norm(self.blocks[-1](states, last_only=True))[:, -1]
 
-    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
         """Every item of windows (B, L + 1) but the first is predicted from those before it: (B·L, D), (B·L,)."""
-        return self.hidden(windows[:, :-1], table).flatten(0, 1), windows[:, 1:].flatten()
+        return Predictions(self.hidden(windows[:, :-1], table).flatten(0, 1), windows[:, 1:].flatten())
 
     def _embed(self, items: Tensor, table: Tensor) -> Tensor:
         items = items[:, -self.shape.history_length :]
@@ -131,5 +133,5 @@ def initialise(module: nn.Module) -> None:
     """Small normal weights and zero biases; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
