@@ -126,22 +126,22 @@ def names_of(network, which: str) -> list[str]:
 
 
 SOLVERS: dict[str, dict[str, object]] = {
-    "cg": {"tolerance": 1e-9, "most_steps": 500},
-    "cg, prepared": {"tolerance": 1e-9, "most_steps": 500, "part_samples": 5},
+    "cg": {"damping": 0.25, "tolerance": 1e-8},
+    "cg, prepared": {"damping": 0.25, "tolerance": 1e-8, "part_samples": 4},
     "cg, hessian": {"curvature": "hessian", "damping": 3.0, "parameters": "layer:items", "tolerance": 1e-9},
-    "lissa": {"solver": "lissa", "damping": 1.0, "tolerance": 1e-8, "most_steps": 1000},
+    "lissa": {"solver": "lissa", "damping": 2.0, "tolerance": 1e-8},
     "exact": {"solver": "exact", "parameters": "layer:items"},
     "identity": {"solver": "identity"},
     "released": {"solver": "released"},
 }
 """layer:items reaches the logits from both sides of every network, and through the graphs of DCRec, at 28 weights."""
-RELEASED_STEPS = 12
+RELEASED_STEPS = 5
 
 
 @pytest.mark.parametrize("name", list(networks.NETWORKS))
 @pytest.mark.parametrize("loss", LOSSES)
 def test_scores_and_q_of_every_solver_equal_the_naive_dense_answer(name: str, loss: str, monkeypatch) -> None:
-    network, train, risk = model(name), sequences(12, seed=2), sequences(5, seed=3)
+    network, train, risk = model(name), sequences(8, seed=2), sequences(4, seed=3)
     monkeypatch.setattr(influence.inverse, "released", partial(influence.inverse.released, steps=RELEASED_STEPS))
     for solver, settings in SOLVERS.items():
         config = InfluenceConfig(loss=loss, negatives=4, **settings)
@@ -150,8 +150,6 @@ def test_scores_and_q_of_every_solver_equal_the_naive_dense_answer(name: str, lo
         expected = (gradients @ q).numpy() / len(train)
         assert np.linalg.norm(found.q - q.numpy()) <= 1e-4 * np.linalg.norm(q.numpy()), solver
         assert np.linalg.norm(found.scores - expected) <= 1e-6 * np.linalg.norm(expected), solver
-        again = influence.score(network, train, risk, config=config, seed=5)
-        assert again.scores.tobytes() == found.scores.tobytes(), solver
 
 
 def dense_answer(network, train, risk, config: InfluenceConfig, found, *, seed: int):
@@ -226,11 +224,12 @@ def test_float32_agrees_with_float64() -> None:
 
 @pytest.mark.parametrize("name", list(networks.NETWORKS))
 @pytest.mark.parametrize("loss", LOSSES)
-def test_scores_depend_neither_on_the_batch_size_nor_on_the_order_of_samples(name: str, loss: str) -> None:
-    network, train, risk = model(name), sequences(30, seed=2), sequences(8, seed=3)
-    order = np.random.default_rng(0).permutation(30)
-    config = InfluenceConfig(loss=loss, negatives=4, tolerance=1e-8, part_samples=12)
-    straight = influence.score(network, train, risk, config=config, seed=0).scores
+def test_scores_are_the_same_in_every_run_batch_size_and_order_of_samples(name: str, loss: str) -> None:
+    network, train, risk = model(name), sequences(12, seed=2), sequences(4, seed=3)
+    order = np.random.default_rng(0).permutation(12)
+    config = InfluenceConfig(loss=loss, negatives=4, damping=0.5, tolerance=1e-8, part_samples=5)
+    straight, again = (influence.score(network, train, risk, config=config, seed=0).scores for _ in range(2))
+    assert straight.tobytes() == again.tobytes()
     one_by_one = config.model_copy(update={"batch_tokens": 1})
     found = influence.score(network, train.take(order), risk, config=one_by_one, seed=0).scores
     np.testing.assert_allclose(found, straight[order], rtol=0, atol=1e-8 * np.abs(straight).max())
