@@ -37,3 +37,9 @@ def test_only_runs_what_was_asked_for():
     assert not NightRequest(only=["ingest"]).wants("promote")
     with pytest.raises(ValidationError, match="retrain-surrogate"):
         NightRequest(only=["everything"])
+
+
+def test_a_run_is_named_by_the_night_it_means():
+    assert str(NightRequest(day="2026-01-03")) == "2026-01-03"
+    assert str(NightRequest(day="2026-01-03", night="2026-01-02-3fa9c1")) == "2026-01-02-3fa9c1"
+    assert str(NightRequest(resume=True)) == "the newest unfinished night"
