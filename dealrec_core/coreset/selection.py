@@ -209,7 +209,9 @@ def _finite(column: pl.Series, ids: pl.Series) -> np.ndarray:
     wanted = column.dtype if column.dtype.is_nested() else pl.Float64()
     values = column.cast(wanted).to_numpy()
     if values.dtype == object:
-        raise DataError(f"{column.name} is {column.dtype} with missing values; it must be an array of one width without nulls")
+        raise DataError(
+            f"{column.name} is {column.dtype} with missing values; it must be an array of one width without nulls"
+        )
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])

@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 
 from dealrec_core.coreset import ordering
 
-SOME_ALIKE = st.lists(st.sampled_from([0, 1, 2, 3, 2**40, 2**40 + 1, 2**63, 2**64 - 2, 2**64 - 1]), min_size=1, max_size=40)
+SOME_ALIKE = st.lists(
+    st.sampled_from([0, 1, 2, 3, 2**40, 2**40 + 1, 2**63, 2**64 - 2, 2**64 - 1]), min_size=1, max_size=40
+)
 
 
 @given(SOME_ALIKE)
