@@ -23,7 +23,7 @@ from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate import train as train_surrogate
 
 Arrays = dict[str, np.ndarray]
-TAKEN = {"fine_tune": {"lora", "validation_examples"}}
+TAKEN = {"fine_tune": {"lora", "validation_examples"}, "bigrec": {"prompt", "history_length"}}
 """What bases and features take of a section that holds more."""
 
 
