@@ -13,16 +13,17 @@ def argsort(keys: np.ndarray) -> np.ndarray:
     alone came out in the wrong order, they are sorted again.
     """
     bits = np.uint64(max(len(keys) - 1, 1).bit_length())
-    packed = keys >> bits << bits
+    row = (np.uint64(1) << bits) - np.uint64(1)
+    packed = keys & ~row
     packed |= np.arange(len(keys), dtype=np.uint64)
     packed.sort()
-    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
-    ascending = keys[order]
-    if (ascending[1:] < ascending[:-1]).any():
-        packed >>= bits
-        level = packed[1:] == packed[:-1]
+    order = (packed & row).view(np.int64)
+    level = (packed[1:] ^ packed[:-1]) <= row
+    if level.any():
         doubtful = np.flatnonzero(np.append(level, False) | np.append(False, level))
-        order[doubtful] = order[doubtful][np.lexsort((ascending[doubtful], packed[doubtful]))]
+        high, whole = packed[doubtful] & ~row, keys[order[doubtful]]
+        if ((high[1:] == high[:-1]) & (whole[1:] < whole[:-1])).any():
+            order[doubtful] = order[doubtful][np.lexsort((whole, high))]
     return order
 
 
