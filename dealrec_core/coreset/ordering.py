@@ -30,5 +30,7 @@ def argsort(keys: np.ndarray) -> np.ndarray:
 def keys(values: np.ndarray) -> np.ndarray:
     """uint64 keys in the order of finite float64 values (N,); -0.0 and 0.0 have one key."""
     bits = (values + 0.0).view(np.uint64)
-    sign = np.uint64(1) << np.uint64(63)
-    return np.where(bits & sign, ~bits, bits | sign)
+    flipped = (bits.view(np.int64) >> 63).view(np.uint64)  # all bits of negative numbers, whose order is reversed
+    flipped |= np.uint64(1) << np.uint64(63)
+    bits ^= flipped
+    return bits
