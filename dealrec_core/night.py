@@ -198,10 +198,10 @@ def nights(lake: Lake) -> list[Night]:
 def night_name(config: Config, day: date) -> str:
     """Day plus six hex digits over settings and code: what changes either is another night.
 
-    Where things are kept (home, lake, registry) and looked after, and on which device they run does not make another night.
+    Where things are kept (home, lake, registry) and looked after, and what they run on does not make another night.
     """
     settings = config.model_dump_json(
-        exclude={"registry": True, "upkeep": True, "run": {"home", "device"}, "lake": {"root"}}
+        exclude={"registry": True, "upkeep": True, "run": {"home", "device", "engine", "ray_address"}, "lake": {"root"}}
     )
     return f"{day.isoformat()}-{fingerprint([settings, code_fingerprint()])[:6]}"
 
