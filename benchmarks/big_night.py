@@ -10,6 +10,7 @@ exit 1 on any difference.
 import argparse
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -66,14 +67,14 @@ def run(folder: Path) -> dict[str, Any]:
         small = _Place(folder / "embedded", towns.overrides(folder, "embedded") + SHARDS, {"PREFECT_API_URL": api})
         seconds["embedded"] = [small.night(number) for number in DAYS]
     with ExitStack() as stack:
-        big = _start(folder, stack)
+        big, database = _start(folder, stack)
         seconds["servers started"] = round(time.monotonic() - started - sum(seconds["embedded"]), 1)
         _upload(folder)
         first = big.night(DAYS[0])
         killed = big.killed_night(DAYS[1])
         seconds["many machines"] = [first, killed, big.night(DAYS[1])]
         found = _compare(small.lake, Lake(f"{BUCKET}/lake"))
-        databases = _databases(os.environ["BIG_NIGHT_DATABASE"])
+        databases = _databases(database)
     return {
         **found,
         "killed": f"SIGKILL after '{KILLED_AFTER}' was recorded, inside '{KILLED_IN}'",
@@ -136,8 +137,8 @@ class _Place:
         return any(f"nights/{towns.day(number)}" in path and path.endswith(f"/{stage}.json") for path in paths)
 
 
-def _start(folder: Path, stack: ExitStack) -> _Place:
-    """Starts all servers and makes the bucket; the town that uses them."""
+def _start(folder: Path, stack: ExitStack) -> tuple[_Place, str]:
+    """Starts all servers and makes the bucket; the town that uses them, and its PostgreSQL."""
     (folder / "ceph").mkdir()
     store = stack.enter_context(ceph.serve(folder / "ceph"))
     os.environ |= {
@@ -147,10 +148,11 @@ def _start(folder: Path, stack: ExitStack) -> _Place:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": ceph.KEY,
         "AWS_SECRET_ACCESS_KEY": ceph.SECRET,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
     }
     s3fs.S3FileSystem(endpoint_url=store).mkdir(BUCKET)
     database = stack.enter_context(servers.postgres(folder))
-    os.environ["BIG_NIGHT_DATABASE"] = database
     api = stack.enter_context(servers.prefect(folder, database))
     registry = stack.enter_context(servers.mlflow(folder, database, f"{BUCKET}/mlflow"))
     cluster = stack.enter_context(servers.ray(folder, {"PREFECT_API_URL": api}))
@@ -163,7 +165,7 @@ def _start(folder: Path, stack: ExitStack) -> _Place:
         "run.engine=ray",
         f"run.ray_address={cluster}",
     ]
-    return _Place(folder / "many", [*towns.SMALL, *SHARDS, *places], {"PREFECT_API_URL": api})
+    return _Place(folder / "many", [*towns.SMALL, *SHARDS, *places], {"PREFECT_API_URL": api}), database
 
 
 def _upload(folder: Path) -> None:

@@ -76,14 +76,19 @@ def mlflow(folder: Path, database: str, artifacts: str) -> Iterator[str]:
 
 @contextmanager
 def ray(folder: Path, environment: Mapping[str, str], *, cpus: int = 2) -> Iterator[str]:
-    """The address of a cluster of one machine, reached as a distant one is."""
-    port, client = free_port(), free_port()
+    """The address of a cluster of one machine, reached as a distant one is; RAY_AUTH_MODE and RAY_AUTH_TOKEN are given."""
+    client = free_port()
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
-    where = ["--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"]
+    where = [f"--port={free_port()}", f"--ray-client-server-port={client}"]
     size = [f"--num-cpus={cpus}", f"--object-store-memory={200 * 2**20}"]
     quiet = {**environment, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    with process([*command, *where, *size], folder / "ray.log", quiet):
-        _wait_for(client)
+    log = folder / "ray.log"
+    with process([*command, *where, *size], log, quiet):
+        end = time.monotonic() + START_S
+        while "--block" not in log.read_text():  # said once the node is there
+            if time.monotonic() > end:
+                raise TimeoutError(f"no Ray cluster in {START_S} s; see {log}")
+            time.sleep(0.1)
         yield f"ray://127.0.0.1:{client}"
 
 

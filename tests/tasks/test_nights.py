@@ -45,7 +45,7 @@ def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_open
     places = [f"run.home={tmp_path}", f"lake.root={tmp_path}/lake", f"sources.root={tmp_path}"]
     with one_night(NightRequest(day=date(2026, 1, 1), config=DEMO, overrides=[*places, "run.device=cpu"])) as night:
         opened = night.config
-    moved = [*places, "run.engine=ray", "run.ray_address=ray://other:10001"]
+    moved = [*places, "run.engine=ray", "run.ray_address=other:6379"]
     requests = {
         "again": NightRequest(day=date(2026, 1, 1), config=DEMO, overrides=moved),
         "by name": NightRequest(night=night.name, config=DEMO, overrides=[*moved, "coreset.ratio=0.5"]),
@@ -54,5 +54,5 @@ def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_open
     with one_night(requests[how]) as continued:
         assert continued.name == night.name
         run = continued.config.run
-        assert (run.engine, run.ray_address, run.device) == ("ray", "ray://other:10001", "auto")
+        assert (run.engine, run.ray_address, run.device) == ("ray", "other:6379", "auto")
         assert continued.config.model_copy(update={"run": opened.run}) == opened
