@@ -25,6 +25,6 @@ def test_nights_on_many_machines_one_killed_inside_emit_the_bytes_of_the_embedde
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(results.read_text())
     assert found["differences"] == []
-    assert set(found["coreset samples"].values()) and min(found["coreset samples"].values()) > 50
+    assert min(found["coreset samples"].values()) > 50
     assert found["rows in PostgreSQL"]["prefect.flow_run"] >= 2 * 8
     assert found["rows in PostgreSQL"]["mlflow.model_versions"] >= 2
