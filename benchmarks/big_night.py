@@ -3,7 +3,8 @@
 Two towns read the same log on two days. One is a folder: SQLite, files, threads. The other is an installation on many
 machines, on this one: PostgreSQL behind Prefect and MLflow, raw files, lake and artifacts in a bucket of Ceph's S3 gateway,
 files and effort shards on a Ray cluster. There the second night is killed (SIGKILL) inside fine-tuning and started again.
-At the end the tables and every byte of the emitted coresets must be the same. Writes benchmarks/results/big_night.json;
+At the end the tables and every byte of the emitted coresets must be the same, and again after upkeep and the erasure of a
+user. Writes benchmarks/results/big_night.json;
 exit 1 on any difference.
 """
 
@@ -39,6 +40,7 @@ NOT_COMPARED = {"at", "taken_at", "path", "stamp", "mlflow run"}
 KILLED_AFTER, KILLED_IN = "coreset", "fine_tune"
 SHARDS = ["effort.shard_samples=200"]
 DAYS = (0, 1)
+ERASED = "u00001"
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
         found = run(folder)
     Path(options.results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
-    return 1 if found["differences"] else 0
+    return 1 if any(found[name] for name in found if name.startswith("differences")) else 0
 
 
 def missing() -> list[str]:
@@ -73,10 +75,15 @@ def run(folder: Path) -> dict[str, Any]:
         first = big.night(DAYS[0])
         killed = big.killed_night(DAYS[1])
         seconds["many machines"] = [first, killed, big.night(DAYS[1])]
-        found = _compare(small.lake, Lake(f"{BUCKET}/lake"))
+        found = _compare(small.lake, big.lake)
+        big.run("upkeep")
+        for place in (small, big):
+            place.run("erase-user", ERASED, "--now")
+        after = _compare(small.lake, big.lake)
         databases = _databases(database)
     return {
         **found,
+        "differences after upkeep there and the erasure of a user": after["differences"],
         "killed": f"SIGKILL after '{KILLED_AFTER}' was recorded, inside '{KILLED_IN}'",
         "rows in PostgreSQL": databases,
         "seconds": seconds,
@@ -97,40 +104,35 @@ class _Place:
         return Lake(next(each.split("=", 1)[1] for each in self.overrides if each.startswith("lake.root=")))
 
     def night(self, number: int) -> float:
-        """Runs or continues a night with the command that a user has; its seconds."""
+        """Runs or continues a night; its seconds."""
+        return self.run("nightly", "--day", str(towns.day(number)))
+
+    def run(self, *words: str) -> float:
+        """Runs a command as a user does; its seconds."""
         started = time.monotonic()
-        with self._start(number) as process:
+        with self._start(*words) as process:
             if process.wait():
-                raise SystemExit(f"a night failed; see {self.folder}/nights.log")
+                raise SystemExit(f"dealrec {' '.join(words)} failed; see {self.folder}/commands.log")
         return round(time.monotonic() - started, 1)
 
     def killed_night(self, number: int) -> float:
         """Runs a night until a stage has begun, and kills it there."""
         started = time.monotonic()
-        with self._start(number) as process:
+        with self._start("nightly", "--day", str(towns.day(number))) as process:
             while process.poll() is None and not self._has(KILLED_AFTER, number):
                 time.sleep(0.2)
             time.sleep(0.5)
             process.send_signal(signal.SIGKILL)
             process.wait()
         if process.returncode != -signal.SIGKILL or self._has(KILLED_IN, number):
-            raise SystemExit(f"the night was not killed inside {KILLED_IN}; see {self.folder}/nights.log")
+            raise SystemExit(f"the night was not killed inside {KILLED_IN}; see {self.folder}/commands.log")
         return round(time.monotonic() - started, 1)
 
-    def _start(self, number: int) -> subprocess.Popen[bytes]:
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
         sets = [word for each in self.overrides for word in ("--set", each)]
-        command = [
-            sys.executable,
-            "-m",
-            "flows.cli",
-            "nightly",
-            "--config",
-            towns.DEMO,
-            "--day",
-            str(towns.day(number)),
-        ]
-        log = (self.folder / "nights.log").open("a")
-        return subprocess.Popen([*command, *sets], env=self.environment, cwd=towns.ROOT, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "flows.cli", *words, "--config", towns.DEMO, *sets]
+        log = (self.folder / "commands.log").open("a")
+        return subprocess.Popen(command, env=self.environment, cwd=towns.ROOT, stdout=log, stderr=log)
 
     def _has(self, stage: str, number: int) -> bool:
         paths = self.lake.list_paths("nights")

@@ -52,7 +52,7 @@ def engine(run: RunConfig, *, name: str, device: str = "cpu") -> Iterator[Over |
             from prefect_ray import RayTaskRunner  # the extra `ray`, and a second to import
             from prefect_ray.context import remote_options
 
-            runner = stack.enter_context(RayTaskRunner(run.ray_address, _start_options(run)))
+            runner = stack.enter_context(RayTaskRunner(run.ray_address or "local", _start_options(run)))
             stack.enter_context(remote_options(num_cpus=threads, num_gpus=gpus))
             return runner, _places(threads, gpus)
 
