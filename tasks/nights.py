@@ -157,15 +157,15 @@ def one_night(request: NightRequest) -> Iterator[Night]:
 
 def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.night is not None:
-        return reopen(request.night, lake)
+        return reopen(request.night, lake, run=config.run)
     if request.resume:
-        return _newest_unfinished(lake)
+        return reopen(_newest_unfinished(lake), lake, run=config.run)
     now = datetime.now(UTC)
     return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)
 
 
-def _newest_unfinished(lake: Lake) -> Night:
-    unfinished = [night for night in nights(lake) if not night.finished]
+def _newest_unfinished(lake: Lake) -> str:
+    unfinished = [night.name for night in nights(lake) if not night.finished]
     if not unfinished:
         raise DataError(
             f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"
