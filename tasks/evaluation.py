@@ -33,7 +33,11 @@ def evaluate(night: Night) -> Snapshot:
     per_user = pl.concat(parts)
     frame = per_user.with_columns(pl.lit(night.name).alias(schema.NIGHT)).select(schema.EVALUATIONS.names())
     version = night.lake.replace(
-        "evaluations", frame, schema=schema.EVALUATIONS, where=f"{schema.NIGHT} = '{night.name}'"
+        "evaluations",
+        frame,
+        schema=schema.EVALUATIONS,
+        where=f"{schema.NIGHT} = '{night.name}'",
+        transaction=(night.name, 1),
     )
     facts: dict[str, Fact] = {
         "users": len(cases),

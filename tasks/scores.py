@@ -38,7 +38,11 @@ def score_influence(night: Night) -> Snapshot:
         }
     )
     version = night.lake.replace(
-        "influences", frame, schema=schema.INFLUENCES, where=f"{schema.NIGHT} = '{night.name}'"
+        "influences",
+        frame,
+        schema=schema.INFLUENCES,
+        where=f"{schema.NIGHT} = '{night.name}'",
+        transaction=(night.name, 1),
     )
     facts: dict[str, Fact] = {
         "samples": len(train),
