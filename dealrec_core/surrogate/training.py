@@ -52,6 +52,8 @@ class SurrogateConfig(BaseModel):
     """Random items in the softmax of a training step; a catalogue no larger than this is used whole."""
     validation_samples: int = Field(default=5000, ge=1, title="Most validation samples")
     """A larger validation slice is sampled once."""
+    drift_tolerance: float = Field(default=0.2, ge=0, le=1, title="Drift tolerance")
+    """Share of the validation NDCG@10 that a warm start may lose, since the last full training, before another is forced."""
 
 
 class Epoch(NamedTuple):
