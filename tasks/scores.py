@@ -18,6 +18,7 @@ from tasks.base_model import BaseModel, base_model_of, examples
 from tasks.catalogue import full_catalogue
 from tasks.champion import champion_on, load_tiger
 from tasks.ingest import samples_of
+from tasks.progress import shown
 from tasks.stage import device, stage
 from tasks.surrogate import surrogate_of
 
@@ -89,16 +90,19 @@ def score_effort(night: Night) -> Snapshot:
     done = _efforts(night, model_name, version=None).filter(pl.col(schema.MODEL) == model_name)
     left = pl.concat([missing, stale]).join(done, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti")
     if not left.is_empty():
-        score = _scorer(night, base)
-        for shard in left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples):
-            fresh = shard.select(
-                pl.lit(night.name).alias(schema.NIGHT),
-                schema.SAMPLE_ID,
-                schema.CONTENT,
-                pl.lit(model_name).alias(schema.MODEL),
-                pl.Series(schema.EFFORT, score(shard)),
-            )
-            night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+        score, scored = _scorer(night, base), 0
+        with shown("effort", "samples") as progress:
+            for shard in left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples):
+                fresh = shard.select(
+                    pl.lit(night.name).alias(schema.NIGHT),
+                    schema.SAMPLE_ID,
+                    schema.CONTENT,
+                    pl.lit(model_name).alias(schema.MODEL),
+                    pl.Series(schema.EFFORT, score(shard)),
+                )
+                night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+                scored += len(shard)
+                progress(scored, len(left))
     computed = len(missing) + len(stale)
     facts: dict[str, Fact] = {
         "samples": len(train),

@@ -11,6 +11,7 @@ from dealrec_core.surrogate.training import Trained
 from tasks import storage
 from tasks.catalogue import known_catalogue
 from tasks.ingest import samples_of
+from tasks.progress import shown
 from tasks.stage import device, stage
 
 REFERENCE = "reference ndcg@10"
@@ -59,11 +60,12 @@ def _trained(night: Night, item_ids: list[str], start: Any | None, reference: Fa
         "seed": night.config.run.seed,
         "device": str(device(night)),
     }
-    if start is None:
-        trained = training.train(*slices, **settings)
-        return trained, {REFERENCE: round(trained.best_ndcg, 4), "full retrain": "no: the first training"}
     before = None if reference is None else float(reference)
-    found = drift.follow(*slices, initial=start, reference=before, **settings)
+    with shown("surrogate", "epochs at most") as progress:
+        if start is None:
+            trained = training.train(*slices, progress=progress, **settings)
+            return trained, {REFERENCE: round(trained.best_ndcg, 4), "full retrain": "no: the first training"}
+        found = drift.follow(*slices, initial=start, reference=before, progress=progress, **settings)
     told: dict[str, Fact] = {
         REFERENCE: round(found.reference, 4),
         "share lost by the warm start": round(found.lost, 4),

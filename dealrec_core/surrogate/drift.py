@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dealrec_core.progress import Progress, silent
 from dealrec_core.sequences import Sequences
 from dealrec_core.surrogate import training
 from dealrec_core.surrogate.training import SurrogateConfig, Trained
@@ -42,13 +43,15 @@ def follow(
     config: SurrogateConfig,
     seed: int,
     device: torch.device | str = "cpu",
+    progress: Progress = silent,
 ) -> Followed:
     """Trains on from `initial`, and from scratch too where the result lies too far below `reference`.
 
     Drift is measured from the last reference, not from last night: many small losses add up. Both trainings are compared
     on the same validation samples; the better one is kept and is the new reference, so one lasting change forces one retrain.
     """
-    fit = partial(training.train, train, validation, item_count=item_count, config=config, seed=seed, device=device)
+    settings: dict[str, Any] = {"config": config, "seed": seed, "device": device, "progress": progress}
+    fit = partial(training.train, train, validation, item_count=item_count, **settings)
     warm = fit(initial=initial)
     if not reference:
         return Followed(warm, warm.best_ndcg, 0.0, None)

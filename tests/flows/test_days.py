@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prefect.artifacts import Artifact
 
 from dealrec_core import schema
 from dealrec_core.night import reopen
+from tasks import progress
 from tests.flows.conftest import LOG, Town, new_town
 
 HUGE = 2500
@@ -31,7 +33,7 @@ def write(place: Town, day: int, events: list[tuple[str, str]]) -> None:
     (Path(place.config.sources.root) / "log" / f"day{day}.csv").write_text(text)
 
 
-def test_a_tiny_day_and_a_huge_one_end_as_any_other_and_drift_is_recorded(days):
+def test_a_tiny_day_and_a_huge_one_end_as_any_other_and_drift_is_recorded(days, monkeypatch):
     log = days.lake.scan("interactions").collect()
     users, items = (sorted(log[name].unique()) for name in (schema.USER_ID, schema.ITEM_ID))
     known = len(log)
@@ -50,6 +52,7 @@ def test_a_tiny_day_and_a_huge_one_end_as_any_other_and_drift_is_recorded(days):
         for u, i in zip(*(random.integers(len(each), size=HUGE) for each in (users, items)), strict=True)
     ]
     write(days, 3, pairs)
+    monkeypatch.setattr(progress, "EVERY_S", 0)
     huge = days.night(3)
     assert (huge.outcome in ("promoted", "rejected"), huge.rows_new) == (True, HUGE)
     night = reopen(huge.night, days.lake)
@@ -63,3 +66,6 @@ def test_a_tiny_day_and_a_huge_one_end_as_any_other_and_drift_is_recorded(days):
     assert facts["reference ndcg@10"] == facts["validation ndcg@10"] == pytest.approx(best, abs=1e-4)
     page = days.lake.read_bytes(f"nights/{night.name}/report.html").decode()
     assert "a full retrain was forced by drift" in page
+    for stage in ("surrogate", "effort", "fine-tune", "evaluation"):
+        bar = Artifact.get(f"{stage}-progress")
+        assert (bar.type, float(bar.data)) == ("progress", 100)
