@@ -259,6 +259,7 @@ def _register_one(
         loader=loader,
         example=histories[0],
         tags=tags,
+        description=f"Night {night.name}: {tags['dealrec.verdict']}",
         check=partial(require_same_answers, recommender=recommender, histories=histories),
     )
 

@@ -34,6 +34,12 @@ NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage",
 """The last one is of the registered model: the champion that was last set from here, not by hand in MLflow."""
 
 WEBHOOK = "dealrec-champion"
+ABOUT = (
+    "A version a night, with what it was made from as tags and the gate's verdict as description. `champion` is in charge: move that "
+    "alias to put another version there (the next night starts from it); `previous` is what `dealrec rollback` restores; `candidate` is "
+    "the newest."
+)
+"""What a person reads above the versions of a registered model."""
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), name="history")]),
@@ -152,6 +158,7 @@ def register(
     loader: str,
     example: list[str],
     tags: Mapping[str, str],
+    description: str,
     check: Callable[[Any], None],
 ) -> str:
     """Registers a folder as a new version of `model`, once per night; returns the version.
@@ -176,9 +183,14 @@ def register(
             )
         check(mlflow.pyfunc.load_model(logged.model_uri))
         if not client.search_registered_models(f"name = '{model}'"):
-            client.create_registered_model(model)
+            client.create_registered_model(model, description=ABOUT)
         version = client.create_model_version(
-            model, logged.model_uri, run_id=run_id, tags={NIGHT_TAG: night, **tags}, model_id=logged.model_id
+            model,
+            logged.model_uri,
+            run_id=run_id,
+            tags={NIGHT_TAG: night, **tags},
+            description=description,
+            model_id=logged.model_id,
         )
         return str(version.version)
 

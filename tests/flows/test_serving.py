@@ -142,6 +142,7 @@ def test_a_version_holds_no_pickle_and_carries_signature_example_and_lineage(tow
     assert version.tags["dealrec.interactions"] == f"version {night.need('ingest').version}"
     assert version.tags["dealrec.coreset"].startswith(f"version {night.need('coreset').version}, ")
     assert version.tags["dealrec.bundle"] == night.need("fine_tune").path
+    assert version.description == f"Night {night.name}: {night.need('promotion').facts['reason']}"
     assert version.tags["dealrec.verdict"] == night.need("promotion").facts["reason"]
 
 
@@ -177,6 +178,7 @@ def test_what_is_not_let_through_has_no_version(town, tmp_path):
     checkpoint.save(bundle, network, item_ids=["a", "b", "c"], config=SurrogateConfig(), lineage={})
     run = registry.log_night(config, "n1", parameters={}, metrics={}, tags={}, inputs=[])
     named = {"run_id": run, "bundle": bundle, "loader": "dealrec_core.surrogate.serving", "example": ["a"], "tags": {}}
+    named["description"] = "Night n1"
     seen = []
 
     def check(served) -> None:
