@@ -22,7 +22,7 @@ from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
-from tasks import base_model
+from tasks import base_model, tuning
 from tests.flows.conftest import Town, new_town
 
 TIGER = [
@@ -97,10 +97,12 @@ def test_a_champion_is_tuned_on_and_its_effort_share_rotates(tmp_path_factory, p
     place.write(0)
     place.write(1)
     changed = ["gate.minimum_gain=0", *PROMOTE, "effort.model=champion", "effort.refresh=0.2"]
+    changed += ["recommender.decoding=ground", "recommender.gamma=validation", "recommender.weight=neighbours"]
     _promote_whatever_comes(place, 0, changed)
     nightly(place.request(1, *changed, "fine_tune.start=champion"))
     first, second = nights.nights(place.lake)
     assert second.need("fine_tune").facts["started from"] == "champion"
+    assert second.need("fine_tune").facts["gamma"] in tuning.GAMMAS
     facts, samples = second.need("effort").facts, first.need("effort").facts["samples"]
     assert facts["refreshed"] == -(-facts["samples"] // 5)  # a fifth, rounded up
     assert facts["kept"] == samples - facts["refreshed"]
