@@ -95,7 +95,7 @@ def _plain(axes: Any, *, grid: str) -> None:
 
 
 def _title(part: pl.DataFrame, *, ratio: bool = True) -> str:
-    first = part.row(0, named=True)
+    first: dict[str, Any] = part.row(0, named=True)
     size = f", {first['ratio']:.1%} of the samples" if ratio else ""
     return f"{first['dataset']}, {first['backend']}{size}, {part['seeds'].max()} seeds"
 
