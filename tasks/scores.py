@@ -93,7 +93,10 @@ def score_effort(night: Night) -> Snapshot:
     left = pl.concat([missing, stale]).join(done, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti")
     parts = list(left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples))
     scored = 0
-    with shards.engine(night.config.run, name="effort", device=device(night).type) as over, shown("effort", "samples") as bar:
+    with (
+        shards.engine(night.config.run, name="effort", device=device(night).type) as over,
+        shown("effort", "samples") as bar,
+    ):
         for part, norms in zip(parts, _scored_parts(night, parts, over), strict=True):
             fresh = part.select(
                 pl.lit(night.name).alias(schema.NIGHT),
