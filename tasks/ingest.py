@@ -55,7 +55,12 @@ def build_samples(night: Night) -> Snapshot:
     log = night.lake.scan("interactions", ingested.version)
     champion = night.manifest.champion
     bounds = samples.boundaries(log, config, not_before=champion.trained_through if champion else None)
-    update = sample_table.update(night.lake, log_version=ingested.version, length=config.history_length)
+    update = sample_table.update(
+        night.lake,
+        log_version=ingested.version,
+        length=config.history_length,
+        before=night.manifest.versions["samples"],
+    )
     if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
     table = night.lake.scan("samples", update.version)

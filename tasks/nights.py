@@ -110,6 +110,12 @@ class NightRequest(Given):
     )
     """Name of an opened night; its settings are then taken from its manifest, not from the file."""
 
+    def __str__(self) -> str:
+        """The night it asks for, as the name of a run tells it: its name, its day, or which one is resumed."""
+        if self.night is None and self.resume:
+            return "the newest unfinished night"
+        return self.night or str(self.day or datetime.now(UTC).date())
+
     def settings(self) -> Config:
         """The settings that this request asks for."""
         return settings.load(self.config, [*_as_overrides(self.change), *self.overrides])

@@ -20,6 +20,7 @@ from tasks.base_model import BaseModel, base_model_of, examples
 from tasks.catalogue import full_catalogue
 from tasks.champion import champion_on, load_tiger
 from tasks.ingest import samples_of
+from tasks.progress import shown
 from tasks.stage import device, stage
 from tasks.surrogate import surrogate_of
 
@@ -40,7 +41,11 @@ def score_influence(night: Night) -> Snapshot:
         }
     )
     version = night.lake.replace(
-        "influences", frame, schema=schema.INFLUENCES, where=f"{schema.NIGHT} = '{night.name}'"
+        "influences",
+        frame,
+        schema=schema.INFLUENCES,
+        where=f"{schema.NIGHT} = '{night.name}'",
+        transaction=(night.name, 1),
     )
     facts: dict[str, Fact] = {
         "samples": len(train),
@@ -87,7 +92,11 @@ def score_effort(night: Night) -> Snapshot:
     done = _efforts(night, model_name, version=None).filter(pl.col(schema.MODEL) == model_name)
     left = pl.concat([missing, stale]).join(done, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti")
     parts = list(left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples))
-    with shards.engine(night.config.run, name="effort", device=device(night).type) as over:
+    scored = 0
+    with (
+        shards.engine(night.config.run, name="effort", device=device(night).type) as over,
+        shown("effort", "samples") as bar,
+    ):
         for part, norms in zip(parts, _scored_parts(night, parts, over), strict=True):
             fresh = part.select(
                 pl.lit(night.name).alias(schema.NIGHT),
@@ -97,6 +106,8 @@ def score_effort(night: Night) -> Snapshot:
                 pl.Series(schema.EFFORT, norms),
             )
             night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+            scored += len(part)
+            bar(scored, len(left))
     computed = len(missing) + len(stale)
     facts: dict[str, Fact] = {
         "samples": len(train),

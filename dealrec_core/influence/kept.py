@@ -192,7 +192,7 @@ def _kept(
     hook = layer.register_forward_hook(tape.record)
     try:
         # The weights themselves are constants here: only the shifts are differentiated.
-        state = call(problem.last, _constants(problem), histories, table)
+        state = call(problem.last, _constants(problem), [histories], table)
     finally:
         hook.remove()
     probe = torch.zeros_like(state).requires_grad_(True)

@@ -1,8 +1,8 @@
 """The loss of a sample as a function of the network's outputs, with its first and second derivatives written out.
 
-A loss sees the state h (B, D), the table E (V, D) and the targets y (B,). Derivatives by hand never build a graph over
-(B, V) logits, and they run in blocks of rows, so memory does not grow with the batch. Dotted names are derivatives
-along one direction of the parameters; None stands for a zero.
+A loss sees the state h (B, D), the first D columns of the table E (V, D or wider) and the targets y (B,). Derivatives by
+hand never build a graph over (B, V) logits, and they run in blocks of rows, so memory does not grow with the batch. Dotted
+names are derivatives along one direction of the parameters; None stands for a zero.
 
 softmax   −z_y + log Σ_v exp z_v                              z = h Eᵀ over the whole catalogue
 sampled   the same with the sum over y and K fixed negatives, each shifted by log((V − 1)/K): an unbiased sum
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dealrec_core.errors import SettingsError
+from dealrec_core.surrogate.base import outputs
 
 LossName = Literal["softmax", "sampled", "bce"]
 _CELLS = 2**21  # logits in one block of rows: 8 MB
@@ -138,6 +139,7 @@ class Loss:
         return torch.cat([logits[:, :1], others], 1)
 
     def _products(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        table = outputs(table, state)
         if self.negatives is None:
             return state @ table.T
         own = (state * table[targets]).sum(1, keepdim=True)
@@ -169,7 +171,7 @@ class Loss:
         self, sums: "_Sums", slope: Tensor, rows: slice, state: Tensor, table: Tensor, targets: Tensor
     ) -> None:
         """Adds the derivative by the outputs, given the one by the logits of `rows`."""
-        some, wanted = state[rows], targets[rows]
+        some, wanted, table = state[rows], targets[rows], outputs(table, state)
         if self.negatives is None:
             sums.state[rows] += slope @ table
             if sums.table is not None:
@@ -190,7 +192,7 @@ class _Sums:
 
     def __init__(self, state: Tensor, table: Tensor | None = None) -> None:
         self.state = torch.zeros_like(state)
-        self.table = table
+        self.table = None if table is None else outputs(table, state)
 
 
 def build(name: LossName, *, item_count: int, negatives: int, seed: int, device: torch.device | str = "cpu") -> Loss:

@@ -63,7 +63,19 @@ class Method(nn.Module):
         return getattr(self.model, self.name)(*arguments)
 
 
-def call(method: Method, values: dict[str, Tensor], *arguments: Any) -> Any:
+class States(nn.Module):
+    """The states of a model after several batches of histories, one below the other."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, histories: Sequence[Tensor], table: Tensor) -> Tensor:
+        """(B, D), B over all batches."""
+        return torch.cat([self.model.last(items, table) for items in histories])
+
+
+def call(method: nn.Module, values: dict[str, Tensor], *arguments: Any) -> Any:
     """The method's answer with `values` in place of the model's own weights."""
     named = {f"model.{name}": value for name, value in values.items()}
     return torch.func.functional_call(method, named, arguments)

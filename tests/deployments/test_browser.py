@@ -77,6 +77,9 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
     page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed").first).to_be_visible()
     picture("run")
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_text("Version 1").first).to_be_visible()
+    picture("artifacts")
 
     artifacts = {each["key"]: each for each in site.api("/artifacts/latest/filter", {"limit": 200})}
     assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion", "report"} <= artifacts.keys()
@@ -108,3 +111,23 @@ def test_a_value_out_of_bounds_is_refused_before_a_run_exists(site):
             {"parameters": {"request": {"change": {"coreset_ratio": 3}}}, "state": {"type": "SCHEDULED"}},
         )
     assert site.api("/flow_runs/count", {}) == before
+
+
+def test_the_reason_of_a_failure_is_one_click_from_the_list_of_runs(site, page, picture):
+    deployment = site.api("/deployments/name/nightly/nightly")["id"]
+    nowhere = f"{site.folder}/nowhere"
+    mistakes = {
+        "coreset.ratoi=0.1": "unknown setting 'coreset.ratoi'; did you mean 'ratio'?",
+        f"sources.root={nowhere}": f"no folder or bucket '{nowhere}'; set sources.root",
+    }
+    runs = {}
+    for line in mistakes:
+        request = {"config": "deployments/examples/demo.toml", "overrides": [line]}
+        body = {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}}
+        runs[line] = site.api(f"/deployments/{deployment}/create_flow_run", body)
+    for line, reason in mistakes.items():
+        assert site.wait(runs[line]["id"], {"FAILED", "COMPLETED", "CRASHED"})["state"]["type"] == "FAILED"
+        page.goto(f"{site.prefect}/runs")
+        page.get_by_role("link", name=runs[line]["name"]).first.click()
+        expect(page.get_by_text(reason).first).to_be_visible()
+        picture("failure")

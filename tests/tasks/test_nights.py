@@ -40,6 +40,12 @@ def test_only_runs_what_was_asked_for():
         NightRequest(only=["everything"])
 
 
+def test_a_run_is_named_by_the_night_it_means():
+    assert str(NightRequest(day="2026-01-03")) == "2026-01-03"
+    assert str(NightRequest(day="2026-01-03", night="2026-01-02-3fa9c1")) == "2026-01-02-3fa9c1"
+    assert str(NightRequest(resume=True)) == "the newest unfinished night"
+
+
 @pytest.mark.parametrize("how", ["again", "by name", "resume"])
 def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_opened_with(tmp_path, how):
     places = [f"run.home={tmp_path}", f"lake.root={tmp_path}/lake", f"sources.root={tmp_path}"]
