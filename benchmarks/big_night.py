@@ -48,6 +48,7 @@ def main() -> int:
     if lacking := missing():
         print("not run:", "; ".join(lacking))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     with towns.folder(options.folder) as folder:
         found = run(folder, count=options.nights)
     Path(options.results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
