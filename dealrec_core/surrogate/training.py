@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.progress import Progress, silent
 from dealrec_core.sequences import Sequences
 from dealrec_core.surrogate import base, networks
 from dealrec_core.surrogate.networks import NetworkName
@@ -52,6 +53,8 @@ class SurrogateConfig(BaseModel):
     """Random items in the softmax of a training step; a catalogue no larger than this is used whole."""
     validation_samples: int = Field(default=5000, ge=1, title="Most validation samples")
     """A larger validation slice is sampled once."""
+    drift_tolerance: float = Field(default=0.2, ge=0, le=1, title="Drift tolerance")
+    """Share of the validation NDCG@10 that a warm start may lose, since the last full training, before another is forced."""
 
 
 class Epoch(NamedTuple):
@@ -97,12 +100,13 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     initial: Any | None = None,
+    progress: Progress = silent,
 ) -> Trained:
     """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
-    counts as epoch 0 and is grown when the catalogue is larger.
+    counts as epoch 0 and is grown when the catalogue is larger. `progress` is told after every epoch.
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
@@ -122,6 +126,7 @@ def train(
             torch.manual_seed(seed + number)  # dropout
             loss = _pass(model, cut, optimiser=optimiser, config=config, seed=seed + number)
             history.append(_epoch(model, validation, number=number, loss=loss))
+            progress(number, config.epochs)
             if best is None or history[-1].ndcg > best.ndcg:
                 best, kept = history[-1], copy.deepcopy(model)
             elif number - best.epoch >= config.patience:
