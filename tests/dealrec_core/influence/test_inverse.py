@@ -1,0 +1,76 @@
+"""Solvers by hand, on operators that are diagonals."""
+
+import numpy as np
+import pytest
+import torch
+
+from dealrec_core import influence
+from dealrec_core.errors import NotFinite, NumericsError
+
+
+def test_the_released_recursion_tends_to_a_damping_of_a_quarter() -> None:
+    """h = v + 0.99 h − G h / 25 has the fixed point (G + 0.25) h / 25 = v; with G = 0.35 it is v / 0.6."""
+    v = torch.tensor([3.0, 6.0], dtype=torch.float64)
+    found = influence.inverse.released(lambda u: 0.35 * u, lambda u: 0.35 * u, v)
+    np.testing.assert_allclose(found.q.numpy(), [5.0, 10.0])
+    assert found.residual < 1e-12
+
+
+def test_conjugate_gradients_on_a_diagonal_by_hand() -> None:
+    """G = diag(3, 1, 0), v = (8, 4, 2), d = 1: q = (2, 2, 2); three different eigenvalues take three products."""
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    v = torch.tensor([8.0, 4.0, 2.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1 / 3, "top")
+    found = influence.inverse.conjugate_gradients(
+        lambda u: weights * u, v, damping=damping, tolerance=1e-10, most_steps=9
+    )
+    np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0])
+    assert (found.products, found.top, found.damping) == (3, pytest.approx(3.0), pytest.approx(1.0))
+
+
+def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
+    """G = diag(3, 1, 0), v = (8, 4, 2), d = 1: q = (2, 2, 2), whatever the part is; with G itself one product does."""
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    v = torch.tensor([8.0, 4.0, 2.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1.0, "absolute")
+    for part in (weights, torch.tensor([2.0, 2.0, 0.5], dtype=torch.float64)):
+        found = influence.inverse.prepared(
+            lambda u: weights * u,
+            lambda u, part=part: part * u,
+            v,
+            share=1e-6,
+            damping=damping,
+            tolerance=1e-9,
+            most_steps=9,
+        )
+        np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0], rtol=1e-8)
+        assert found.residual <= 1e-9
+        assert (weights * found.q + found.q - v).norm() <= 1e-8 * v.norm()
+
+
+def test_a_singular_operator_is_named() -> None:
+    """G = diag(1, 0) with a damping that vanishes beside it."""
+    weights = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(1e-15, "absolute")
+    v = torch.ones(2, dtype=torch.float64)
+    with pytest.raises(NumericsError, match=r"operator is singular: eigenvalue .* raise influence.damping"):
+        influence.inverse.exact(lambda u: weights * u, v, damping=damping)
+    with pytest.raises(NumericsError, match=r"operator is singular: eigenvalue .* raise influence.damping"):
+        influence.inverse.conjugate_gradients(lambda u: weights * u, v, damping=damping, tolerance=1e-9, most_steps=5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_product_that_is_not_finite_is_named(bad: float) -> None:
+    damping = influence.inverse.Damping(1.0, "absolute")
+    v = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(
+        NotFinite, match=r"3 of 3 entries of a gradient or curvature product are NaN or infinite; check"
+    ):
+        influence.inverse.prepared(
+            lambda u: bad * u, lambda u: u, v, share=0.1, damping=damping, tolerance=1e-3, most_steps=5
+        )
+
+
+def test_a_risk_without_gradient_is_named() -> None:
+    with pytest.raises(NumericsError, match=r"gradient is exactly 0.*choose another influence.risk"):
+        influence.inverse.identity(torch.zeros(3))
