@@ -1,14 +1,13 @@
 """What effort costs on Games, in units of one plain LoRA forward and backward: `python benchmarks/effort.py`.
 
-cost: side by side in one process, in CPU seconds of its one thread, over the same length-sorted batches. 1 = forward and
+Side by side in one process, in CPU seconds of its one thread, over the same length-sorted batches. 1 = forward and
 backward of the answer loss as fine-tuning computes it (output layer at answer tokens only), the gradients of every LoRA
 weight left in `.grad`. Everything that `effort.score` does counts as effort, tokenising included; the plain pass gets
 its rows tokenised. On a GPU, where there is one, the same in seconds of the clock.
-nights: 48,000 samples at once, with the growth of the peak memory beside that for a tenth of them, and then 1% more, as
-a second night has to score them (the model loaded again).
 
-The model has the default size and is hardly pretrained: weights do not change the time. Each part is written to
-benchmarks/results/effort.json as soon as it is there; `--only nights` makes one of them.
+BIGRec with LoRA on query and value, as in the paper, and on all linear layers; TIGER in its default shape. The models
+are hardly trained: weights do not change the time. Each model is written to benchmarks/results/effort.json as soon as
+it is measured; `--only tiger` makes one of them.
 """
 
 import argparse
@@ -16,15 +15,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
+from games import Games
 from machine import machine
 
 from dealrec_core import effort, language_model
@@ -32,108 +29,61 @@ from dealrec_core.answer_loss import answer_losses, length_batches
 from dealrec_core.effort import EffortConfig
 from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.language_model import LanguageModelConfig, padded
+from dealrec_core.recommenders import semantic_ids, tiger
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
+from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
+from dealrec_core.recommenders.tiger import TigerConfig
+from dealrec_core.sequences import Sequences
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(os.environ.get("EFFORT_RESULTS", ROOT / "benchmarks" / "results" / "effort.json"))
-CPU = torch.device("cpu")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HISTORY_LENGTH = 10
 PROMPT = PromptConfig(items="game products", item="game product")
+SHAPE = LanguageModelConfig(steps=8)
+NETWORK = TigerConfig()
+REPEATED = ("plain", "effort, all", "effort, last")
 
 
 def main() -> None:
     """Measures, prints and writes the results."""
     options = _options()
     torch.set_num_threads(1)
-    titles, examples = games((ROOT / os.environ.get("DEALREC_DATA", "../shared/data")).resolve() / "games")
-    shape = LanguageModelConfig(width=options.width, layers=options.layers, steps=8)
-    with tempfile.TemporaryDirectory() as folder:
-        histories = [[*example.history, example.target] for example in examples]
-        language_model.build(Path(folder), titles, histories, config=shape, prompt=PROMPT, seed=0)
-        for part in options.only or PARTS:
-            found = PARTS[part](folder, examples, options)
-            print(f"{part}: {json.dumps(found)}", flush=True)
-            _write(part, {"machine": machine(), "shape": shape.model_dump(), **found})
+    games = Games((ROOT / os.environ.get("DEALREC_DATA", "../shared/data")).resolve() / "games")
+    every = games.sequences(period="train")
+    sample = every.take(np.random.default_rng(0).choice(len(every), options.samples, replace=False))
+    for name in options.only or MEASURES:
+        found = {"machine": machine(), **MEASURES[name](games, sample, options.repeats)}
+        print(f"{name}: {json.dumps(found)}", flush=True)
+        _write(name, found)
 
 
-def games(folder: Path) -> tuple[list[str], list[Example]]:
-    """All titles, and every sample of the train period: an item after at most ten others."""
-    lines = (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
-    title_of = {item["item_id"]: item["title"] or str(item["item_id"]) for item in map(json.loads, lines)}
-    examples = []
-    for line in (folder / "sequential_train.txt").read_text().splitlines():
-        user, *items = line.split()
-        texts = [title_of[int(item)] for item in items]
-        for stop in range(1, len(texts)):
-            examples.append(Example(texts[max(0, stop - HISTORY_LENGTH) : stop], texts[stop], f"{user}-{stop}"))
-    return list(title_of.values()), examples
-
-
-def _write(part: str, found: dict[str, Any]) -> None:
-    """Beside the other parts that are there already."""
+def _write(name: str, found: dict[str, Any]) -> None:
+    """Beside what is there already."""
     RESULTS.parent.mkdir(exist_ok=True)
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**before, part: found}, indent=1) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps({**before, name: found}, indent=1) + "\n", encoding="utf-8")
 
 
-def _drawn(examples: list[Example], count: int) -> list[Example]:
-    chosen = np.random.default_rng(0).choice(len(examples), count, replace=False)
-    return [examples[row] for row in np.sort(chosen)]
+def _bigrec(modules: str) -> Callable[[Games, Sequences, int], dict[str, Any]]:
+    lora = LoraConfig.model_validate({"modules": modules, "dropout": 0})
+
+    def measure(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
+        examples = _examples(games, sample)
+        with tempfile.TemporaryDirectory() as folder:
+            histories = [[*example.history, example.target] for example in examples]
+            language_model.build(Path(folder), games.catalogue.titles, histories, config=SHAPE, prompt=PROMPT, seed=0)
+            return {"shape": SHAPE.model_dump(), **_measure(folder, examples, lora=lora, repeats=repeats)}
+
+    return measure
 
 
-def _cost(folder: str, examples: list[Example], options: argparse.Namespace) -> dict[str, Any]:
-    sample, found = _drawn(examples, options.samples), {}
-    for modules in options.modules:
-        lora = LoraConfig(modules=modules, dropout=0)
-        found[f"LoRA on {modules}"] = _measure(folder, sample, lora=lora, repeats=options.repeats)
+def _examples(games: Games, sample: Sequences) -> list[Example]:
+    titles, found = games.catalogue.titles, []
+    for row, target in enumerate(sample.targets):
+        history = sample.items[sample.offsets[row] : sample.offsets[row + 1]][-HISTORY_LENGTH:]
+        found.append(Example([titles[item] for item in history], titles[target], str(row)))
     return found
-
-
-def _nights(folder: str, examples: list[Example], options: argparse.Namespace) -> dict[str, Any]:
-    """Growth of the process's peak memory over the loaded model, and CPU seconds, of two nights."""
-    drawn = _drawn(examples, options.night + options.night // 100)
-    first, new = drawn[: options.night], drawn[options.night :]
-    whole, after = _timed(folder, first)
-    print(f"{len(first)} samples: {whole:.0f} CPU seconds, {after} MiB", flush=True)
-    second, _ = _timed(folder, new)
-    part, before = _timed(folder, first[::10])
-    return {
-        "samples": len(first),
-        "CPU seconds": round(whole, 1),
-        "growth of peak memory over the loaded model, MiB": after,
-        "the same for a tenth of the samples, MiB": before,
-        "a tenth, CPU seconds": round(part, 1),
-        "new samples of the second night": len(new),
-        "CPU seconds of the second night": round(second, 2),
-        "second night to first": round(second / whole, 4),
-    }
-
-
-def _timed(folder: str, examples: list[Example]) -> tuple[float, int]:
-    """CPU seconds with loading, and MiB by which the peak grew after loading, in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_alone, folder, examples).result()
-
-
-def _alone(folder: str, examples: list[Example]) -> tuple[float, int]:
-    torch.set_num_threads(1)
-    start = time.process_time()
-    model, tokenizer = language_model.load(folder, device=CPU)
-    before = psutil.Process().memory_info().rss
-    effort.score(
-        model, tokenizer, examples, prompt=PROMPT, config=EffortConfig(), lora=LoraConfig(), seed=0, device=CPU
-    )
-    return time.process_time() - start, round((_peak() - before) / 2**20)
-
-
-def _peak() -> int:
-    """Most bytes this process has held; getrusage would count those of the process that started it, too."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-PARTS = {"cost": _cost, "nights": _nights}
 
 
 def _measure(folder: str, sample: list[Example], *, lora: LoraConfig, repeats: int) -> dict[str, Any]:
@@ -158,48 +108,111 @@ def _measure(folder: str, sample: list[Example], *, lora: LoraConfig, repeats: i
             tuned(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long(), labels=labels).loss.backward()
             tuned.zero_grad()
 
-    def scored(which: str, batch_tokens: int = EffortConfig().batch_tokens) -> None:
+    def scored(which: str, batch_tokens: int = EffortConfig().batch_tokens) -> np.ndarray:
         config = EffortConfig.model_validate({"parameters": which, "batch_tokens": batch_tokens})
-        effort.score(model, tokenizer, sample, prompt=PROMPT, config=config, lora=lora, seed=0, device=DEVICE)
+        return effort.score(model, tokenizer, sample, prompt=PROMPT, config=config, lora=lora, seed=0, device=DEVICE)
 
     shuffled = np.random.default_rng(1).permutation(len(rows))
     unsorted = np.array_split(shuffled, len(batches))  # as many batches, all of one size
-    works: dict[str, Callable[[], None]] = {
+    works: dict[str, Callable[[], Any]] = {
         "plain": lambda: plain(batches),
         "effort, all": lambda: scored("all"),
         "effort, last": lambda: scored("last"),
         "plain, full logits and mask": plain_of_the_library,
         "plain, batches not sorted by length": lambda: plain(unsorted),
         "effort, all, batch 1": lambda: scored("all", 1),
-        "one backward per sample": lambda: plain([np.array([row]) for row in range(len(rows))]),
+        "one backward per sample": lambda: _one_by_one(
+            tuned, (answer_losses(tuned, [row], device=DEVICE) for row in rows)
+        ),
     }
-    seconds = _interleaved(works, repeats)
-    unit = seconds["plain"]
-    ratios = {name: [round(a / b, 3) for a, b in zip(values, unit, strict=True)] for name, values in seconds.items()}
     return {
-        "samples": len(sample),
         "tokens": int(lengths.sum()),
         "batches": len(batches),
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "plain, seconds": [round(value, 2) for value in unit],
-        "speed-up of effort over batch 1": round(
-            float(np.median(np.divide(seconds["effort, all, batch 1"], seconds["effort, all"]))), 2
-        ),
-        "median ratio to plain": {name: float(np.median(values)) for name, values in ratios.items()},
-        "ratios to the plain pass of the same round": ratios,
+        **_compared(works, len(sample), repeats),
     }
 
 
-def _interleaved(works: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each work in each round, after one round to warm up."""
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(repeats + 1):
+def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
+    ids = semantic_ids.fit(games.catalogue, config=SemanticIdsConfig(), seed=0)
+    lora = LoraConfig(dropout=0)
+    torch.manual_seed(0)
+    model = tiger.network(NETWORK, ids).to(DEVICE).eval()
+    tuned: Any = with_lora(tiger.network(NETWORK, ids), lora, seed=0).to(DEVICE).eval()
+    batches = list(tiger.exact_batches(sample, NETWORK, batch_tokens=EffortConfig().batch_tokens, ids=ids))
+
+    def plain(groups: list[np.ndarray]) -> None:
+        for batch in groups:
+            tiger.losses(tuned, sample, batch, ids, history_length=NETWORK.history_length).sum().backward()
+            tuned.zero_grad()
+
+    def scored(which: str, batch_tokens: int = EffortConfig().batch_tokens) -> np.ndarray:
+        config = EffortConfig.model_validate({"parameters": which, "batch_tokens": batch_tokens})
+        return effort.score_tiger(model, sample, ids, network=NETWORK, config=config, lora=lora, seed=0, device=DEVICE)
+
+    works: dict[str, Callable[[], Any]] = {
+        "plain": lambda: plain(batches),
+        "effort, all": lambda: scored("all"),
+        "effort, last": lambda: scored("last"),
+        "effort, all, batch 1": lambda: scored("all", 1),
+        "one backward per sample": lambda: _one_by_one(
+            tuned,
+            (
+                tiger.losses(tuned, sample, np.array([row]), ids, history_length=NETWORK.history_length)
+                for row in range(len(sample))
+            ),
+        ),
+    }
+    return {
+        "shape": NETWORK.model_dump(),
+        "batches": len(batches),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        **_compared(works, len(sample), repeats),
+    }
+
+
+MEASURES = {
+    "bigrec-attention": _bigrec("attention"),
+    "bigrec-all": _bigrec("all"),
+    "tiger": _tiger,
+}
+
+
+def _one_by_one(model: Any, losses: Iterator[torch.Tensor]) -> np.ndarray:
+    """The definition: one backward per sample, then the norm over all LoRA weights."""
+    found = []
+    for loss in losses:
+        loss.sum().backward()
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        found.append(sum(float(gradient.double().square().sum()) for gradient in gradients) ** 0.5)
+        model.zero_grad()
+    return np.array(found)
+
+
+def _compared(works: dict[str, Callable[[], Any]], samples: int, repeats: int) -> dict[str, Any]:
+    """The first three in every round, the slow references in the first one; every ratio is taken within one round."""
+    scores = {name: works[name]() for name in REPEATED}  # to warm up
+    rounds = []
+    for number in range(repeats):
+        seconds = {}
         for name, work in works.items():
-            start = _clock()
-            work()
-            if number:
-                found[name].append(_clock() - start)
-    return found
+            if name in REPEATED or number == 0:
+                start = _clock()
+                scores[name] = work()
+                seconds[name] = _clock() - start
+        rounds.append(seconds)
+    ratios = {name: [round(each[name] / each["plain"], 3) for each in rounds if name in each] for name in works}
+    return {
+        "samples": samples,
+        "plain, seconds": [round(each["plain"], 2) for each in rounds],
+        "speed-up of effort over batch 1": round(rounds[0]["effort, all, batch 1"] / rounds[0]["effort, all"], 2),
+        "largest relative difference of a score": {
+            f"to {name}": float(f"{np.abs(scores['effort, all'] / scores[name] - 1).max():.1e}")
+            for name in ("effort, all, batch 1", "one backward per sample")
+        },
+        "median ratio to plain": {name: round(float(np.median(values)), 3) for name, values in ratios.items()},
+        "ratios to the plain pass of the same round": ratios,
+    }
 
 
 def _clock() -> float:
@@ -212,13 +225,9 @@ def _clock() -> float:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--night", type=int, default=48_000, help="samples of the first night")
-    parser.add_argument("--modules", nargs="*", default=["attention", "all"], choices=["attention", "all"])
-    parser.add_argument("--only", nargs="*", choices=PARTS)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--only", nargs="*", choices=MEASURES)
     return parser.parse_args()
 
 

@@ -3,7 +3,8 @@
 The released split: models learn on the train period and stop by the validation period; the test period is ranked over
 the whole catalogue, per user, seen items kept. The lists of 500 users at a time, in random order, are kept in the work
 folder, and both language models keep checkpoints, so a killed run goes on. The table of the users whom every recommender
-has answered, of those that have lists, goes to benchmarks/results/recommenders.json and into docs/recommenders.md.
+has answered, of those that have lists, goes to benchmarks/results/recommenders.json and into docs/recommenders.md; rows
+that the results hold already for as many users stay.
 """
 
 import argparse
@@ -16,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from games import Games
 from machine import machine
 
 from dealrec_core import language_model, metrics, schema
 from dealrec_core.fine_tuning import FineTuneConfig, LoraConfig, fine_tune
-from dealrec_core.items import Catalogue
 from dealrec_core.language_model import LanguageModelConfig
 from dealrec_core.recommenders import baselines, semantic_ids, tiger
 from dealrec_core.recommenders.base import Recommender
@@ -28,7 +29,6 @@ from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_judge
 from dealrec_core.recommenders.prompts import Example, PromptConfig
 from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
 from dealrec_core.recommenders.tiger import Tiger, TigerConfig
-from dealrec_core.sequences import Sequences
 from dealrec_core.surrogate import training
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 from dealrec_core.surrogate.training import SurrogateConfig
@@ -47,48 +47,6 @@ LANGUAGE_MODEL = LanguageModelConfig(width=192, layers=3, steps=1600, batch_size
 FINE_TUNE = FineTuneConfig(
     lora=LoraConfig(modules="all"), epochs=2, learning_rate=1e-3, batch_size=32, validation_examples=256
 )
-
-
-class Games:
-    """The released split."""
-
-    def __init__(self, folder: Path) -> None:
-        lines = (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
-        items = [json.loads(line) for line in lines]
-        ids = [str(item["item_id"]) for item in items]
-        titles = [item["title"].strip() or name for item, name in zip(items, ids, strict=True)]
-        self.catalogue = Catalogue(ids, titles, [item["categories"] for item in items])
-        self.train, self.valid, self.test = (
-            [line.split()[1:] for line in (folder / f"sequential_{part}.txt").read_text().splitlines()]
-            for part in ("train", "valid", "test")
-        )
-
-    def log(self, *parts: list[list[str]]) -> pl.DataFrame:
-        """The interactions of some periods, user_id and item_id."""
-        rows = [(str(user), item) for part in parts for user, items in enumerate(part) for item in items]
-        return pl.DataFrame(rows, schema={schema.USER_ID: pl.String, schema.ITEM_ID: pl.String}, orient="row")
-
-    def sequences(self, *, period: str, most: int) -> Sequences:
-        """(history, next item) of the train or validation period, at most the newest `most` of each user."""
-        place, cut = self.catalogue.place, []
-        for before, after in zip(self.train, self.valid, strict=True):
-            whole = before if period == "train" else [*before, *after]
-            first = 1 if period == "train" else max(1, len(before))
-            stops = range(max(first, len(whole) - most), len(whole))
-            cut += [([place[item] for item in whole[:stop]], place[whole[stop]]) for stop in stops]
-        offsets = np.concatenate([[0], np.cumsum([len(history) for history, _ in cut])])
-        flat = np.array([item for history, _ in cut for item in history])
-        return Sequences(flat, offsets, np.array([target for _, target in cut]))
-
-    def cases(self) -> pl.DataFrame:
-        """Users with a history and test items, in random order: history (train and validation period) and targets."""
-        found = [
-            (str(user), [*before, *after], wanted)
-            for user, (before, after, wanted) in enumerate(zip(self.train, self.valid, self.test, strict=True))
-            if wanted and (before or after)
-        ]
-        frame = pl.DataFrame(found, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
-        return frame[np.random.default_rng(0).permutation(len(frame))]
 
 
 def main() -> None:
@@ -231,6 +189,10 @@ def _report(games: Games, cases: pl.DataFrame, work: Path) -> None:
         row["recall@10 more than popularity"] = _interval(values["recall@10"], plain)
         row["coverage@10"] = round(metrics.coverage(lists, item_count=len(games.catalogue), k=10), 4)
         rows[name] = row
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if before.get("users") == len(cases):  # the same users: what their lists gave then still stands
+        rows = {name: rows.get(name) or before["recommenders"].get(name) for name in MAKERS}
+        rows = {name: row for name, row in rows.items() if row is not None}
     result = {
         "machine": machine(),
         "users": len(cases),

@@ -326,11 +326,14 @@ def lock(lake: Lake, *, home: str, name: str = "night") -> Iterator[None]:
 def fsspec_options(uri: str) -> dict[str, Any]:
     """Options for fsspec: endpoint and addressing for S3, none for folders; both read the variables that delta-rs reads."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    if not uri.startswith("s3://") or not endpoint:
+    if not uri.startswith("s3://"):
         return {}
+    fresh = {"use_listings_cache": False}  # another process, of a night in pools or on Ray, writes there too
+    if not endpoint:
+        return fresh
     is_virtual = os.environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() in ("1", "true")
     style = "virtual" if is_virtual else "path"
-    return {"endpoint_url": endpoint, "config_kwargs": {"s3": {"addressing_style": style}}}
+    return {**fresh, "endpoint_url": endpoint, "config_kwargs": {"s3": {"addressing_style": style}}}
 
 
 def s3_options(root: str) -> dict[str, str] | None:

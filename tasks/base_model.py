@@ -1,5 +1,6 @@
 """The model that is tuned: built on the spot once per lake (embedded language model, TIGER), or from Hugging Face."""
 
+import hashlib
 import json
 import tempfile
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def provide_base_model(night: Night) -> Snapshot:
     is_tiger = config.recommender.backend == "tiger"
     if not is_tiger and not config.language_model.embedded:
         name = config.language_model.base_model
-        return Snapshot(stage="base_model", path=None, sha256=fingerprint([name]), facts={"base model": name})
+        return Snapshot(stage="base_model", path=None, sha256=_identity(name), facts={"base model": name})
     path = f"models/base/{fingerprint(_described(config))[:16]}"
     sha256 = storage.published(night.lake, path)
     if sha256 is None:
@@ -50,6 +51,17 @@ def provide_base_model(night: Night) -> Snapshot:
     built = all(found is None or found.path != path for found in earlier)  # also by a start that was killed
     name = "tiger" if is_tiger else "embedded"
     return Snapshot(stage="base_model", path=path, sha256=sha256, facts={"base model": name, "built tonight": built})
+
+
+def _identity(name: str) -> str:
+    """Hash of a model from outside: of a folder's files, so that other weights in it are another model; else of its name."""
+    files = sorted(path for path in Path(name).rglob("*") if path.is_file()) if Path(name).is_dir() else []
+    return fingerprint([name, *(f"{path.relative_to(name)} {_sha256(path)}" for path in files)])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _described(config: Config) -> list[str]:

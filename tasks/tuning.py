@@ -8,12 +8,12 @@ from peft import PeftModel
 
 from dealrec_core import fine_tuning, schema, sequences
 from dealrec_core.night import Fact, Night, Snapshot, nights
-from dealrec_core.recommenders import bundle, grounding, tiger
+from dealrec_core.recommenders import baselines, bundle, grounding, tiger
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_judge
 from dealrec_core.recommenders.tiger import Tiger
 from tasks import storage
 from tasks.base_model import BaseModel, base_model_of, examples
-from tasks.catalogue import full_catalogue, known_catalogue, log_before_test
+from tasks.catalogue import full_catalogue, known_catalogue, log_before_test, log_before_validation
 from tasks.champion import BASE, champion_on, load_tiger
 from tasks.coreset import coreset_of
 from tasks.ingest import boundaries_of, samples_of
@@ -78,7 +78,9 @@ def _bigrec(
             checkpoint_folder=storage.checkpoint_folder(night, "fine_tune"),
             progress=progress,
         )
-    popularity = _counts(night)
+    popularity, wanted = _counts(night), config.recommender
+    by_neighbours = wanted.decoding == "ground" and wanted.weight == "neighbours"
+    neighbours = baselines.item_knn(log_before_validation(night).collect()) if by_neighbours else None
     recommender = BIGRec(
         name="candidate",
         model=tuned.model,
@@ -87,6 +89,7 @@ def _bigrec(
         popular=list(popularity)[:1000],
         config=config.recommender.bigrec,
         popularity=popularity,
+        neighbours=neighbours,
     )
     settings = _with_gamma(recommender, held)
     bundle.save(
@@ -98,6 +101,7 @@ def _bigrec(
         config=settings,
         lineage=lineage,
         popularity=popularity if settings.decoding == "ground" else None,
+        neighbours=neighbours,
     )
     return {
         "started from": "base" if start is None else "champion",
@@ -154,9 +158,10 @@ def _with_gamma(recommender: BIGRec, held: pl.DataFrame) -> BIGRecConfig:
     if config.decoding != "ground":
         return config.model_copy(update={"gamma": 0.0})
     assert isinstance(recommender.model, PeftModel)
-    found = recommender.distances(held[schema.HISTORY].to_list())
+    histories = held[schema.HISTORY].to_list()
+    found = recommender.distances(histories)
     targets = sequences.encode(held, recommender.catalogue.item_ids).targets
-    gamma = grounding.best_gamma(found, recommender.counts, targets, gammas=GAMMAS, k=10)
+    gamma = grounding.best_gamma(found, recommender.weights(histories), targets, gammas=GAMMAS, k=10)
     return config.model_copy(update={"gamma": gamma})
 
 

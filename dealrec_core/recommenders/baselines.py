@@ -44,6 +44,11 @@ class ItemKNN:
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
         """The k items with the largest summed similarity to each history."""
+        best = np.argsort(-self.scores(histories), axis=1, kind="stable")[:, :k]
+        return [[self.item_ids[item] for item in row] for row in best]
+
+    def scores(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
+        """Summed similarity of every item to each history, float64 (B, V); items that are not known are skipped."""
         place = {item: row for row, item in enumerate(self.item_ids)}
         rows = [[place[item] for item in history if item in place] for history in histories]
         lengths = [len(row) for row in rows]
@@ -52,9 +57,7 @@ class ItemKNN:
             (np.ones(len(indices)), indices, np.concatenate([[0], np.cumsum(lengths)])),
             shape=(len(rows), len(self.item_ids)),
         )
-        scores = np.asarray((taken @ self.similarity).todense())
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return [[self.item_ids[item] for item in row] for row in best]
+        return np.asarray((taken @ self.similarity).todense())
 
 
 def item_knn(interactions: pl.DataFrame, *, neighbours: int = 100, name: str = "item knn") -> ItemKNN:

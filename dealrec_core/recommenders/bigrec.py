@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from dealrec_core.errors import SettingsError
 from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import grounding
+from dealrec_core.recommenders.baselines import ItemKNN
 from dealrec_core.recommenders.decoding import Trie, best_titles, trie
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
 
@@ -31,10 +32,12 @@ class BIGRecConfig(BaseModel):
     """At least the length of the list is used."""
     ground_beams: int = Field(default=4, ge=1, le=100, title="Beams of ground decoding")
     gamma: Annotated[float, Field(ge=0, le=100)] | Literal["validation"] = Field(
-        default=0.0, title="Popularity weight of ground decoding"
+        default=0.0, title="Weight of ground decoding"
     )
-    """Distances are multiplied by (1 + popularity) to the power of -gamma; 0 leaves popularity out; validation: a night
-    takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
+    """Distances are multiplied by (1 + weight of the item) to the power of -gamma; 0 leaves weights out; validation: a
+    night takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
+    weight: Literal["popularity", "neighbours"] = Field(default="popularity", title="What gamma weighs")
+    """popularity: interactions of the item; neighbours: its score by ItemKNN for the history (collaborative filtering)."""
     batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
 
 
@@ -56,12 +59,17 @@ class BIGRec:
     config: BIGRecConfig
     popularity: Mapping[str, float] = field(default_factory=dict, repr=False)
     """Interactions of each item, for `gamma`; an item that is missing has none."""
+    neighbours: ItemKNN | None = field(default=None, repr=False)
+    """For `gamma` where `config.weight` is neighbours; items that it does not know have no weight."""
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
         """The k best items for each history."""
         answers = [self.popular[:k] for _ in histories]
         for rows, prompts in self._batches(histories):
-            found = self._nearest(prompts, k) if self.config.decoding == "ground" else self._most_probable(prompts, k)
+            if self.config.decoding == "ground":
+                found = self._nearest(prompts, [histories[row] for row in rows], k)
+            else:
+                found = self._most_probable(prompts, k)
             for row, items in zip(rows, found, strict=True):
                 answers[row] = items
         return answers
@@ -73,10 +81,17 @@ class BIGRec:
             found[rows] = self._distances(prompts)
         return found
 
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """Interactions of each item of the catalogue, float64 (V,)."""
-        return np.array([self.popularity.get(item, 0.0) for item in self.catalogue.item_ids], dtype=np.float64)
+    def weights(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
+        """What `gamma` weighs: interactions of each item (V,), or its score for each history (histories, V); float64."""
+        if self.config.weight == "popularity":
+            return np.array([self.popularity.get(item, 0.0) for item in self.catalogue.item_ids], dtype=np.float64)
+        if self.neighbours is None:
+            raise SettingsError("weight = 'neighbours' needs an ItemKNN; give one, or weigh by popularity")
+        scores = self.neighbours.scores(histories)
+        places = np.array([self.catalogue.place.get(item, -1) for item in self.neighbours.item_ids])
+        found = np.zeros((len(scores), len(self.catalogue)))
+        found[:, places[places >= 0]] = scores[:, places >= 0]
+        return found
 
     def _batches(self, histories: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], list[list[int]]]]:
         """Rows with a known item and their prompts, prompts of about one length together."""
@@ -96,12 +111,12 @@ class BIGRec:
         found = best_titles(self.model, prompts, titles, beams=max(self.config.beams, k), pad=self._pad)
         return [[item for number in numbers for item in items[number]][:k] for numbers in found]
 
-    def _nearest(self, prompts: list[list[int]], k: int) -> list[list[str]]:
+    def _nearest(self, prompts: list[list[int]], histories: list[Sequence[str]], k: int) -> list[list[str]]:
         found, gamma = self._distances(prompts), self.config.gamma
         if gamma == "validation":
             raise SettingsError("gamma = 'validation' is not chosen yet; choose it by grounding.best_gamma")
         if gamma:
-            found = grounding.weighted(found, self.counts, gamma)
+            found = grounding.weighted(found, self.weights(histories), gamma)
         order = np.argsort(found, axis=1, kind="stable")[:, :k]
         return [[self.catalogue.item_ids[place] for place in places] for places in order]
 

@@ -10,19 +10,22 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import torch as safetensors
+from scipy import sparse
 
 from dealrec_core import language_model
 from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import tiger
+from dealrec_core.recommenders.baselines import ItemKNN
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
 from dealrec_core.recommenders.semantic_ids import Content, SemanticIds
 from dealrec_core.recommenders.sentence_content import SentenceContent
 from dealrec_core.recommenders.tiger import Tiger, TigerConfig
 
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
-WEIGHTS = "tiger.safetensors"
-FORMAT = 1
+WEIGHTS, NEIGHBOURS = "tiger.safetensors", "neighbours.safetensors"
+MATRIX = ("data", "indices", "indptr")
+FORMAT = 2
 """Counts up with every change after which this program cannot read what an earlier one wrote, or the other way round."""
 
 
@@ -36,22 +39,27 @@ def save(
     config: BIGRecConfig,
     lineage: Mapping[str, Any],
     popularity: Mapping[str, float] | None = None,
+    neighbours: ItemKNN | None = None,
 ) -> None:
     """Writes the bundle. A base that is a local folder is copied in; one from the hub goes by name.
 
-    popular: item ids, best first, for histories without a known item. popularity: interactions of each item, where
-    `config.gamma` wants them.
+    popular: item ids, best first, for histories without a known item. popularity: interactions of each item, and
+    neighbours, where `config.gamma` wants them.
     """
     local = Path(base).is_dir()
     if local:
         shutil.copytree(base, folder / BASE)
     _save_adapter(folder / ADAPTER, adapter, base=None if local else base)
+    if neighbours is not None:
+        parts = {name: torch.from_numpy(getattr(neighbours.similarity, name)) for name in MATRIX}
+        (folder / NEIGHBOURS).write_bytes(safetensors.save(parts))
     described = {
         "kind": "bigrec",
         "base": None if local else base,
         "config": config.model_dump(),
         "popular": popular,
         "popularity": dict(popularity or {}),
+        "neighbours": None if neighbours is None else neighbours.item_ids,
         "items": catalogue.item_ids,
         "titles": catalogue.titles,
         "categories": catalogue.categories,
@@ -130,6 +138,12 @@ def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, na
     model, tokenizer = language_model.load(described["base"] or str(folder / BASE), device=device)
     tuned = PeftModel.from_pretrained(model, folder / ADAPTER).to(device)
     config = BIGRecConfig.model_validate(described["config"])
+    neighbours = None
+    if described["neighbours"] is not None:
+        parts = safetensors.load((folder / NEIGHBOURS).read_bytes())
+        items = described["neighbours"]
+        matrix = sparse.csr_matrix(tuple(parts[name].numpy() for name in MATRIX), shape=(len(items), len(items)))
+        neighbours = ItemKNN("item knn", items, matrix)
     return BIGRec(
         name=name,
         model=(tuned if config.decoding == "ground" else tuned.merge_and_unload()).eval(),
@@ -138,6 +152,7 @@ def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, na
         popular=described["popular"],
         config=config,
         popularity=described["popularity"],
+        neighbours=neighbours,
     )
 
 

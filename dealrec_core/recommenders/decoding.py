@@ -67,50 +67,88 @@ def best_titles(
 
     Finished titles stay in the beam, where nothing can overtake them that is less probable. Of equals, the lower node.
     """
-    logits, cache = _prefill(model, prompts, pad=pad)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
-    width = max(map(len, prompts))
-    mask = (torch.arange(width, device=logits.device) >= (width - lengths)[:, None]).long()
     users = np.arange(len(prompts))
     found = Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))
-    rows = users  # the hypothesis that each row of `logits` and of the cache belongs to
-    step = 0
+    writer = _Writer(model, prompts, pad=pad)
+    logits, rows = writer.after_prompts, users  # the hypothesis that each row of `logits` belongs to
     while len(rows):
         found, parents, tokens = expanded(found, rows, logits, titles, beams=beams)
-        alive = np.flatnonzero(titles.leaf[found.nodes] < 0)
-        if not len(alive):
-            break
-        keep = torch.from_numpy(parents[alive]).to(logits.device)
-        cache.batch_select_indices(keep)
-        mask = torch.cat([mask[keep], mask.new_ones(len(keep), 1)], 1)
-        lengths = lengths[keep]
-        output = model(
-            input_ids=torch.from_numpy(tokens[alive])[:, None].to(logits.device),
-            attention_mask=mask,
-            position_ids=(lengths + step)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits, rows, step = output.logits[:, -1], alive, step + 1
+        rows = np.flatnonzero(titles.leaf[found.nodes] < 0)
+        if len(rows):
+            logits = writer.write(found.users[rows], parents[rows], tokens[rows])
     return [titles.leaf[found.nodes[found.users == user]].tolist() for user in users]
 
 
-def _prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, pad: int) -> tuple[Tensor, DynamicCache]:
-    """Logits after each prompt, (B, vocabulary), and the cache; prompts are padded on the left."""
-    width = max(map(len, prompts))
-    device = next(model.parameters()).device
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
-    places = torch.arange(width, device=device) - (width - lengths)
-    output = model(
-        input_ids=ids,
-        attention_mask=(places >= 0).long(),
-        position_ids=places.clamp(min=0),
-        past_key_values=DynamicCache(config=model.config),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return output.logits[:, -1], output.past_key_values
+class _Writer:
+    """The model, with a cache of one row for each user: its prompt, then every token that a hypothesis of it wrote.
+
+    A mask shows each hypothesis its own tokens only, so that nothing is ever copied for a beam (tree attention, Miao et
+    al. 2024). All layers attend to all of that: a model's sliding window, if it has one, must be longer.
+    """
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, pad: int) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+        width = max(map(len, prompts))
+        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=self._device)
+        self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=self._device)
+        places = torch.arange(width, device=self._device) - (width - self._lengths[:, None])  # (B, L)
+        output = model(
+            input_ids=ids,
+            attention_mask=(places >= 0).long(),
+            position_ids=places.clamp(min=0),
+            past_key_values=DynamicCache(),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.after_prompts = output.logits[:, -1]  # (B, vocabulary)
+        self._cache = output.past_key_values
+        self._users = np.arange(len(prompts))
+        self._seen = (places >= 0)[:, None]  # (B, hypotheses, cached tokens)
+        self._at = self._users, np.zeros(len(prompts), dtype=np.int64)  # row of the cache and number of each hypothesis
+
+    def write(self, users: np.ndarray, parents: np.ndarray, tokens: np.ndarray) -> Tensor:
+        """Logits (H, vocabulary) after one more token of each hypothesis (H,); users ascend, those without one are over.
+
+        parents: number of the hypothesis, of those written last, that each one continues.
+        """
+        behind = tuple(self._tensor(part[parents]) for part in self._at)
+        before = self._seen[behind]  # (H, cached tokens)
+        self._keep(np.unique(users))
+        row, number = np.searchsorted(self._users, users), np.arange(len(users)) - np.searchsorted(users, users)
+        self._at = row, number
+        shape, here = (len(self._users), int(number.max()) + 1), (self._tensor(row), self._tensor(number))
+        own = torch.eye(shape[1], dtype=torch.bool, device=self._device).expand(shape[0], -1, -1)
+        earlier = own.new_zeros(*shape, before.shape[1])
+        earlier[here] = before
+        self._seen = torch.cat([earlier, own], 2)
+        ids = torch.zeros(shape, dtype=torch.int64, device=self._device)  # places without a hypothesis hold any token
+        ids[here] = self._tensor(tokens)
+        output = self._model(
+            input_ids=ids,
+            attention_mask=self._additive(self._seen),
+            position_ids=self._lengths[:, None].expand(shape),
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._lengths = self._lengths + 1
+        found: Tensor = output.logits[here]
+        return found
+
+    def _keep(self, users: np.ndarray) -> None:
+        if len(users) < len(self._users):
+            rows = self._tensor(np.searchsorted(self._users, users))
+            self._cache.batch_select_indices(rows)
+            self._lengths, self._users = self._lengths[rows], users
+
+    def _additive(self, seen: Tensor) -> Tensor:
+        kind = self._model.dtype
+        return torch.zeros(seen.shape, dtype=kind, device=self._device).masked_fill(~seen, torch.finfo(kind).min)[
+            :, None
+        ]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
 
 
 def expanded(

@@ -66,18 +66,21 @@ def distances(texts: Tensor, titles: Tensor) -> np.ndarray:
     return np.asarray((found - low) / np.where(high > low, high - low, 1.0))
 
 
-def weighted(found: np.ndarray, popularity: np.ndarray, gamma: float) -> np.ndarray:
-    """D (1 + P)^-gamma (Bao et al. 2023): distances (B, V), shrunk for popular items; P is min-maxed to [0, 1]."""
-    low, high = popularity.min(), popularity.max()
-    share = (popularity - low) / (high - low if high > low else 1.0)
+def weighted(found: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
+    """D (1 + P)^-gamma (Bao et al. 2023): distances (B, V), shrunk for items of large weight.
+
+    weights: popularity (V,), or scores of collaborative filtering (B, V); min-maxed over the items to P in [0, 1].
+    """
+    low, high = weights.min(-1, keepdims=True), weights.max(-1, keepdims=True)
+    share = (weights - low) / np.where(high > low, high - low, 1.0)
     return np.asarray(found * (1.0 + share) ** -gamma)
 
 
 def best_gamma(
-    found: np.ndarray, popularity: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
+    found: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
 ) -> float:
     """The gamma with the best recall@k of the validation targets (B,), item rows; of equals the smallest."""
-    recalls = [float((_ranks(weighted(found, popularity, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
+    recalls = [float((_ranks(weighted(found, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
     return sorted(gammas)[int(np.argmax(recalls))]
 
 

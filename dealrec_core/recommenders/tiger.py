@@ -249,16 +249,14 @@ class Tiger:
         device = next(model.parameters()).device
         history = torch.from_numpy(tokens[items].reshape(len(items), -1)).to(device)  # (B, L * levels)
         encoded = model.get_encoder()(input_ids=history).last_hidden_state
-        rows = np.arange(len(items))
-        found = Beams(rows, np.zeros(len(items), dtype=np.int64), np.zeros(len(items)))
-        written = torch.full((len(items), 1), START, device=device)
+        users = np.arange(len(items))
+        found = Beams(users, np.zeros(len(items), dtype=np.int64), np.zeros(len(items)))
+        written = np.full((len(items), 1), START)
         for _ in range(tokens.shape[1]):  # all codes are of one length, so all beams end together
-            states = encoded[torch.from_numpy(found.users).to(device)]
-            logits = model(encoder_outputs=(states,), decoder_input_ids=written, use_cache=False).logits[:, -1]
+            logits = _next_code(model, encoded, found.users, written)
             found, parents, chosen = expanded(found, np.arange(len(found.users)), logits, self._trie, beams=beams)
-            kept = written[torch.from_numpy(parents).to(device)]
-            written = torch.cat([kept, torch.from_numpy(chosen).to(device)[:, None]], 1)
-        return [self._trie.leaf[found.nodes[found.users == user]].tolist() for user in rows]
+            written = np.concatenate([written[parents], chosen[:, None]], 1)
+        return [self._trie.leaf[found.nodes[found.users == user]].tolist() for user in users]
 
     @cached_property
     def _tokens(self) -> np.ndarray:
@@ -271,6 +269,29 @@ class Tiger:
     @cached_property
     def _place(self) -> dict[str, int]:
         return {item: row for row, item in enumerate(self.ids.item_ids)}
+
+
+def _next_code(model: T5ForConditionalGeneration, encoded: Tensor, users: np.ndarray, written: np.ndarray) -> Tensor:
+    """Logits (H, vocabulary) after what each hypothesis has written, int64 (H, T); users ascend from 0, none is missing.
+
+    The hypotheses of a user stand one after the other in one row, and none sees another: the keys and values of what the
+    encoder read, encoded (B, L, D), are then computed once a user. T5 knows distances only, not where a hypothesis begins.
+    """
+    count, length = len(written), written.shape[1]
+    number = np.arange(count) - np.searchsorted(users, users)
+    most = int(number.max()) + 1
+    ids = torch.full((len(encoded), most, length), START, device=encoded.device)
+    here = torch.from_numpy(users).to(encoded.device), torch.from_numpy(number).to(encoded.device)
+    ids[here] = torch.from_numpy(written).to(encoded.device)
+    own = torch.eye(most, device=encoded.device).bool().kron(encoded.new_ones(length, length).bool().tril())
+    mask = encoded.new_zeros(own.shape).masked_fill(~own, torch.finfo(encoded.dtype).min)
+    logits: Tensor = model(
+        encoder_outputs=(encoded,),
+        decoder_input_ids=ids.flatten(1),
+        decoder_attention_mask=mask.expand(len(encoded), 1, -1, -1),
+        use_cache=False,
+    ).logits
+    return logits.unflatten(1, (most, length))[:, :, -1][here]
 
 
 def network(config: TigerConfig, ids: SemanticIds) -> T5ForConditionalGeneration:

@@ -114,7 +114,9 @@ def train(
     """
     _check(train, validation, item_count=item_count)
     model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
-    cut = [torch.from_numpy(part).to(device) for part in windows(train, length=config.history_length)]
+    parts = windows(train, length=config.history_length)
+    networks.show(model, parts)
+    cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = _sampled(validation, config.validation_samples, seed=seed)
     history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
     best, kept = (history[0], copy.deepcopy(model)) if history else (None, model)
@@ -141,7 +143,8 @@ def ranks(model: Any, samples: Sequences, *, device: torch.device | str = "cpu",
     table = model.item_table()
     for rows, histories, targets in samples.batches(max_tokens):
         for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
-            logits = model.last(histories[part].to(device), table) @ table.T  # (B, V)
+            state = model.last(histories[part].to(device), table)
+            logits = state @ base.outputs(table, state).T  # (B, V)
             own = logits.gather(1, targets[part].to(device)[:, None])
             ahead = (logits > own).sum(1) + ((logits == own).sum(1) - 1) / 2
             found[rows[part.numpy()]] = ahead.cpu().numpy()
@@ -156,11 +159,13 @@ def _pass(
     for step, batch in enumerate(_shuffled(cut, config.batch_tokens, seed=seed)):
         step_seed = seed * 1_000_003 + step
         table = model.item_table()
-        states, targets = model.predictions(batch, table, seed=step_seed)
-        loss = _loss_sum(states, table, targets, negatives=config.negatives, seed=step_seed)
+        states, targets, beside = model.predictions(batch, table, seed=step_seed)
+        found = base.outputs(table, states)
+        loss = _loss_sum(states, found, targets, negatives=config.negatives, seed=step_seed)
+        whole = loss if beside is None else loss + beside
         # A batch of few windows takes a small step: every prediction of the log has one weight.
         optimiser.zero_grad()
-        (loss / config.batch_tokens).backward()
+        (whole / config.batch_tokens).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         total, count = total + loss.item(), count + len(targets)

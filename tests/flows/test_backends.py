@@ -3,20 +3,26 @@
 import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import mlflow
 import pandas as pd
 import polars as pl
 import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from dealrec_core import effort, promotions, schema
 from dealrec_core import night as nights
 from dealrec_core.errors import DataError
 from dealrec_core.night import Champion
+from dealrec_core.recommenders.prompts import Prompter
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
+from tasks import base_model, tuning
 from tests.flows.conftest import Town, new_town
 
 PROMOTE = ["gate.confidence=0.5"]
@@ -66,15 +72,81 @@ def test_a_champion_is_tuned_on_and_its_effort_share_rotates(tmp_path_factory, p
     place.write(0)
     place.write(1)
     changed = ["gate.minimum_gain=0", *PROMOTE, "effort.model=champion", "effort.refresh=0.2"]
+    changed += ["recommender.decoding=ground", "recommender.gamma=validation", "recommender.weight=neighbours"]
     _promote_whatever_comes(place, 0, changed)
     nightly(place.request(1, *changed, "fine_tune.start=champion"))
     first, second = nights.nights(place.lake)
     assert second.need("fine_tune").facts["started from"] == "champion"
+    assert second.need("fine_tune").facts["gamma"] in tuning.GAMMAS
     facts, samples = second.need("effort").facts, first.need("effort").facts["samples"]
     assert facts["refreshed"] == -(-facts["samples"] // 5)  # a fifth, rounded up
     assert facts["kept"] == samples - facts["refreshed"]
     assert facts["model"].split("-")[0] == first.need("effort").facts["model"].split("-")[0]
     assert facts["model"] != first.need("effort").facts["model"]
+
+
+@pytest.fixture
+def instruction_model(tmp_path: Path) -> Path:
+    """A small Qwen with a byte-level tokenizer of its own, no begin token and a chat template, as save_pretrained leaves it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        ["Crimson Harbor", "user", "assistant"],
+        trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<|im_start|>", "<|im_end|>", "<|endoftext|>"]),
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    wrapped.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    torch.manual_seed(0)
+    shape = Qwen2Config(
+        vocab_size=len(wrapped),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=wrapped.eos_token_id,
+    )
+    folder = tmp_path / "qwen"
+    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+def test_a_hugging_face_folder_goes_through_a_whole_night_and_is_served(
+    instruction_model: Path, tmp_path: Path, prefect_server, monkeypatch
+) -> None:
+    place = new_town(tmp_path)
+    place.write(0)
+    prompts, real = [], Prompter.prompt
+    monkeypatch.setattr(Prompter, "prompt", lambda *given: prompts.append(real(*given)) or prompts[-1])
+    nightly(place.request(0, f'language_model.base_model="{instruction_model}"'))
+    (night,) = nights.nights(place.lake)
+    assert night.finished
+    assert night.need("base_model").facts["base model"] == str(instruction_model)
+    assert night.need("effort").facts["computed"] == night.need("effort").facts["samples"]
+    texts = PreTrainedTokenizerFast.from_pretrained(instruction_model).batch_decode(prompts)
+    assert all(text.startswith("<|im_start|>user\nGiven the games") for text in texts)
+    assert all(text.endswith("<|im_end|>\n<|im_start|>assistant\n") for text in texts)
+    mlflow.set_tracking_uri(place.config.registry.tracking_uri)
+    model = mlflow.pyfunc.load_model("models:/recommender@candidate")
+    known = set(place.lake.scan("items").collect()[schema.ITEM_ID])
+    (items,) = model.predict(pd.DataFrame({"history": [["i00001", "i00002"]]}), params={"k": 5})["item_ids"]
+    assert len(set(items)) == 5
+    assert set(items) <= known
+
+
+def test_other_weights_in_a_models_folder_are_another_model(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"old")
+    before = base_model._identity(str(tmp_path))
+    assert base_model._identity(str(tmp_path)) == before
+    (tmp_path / "model.safetensors").write_bytes(b"new")
+    assert base_model._identity(str(tmp_path)) != before
 
 
 def test_a_champion_of_another_bundle_format_counts_as_none(tmp_path_factory, prefect_server) -> None:

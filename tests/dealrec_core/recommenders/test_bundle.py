@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 
 from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.fine_tuning import LoraConfig, with_lora
-from dealrec_core.recommenders import bundle, serving
+from dealrec_core.recommenders import baselines, bundle, serving
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
@@ -54,11 +55,15 @@ def test_recommendations_are_equal_before_saving_and_after_loading(
     assert plain.recommend(histories, 10) != lists  # or the adapter would not have been tested
 
 
-def test_ground_decoding_survives_saving_with_its_adapter_and_popularity(
-    series_world: SeriesWorld, saved: tuple[Path, BIGRec], tmp_path: Path
+@pytest.mark.parametrize("weight", ["popularity", "neighbours"])
+def test_ground_decoding_survives_saving_with_its_adapter_and_weights(
+    series_world: SeriesWorld, saved: tuple[Path, BIGRec], tmp_path: Path, weight: str
 ) -> None:
     plain = saved[1]
-    config = BIGRecConfig(prompt=series_world.prompt, decoding="ground", gamma=1.5)
+    settings = {"prompt": series_world.prompt, "decoding": "ground", "gamma": 1.5, "weight": weight}
+    config = BIGRecConfig.model_validate(settings)
+    taken = [(str(user), item) for user, items in enumerate(series_world.past[:40]) for item in items]
+    near = baselines.item_knn(pl.DataFrame(taken, schema=["user_id", "item_id"], orient="row"))
     counts = {"0-0": 9.0, "4-1": 4.0}
     bundle.save(
         tmp_path,
@@ -69,8 +74,9 @@ def test_ground_decoding_survives_saving_with_its_adapter_and_popularity(
         config=config,
         lineage={},
         popularity=counts,
+        neighbours=near,
     )
-    before = BIGRec("ground", plain.model, plain.tokenizer, series_world.catalogue, [], config, counts)
+    before = BIGRec("ground", plain.model, plain.tokenizer, series_world.catalogue, [], config, counts, near)
     histories = [history for history, _ in series_world.cases[:6]]
     assert bundle.load(tmp_path, device=CPU).recommend(histories, 10) == before.recommend(histories, 10)
 

@@ -1,9 +1,11 @@
 """Trie decoding against scoring every title by itself."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dealrec_core.answer_loss import answer_losses
 from dealrec_core.recommenders.decoding import best_titles, trie
@@ -52,6 +54,48 @@ def test_a_prompt_is_answered_alike_alone_and_beside_longer_ones(series_world: S
     alone = best_titles(model, [short], titles, beams=10, pad=0)
     assert best_titles(model, [short, long, short], titles, beams=10, pad=0)[0] == alone[0]
     assert best_titles(model, [long, short], titles, beams=10, pad=0)[1] == alone[0]
+
+
+@pytest.mark.parametrize("beams", [1, 3, 7])
+def test_beams_are_those_of_a_search_without_a_cache(series_world: SeriesWorld, beams: int) -> None:
+    """Hypotheses of one user share a cache, and some die on the way: none may see what another one wrote."""
+    tokenizer = series_world.load()[1]
+    prompter = Prompter(tokenizer, series_world.prompt)
+    shape = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,  # grouped-query attention, as in today's models
+    )
+    torch.manual_seed(3)
+    model = Qwen2ForCausalLM(shape).eval()
+    for weight in model.parameters():
+        weight.data *= 3  # a fresh model finds all titles almost alike
+    answers = _answers(series_world, prompter)
+    prompts = [prompter.prompt(series_world.catalogue.titles[:count]) for count in (1, 9, 4)]
+    expected = [_beams_without_cache(model, prompt, answers, beams) for prompt in prompts]
+    assert best_titles(model, prompts, trie(answers), beams=beams, pad=0) == expected
+
+
+def _beams_without_cache(model: Qwen2ForCausalLM, prompt: list[int], answers: list[list[int]], beams: int) -> list[int]:
+    """Every step keeps the `beams` most probable beginnings of titles, each scored from its first token on."""
+    kept: list[tuple[int, ...]] = [()]
+    while True:
+        ahead = {
+            tuple(answer[: len(start) + 1])
+            for start in kept
+            for answer in answers
+            if tuple(answer[: len(start)]) == start
+        }
+        if ahead <= set(kept):
+            return [answers.index(list(start)) for start in kept]
+        with torch.no_grad():
+            chances = {
+                start: -answer_losses(model, [(prompt, list(start))], device=CPU).item() * len(start) for start in ahead
+            }
+        kept = sorted(ahead, key=lambda start: -chances[start])[:beams]
 
 
 def test_fewer_titles_than_beams_are_all_found(series_world: SeriesWorld) -> None:

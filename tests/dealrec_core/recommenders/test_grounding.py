@@ -1,12 +1,16 @@
 """Ground decoding: distances and weights by hand, embeddings one by one, and real recommendations."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from dealrec_core.errors import SettingsError
 from dealrec_core.fine_tuning import LoraConfig, with_lora
 from dealrec_core.items import Catalogue
-from dealrec_core.recommenders import grounding
+from dealrec_core.recommenders import baselines, grounding
 from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_judge
 from dealrec_core.recommenders.prompts import Prompter
 from tests.dealrec_core.conftest import SeriesWorld
@@ -39,6 +43,11 @@ def test_equal_distances_stay_finite() -> None:
 def test_popularity_shrinks_distances_by_the_power_of_gamma() -> None:
     found = grounding.weighted(np.array([[0.4, 0.4, 0.4]]), np.array([10.0, 20.0, 30.0]), 2.0)
     np.testing.assert_allclose(found, [[0.4, 0.4 / 1.5**2, 0.4 / 4]])  # P = 0, 1/2 and 1
+
+
+def test_scores_of_each_history_are_min_maxed_by_themselves() -> None:
+    found = grounding.weighted(np.full((2, 3), 0.4), np.array([[0.0, 1.0, 2.0], [7.0, 7.0, 7.0]]), 2.0)
+    np.testing.assert_allclose(found, [[0.4, 0.4 / 1.5**2, 0.4 / 4], [0.4, 0.4, 0.4]])  # equal scores weigh nothing
 
 
 def test_gamma_is_the_smallest_with_the_best_validation_recall() -> None:
@@ -89,6 +98,24 @@ def test_a_heavy_popularity_weight_brings_the_popular_item_forward(series_world:
     plain = _bigrec(series_world).recommend([["3-0", "3-1"]], 120)[0]
     pushed = _bigrec(series_world, gamma=50.0).recommend([["3-0", "3-1"]], 120)[0]
     assert pushed.index("0-0") < min(5, plain.index("0-0"))
+
+
+def test_neighbours_bring_forward_what_others_took_with_the_history(series_world: SeriesWorld) -> None:
+    together = pl.DataFrame({"user_id": ["1", "1", "2"], "item_id": ["3-1", "7-3", "gone"]})
+    plain = _bigrec(series_world)
+    weighed = replace(
+        plain,
+        config=plain.config.model_copy(update={"weight": "neighbours", "gamma": 50.0}),
+        neighbours=baselines.item_knn(together),
+    )
+    (weights,) = weighed.weights([["3-0", "3-1"]])
+    # Only 7-3 shares a user with the history, and all of them: cosine 1. The item that left the catalogue is passed over.
+    assert dict(zip(series_world.catalogue.item_ids, weights, strict=True))["7-3"] == 1
+    assert weights.sum() == 1
+    before, after = (each.recommend([["3-0", "3-1"]], 120)[0] for each in (plain, weighed))
+    assert after.index("7-3") < min(5, before.index("7-3"))
+    with pytest.raises(SettingsError, match="needs an ItemKNN"):
+        replace(weighed, neighbours=None).recommend([["3-0"]], 5)
 
 
 def test_distances_of_unknown_histories_are_not_a_number(series_world: SeriesWorld) -> None:
