@@ -102,7 +102,7 @@ def _plain(axes: Any, *, grid: str) -> None:
 def _title(part: pl.DataFrame, *, ratio: bool = True) -> str:
     first = part.row(0, named=True)
     size = f", {first['ratio']:.1%} of the samples" if ratio else ""
-    return f"{first['dataset']}, {first['backend']}{size}, {part['seeds'].max()} seeds"
+    return f"{first['dataset']}, {first['backend']}{size}, {max(part['seeds'].to_list())} seeds"
 
 
 def _labels(part: pl.DataFrame) -> Sequence[str]:
