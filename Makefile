@@ -16,6 +16,7 @@ setup: $(VENV)/ready
 
 # On Linux without an NVIDIA GPU only the CPU build of torch is accepted; anywhere else pip's own choice is right.
 $(VENV)/ready: pyproject.toml constraints.txt
+	@mkdir -p $(PREFECT_HOME)
 	python3 -m venv $(VENV)
 	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then torch=torch==$(TORCH)+cpu; else torch=torch==$(TORCH); fi; \
 	echo "installing $$torch"; \

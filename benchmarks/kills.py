@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import town as towns
 from benchmarks.town import in_child
 
-NOT_COMPARED = {"at", "mlflow run", "seconds", "taken_at"}
-"""Clock times and identifiers that are drawn anew: the only things that may differ."""
+NOT_COMPARED = {"at", "mlflow run", "resumed at step", "seconds", "taken_at"}
+"""Clock times, identifiers that are drawn anew, and the fact that tells of a kill: the only things that may differ."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where the process is killed: in a stage, at its nth write (before or after it), or a share of its time in."""
+    """Where the process is killed: in a stage, around the commit of a table or the writing of a file, or so much time in."""
 
     stage: str
     moment: str
-    """start, before write N, after write N, after N ms, before record, recorded. Where a continued stage has fewer
-    writes or less time left than the undisturbed one, it is killed before its record instead."""
+    """start, N ms in, before or after TABLE or FILE, before record, recorded. Where a continued stage has that write
+    behind it or less time left than the undisturbed one, it is killed before its record instead."""
 
 
 def main() -> int:
@@ -77,7 +78,7 @@ def run(folder: Path, *, kills: int, seed: int, stages: list[str] | None = None)
         "not_hit": [asdict(point) for point in missed],
         "attempts": len(plan) + 1,
         "by_stage": dict(Counter(point.stage for point in hit)),
-        "by_moment": dict(Counter(point.moment.split(" ")[0] for point in hit)),
+        "by_moment": dict(Counter(_kind(point.moment) for point in hit)),
         "killed_at": [f"{point.stage}: {point.moment}" for point in hit],
         "compared": json.loads((folder / "compared.json").read_text()),
         "differences": differences,
@@ -87,17 +88,30 @@ def run(folder: Path, *, kills: int, seed: int, stages: list[str] | None = None)
 
 
 def points(timeline: dict[str, dict[str, Any]], *, kills: int, seed: int) -> list[Point]:
-    """`kills` points or a few more, in the order of the night; every stage at its start, inside, and at its end."""
+    """So many points, or all there are, in the order of the night; the stages take turns until they are spent."""
     draw = random.Random(seed)
-    inside = max(1, -(-kills // len(timeline)) - 2)
-    plan = []
-    for stage, seen in timeline.items():
-        moments = [f"{side} write {number}" for number in range(1, seen["writes"]) for side in ("before", "after")]
-        moments = [*moments[:2], "before record", *draw.sample(moments[2:], k=len(moments[2:]))][: inside // 2]
-        times = sorted(draw.uniform(0.1, 0.9) * seen["milliseconds"] for _ in range(inside - len(moments)))
-        texts = ["start", *(f"after {time:.0f} ms" for time in times), *moments, "recorded"]
-        plan += [Point(stage, text) for text in texts]
-    return plan
+    wanted = [[Point(stage, moment) for moment in _moments(seen, draw)] for stage, seen in timeline.items()]
+    turns = [point for each in zip_longest(*wanted) for point in each if point][:kills]
+    order = list(timeline)
+    return sorted(turns, key=lambda point: (order.index(point.stage), _place(point.moment, timeline[point.stage])))
+
+
+def _moments(seen: dict[str, Any], draw: random.Random) -> list[str]:
+    """Every moment of a stage that has a name, those that say most first."""
+    tables = [name for name in seen["writes"] if "." not in name]
+    files = [f"{side} {name}" for name in seen["writes"] if "." in name for side in ("before", "after")]
+    time_in = f"{draw.uniform(0.1, 0.9) * seen['milliseconds']:.0f} ms in"
+    after, before = ([f"{side} {table}" for table in tables] for side in ("after", "before"))
+    return [time_in, "before record", *after, "start", "recorded", *before, *draw.sample(files, k=len(files))]
+
+
+def _place(moment: str, seen: dict[str, Any]) -> float:
+    """Where in its stage a moment is tried; one that is told by a clock comes late, since it may leave no write behind it."""
+    fixed = {"start": -1, "before record": 1001, "recorded": 1002}
+    if moment in fixed:
+        return fixed[moment]
+    side, name = moment.split(" ", 1)
+    return 1000 if name == "ms in" else seen["writes"].index(name) + (0.5 if side == "after" else 0)
 
 
 def _night(folder: Path, town: str, number: int, point: Point | None) -> None:
@@ -117,21 +131,23 @@ class _Watch(logging.Handler):
     def __init__(self, point: Point | None, note: Path) -> None:
         super().__init__()
         self.note, self.once = note, threading.Lock()
-        self.point, self.stage, self.writes, self.started = point, "", 0, 0.0
+        self.point, self.stage, self.started = point, "", 0.0
+        self.writes: list[str] = []
         self.timeline: dict[str, dict[str, Any]] = {}
 
     def install(self) -> None:
+        from dealrec_core.appender import Appender
         from dealrec_core.lake import Lake
 
         log = logging.getLogger("prefect.task_runs")
         log.addHandler(self)
-        for name in ("write_bytes", "_write"):
-            setattr(Lake, name, self._counted(getattr(Lake, name)))
+        for owner, name in ((Lake, "write_bytes"), (Lake, "_write"), (Appender, "commit")):
+            setattr(owner, name, self._counted(getattr(owner, name)))
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if ": start" in text:
-            self.stage, self.writes, self.started = text.split(" of night")[0], 0, time.monotonic()
+            self.stage, self.writes, self.started = text.split(" of night")[0], [], time.monotonic()
             self._at("start")
             self._later()
         elif ": done in" in text:
@@ -140,18 +156,19 @@ class _Watch(logging.Handler):
             self._at("recorded")
 
     def _counted(self, write: Any) -> Any:
-        def counted(lake: Any, path: str, *arguments: Any, **named: Any) -> Any:
+        def counted(place: Any, what: Any, *arguments: Any, **named: Any) -> Any:
             if not self.stage:
-                return write(lake, path, *arguments, **named)
-            if "/stages/" in path:
+                return write(place, what, *arguments, **named)
+            name = _name(place, what)
+            if "/stages/" in name:
                 if self.point and self.point.stage == self.stage and self.point.moment != "recorded":
                     self._kill("before record")
-                return write(lake, path, *arguments, **named)
-            self.writes += 1
-            number = self.writes
-            self._at(f"before write {number}")
-            done = write(lake, path, *arguments, **named)
-            self._at(f"after write {number}")
+                return write(place, what, *arguments, **named)
+            if name not in self.writes:
+                self.writes.append(name)
+            self._at(f"before {name}")
+            done = write(place, what, *arguments, **named)
+            self._at(f"after {name}")
             return done
 
         return counted
@@ -161,8 +178,8 @@ class _Watch(logging.Handler):
             self._kill(moment)
 
     def _later(self) -> None:
-        if self.point and self.point.stage == self.stage and self.point.moment.endswith(" ms"):
-            timer = threading.Timer(float(self.point.moment.split()[1]) / 1000, self._kill, (self.point.moment,))
+        if self.point and self.point.stage == self.stage and self.point.moment.endswith(" ms in"):
+            timer = threading.Timer(float(self.point.moment.split()[0]) / 1000, self._kill, (self.point.moment,))
             timer.daemon = True
             timer.start()
 
@@ -170,6 +187,19 @@ class _Watch(logging.Handler):
         self.once.acquire()  # never given back: one kill, also where the timer and a write meet
         self.note.write_text(json.dumps(asdict(Point(self.stage, moment))))
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _name(place: Any, what: Any) -> str:
+    """What is written: a table, the record of a stage by its path, or a file by its last name."""
+    if not isinstance(what, str):
+        return str(place.table)
+    return what if "/stages/" in what else what.rsplit("/", 1)[-1]
+
+
+def _kind(moment: str) -> str:
+    if moment in ("start", "before record", "recorded"):
+        return moment
+    return "inside" if moment.endswith(" ms in") else f"{moment.split(' ')[0]} a write"
 
 
 # The comparison
@@ -204,7 +234,7 @@ def _state(folder: Path, town: str) -> dict[str, Any]:
         kept = frame.drop([name for name in frame.columns if name in NOT_COMPARED])
         rows = sorted(json.dumps(row, default=str, sort_keys=True) for row in kept.iter_rows(named=True))
         state[f"table {table}"] = (len(rows), hashlib.sha256("\n".join(rows).encode()).hexdigest())
-    for path in [*lake.list_paths("models"), *lake.list_paths("coresets/20")]:
+    for path in [*lake.list_paths("models"), *lake.list_paths("emitted")]:
         if not path.endswith(("SUMS", ".crc")) and "_delta_log" not in path:
             state[f"file {path}"] = hashlib.sha256(lake.read_bytes(path)).hexdigest()
     for night in nights(lake):

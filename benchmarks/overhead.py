@@ -77,9 +77,10 @@ def _stages() -> list[Any]:
     from tasks.scores import score_effort, score_influence
     from tasks.surrogate import retrain
     from tasks.tuning import tune
+    from tasks.verdict import judge_coreset
 
     scoring = [score_influence, provide_base_model, score_effort]
-    return [take_new_files, build_samples, retrain, *scoring, select, tune, evaluate, promote]
+    return [take_new_files, build_samples, retrain, *scoring, select, tune, evaluate, judge_coreset, promote]
 
 
 def _as_flow(folder: Path, town: str) -> None:

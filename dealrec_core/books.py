@@ -1,7 +1,8 @@
 """The tables `files` and `quarantine`: what became of every raw row, once however often an ingest was killed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -13,10 +14,12 @@ from dealrec_core.errors import LakeError
 from dealrec_core.lake import Conflict, Lake
 
 NOTE = "dealrec.books"
-"""Note of a commit of `interactions` with the rows of `files` that go with it: a kill in between loses nothing."""
+"""Note of a commit with the rows of `files` that go with it: a kill in between loses nothing."""
+NOTED = ("interactions", "items")
+"""The tables whose commits carry such notes."""
 ATTEMPTS = 20
 SEEN = "dealrec.seen"
-"""Transaction of `files`: up to this commit of `interactions` every note is booked."""
+"""Transaction of `files`, for each of these tables: up to this commit of it every note is booked."""
 SEEN_AT_ONCE = 20
 Row = dict[str, Any]
 """The columns of `files`, through as ISO text, and `number`, the transaction number of the reading."""
@@ -49,23 +52,30 @@ def note(rows: list[Row]) -> dict[str, str]:
 def heal(lake: Lake) -> None:
     """Writes the rows of `files` that an ingest was killed before.
 
-    Looks at every commit of `interactions` since the one that it looked at last, however many others came in between.
+    Looks at every commit since the one that it looked at last, however many others came in between.
     """
-    handle, files = lake.open("interactions"), lake.open("files")
-    if handle is None:
-        return
-    commits = handle.version() + 1
-    seen = (files.transaction_version(SEEN) or 0) if files else 0
-    unseen = commits - seen if seen <= commits else commits
-    notes = [commit[NOTE] for commit in handle.history(unseen) if NOTE in commit] if unseen else []
-    if notes or unseen > SEEN_AT_ONCE:
-        write(lake, [row for text in reversed(notes) for row in json.loads(text)], seen=commits)
+    files = lake.open("files")
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for table in NOTED:
+        handle = lake.open(table)
+        if handle is None:
+            continue
+        commits = handle.version() + 1
+        before = (files.transaction_version(seen_word(table)) or 0) if files else 0
+        unseen = commits - before if before <= commits else commits
+        notes = [commit[NOTE] for commit in handle.history(unseen) if NOTE in commit] if unseen else []
+        if notes or unseen > SEEN_AT_ONCE:
+            rows += [row for text in reversed(notes) for row in json.loads(text)]
+            seen[seen_word(table)] = commits
+    if seen:
+        write(lake, rows, seen=seen)
 
 
-def write(lake: Lake, rows: list[Row], *, seen: int = 0) -> None:
+def write(lake: Lake, rows: list[Row], *, seen: Mapping[str, int] = MappingProxyType({})) -> None:
     """Adds the rows to `files` that are not there yet.
 
-    seen: so many commits of `interactions` have nothing else for `files`; worth a commit of its own when they are many.
+    seen: by their word, so many commits of a table have nothing else for `files`; worth a commit of its own when they are many.
     """
 
     def attempt(appender: Appender) -> dict[str, int]:
@@ -75,9 +85,10 @@ def write(lake: Lake, rows: list[Row], *, seen: int = 0) -> None:
             if appender.taken(identifier) is None:
                 wanted[identifier] = row
         transactions = dict.fromkeys(wanted, 1)
-        news = seen - (appender.taken(SEEN) or 0)
-        if news > SEEN_AT_ONCE or (news > 0 and wanted):
-            transactions[SEEN] = seen
+        for identifier, commits in seen.items():
+            news = commits - (appender.taken(identifier) or 0)
+            if news > SEEN_AT_ONCE or (news > 0 and wanted):
+                transactions[identifier] = commits
         if wanted:
             text = {**schema.FILES, "through": pl.String()}
             frame = pl.DataFrame([{name: row[name] for name in text} for row in wanted.values()], schema=text)
@@ -90,6 +101,11 @@ def write(lake: Lake, rows: list[Row], *, seen: int = 0) -> None:
 def word(kind: str, file: str, number: int) -> str:
     """The transaction of `files` that books one reading of a file."""
     return f"{kind}/{file}/{number}"
+
+
+def seen_word(table: str) -> str:
+    """The transaction of `files` that counts the commits of a table that `heal` has looked at."""
+    return f"{SEEN}/{table}"
 
 
 def quarantine(lake: Lake, bad: list[tuple[str, str, pl.DataFrame]]) -> None:

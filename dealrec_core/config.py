@@ -38,6 +38,10 @@ class RunConfig(Section):
     """Start the surrogate from last night's; False trains it from scratch."""
     quarantine_alert: float = Field(default=0.05, ge=0, le=1, title="Quarantine alert")
     """Above this share of bad rows an event is raised; the night goes on."""
+    engine: Literal["threads", "ray"] = Field(default="threads", title="Engine")
+    """What raw files and effort shards are mapped over: this machine, or a Ray cluster (extra `ray`); same results."""
+    ray_address: str | None = Field(default=None, title="Ray address")
+    """Of a running cluster, such as ray://head:10001; None starts one on this machine for as long as it is needed."""
     placement: Literal["here", "pools"] = Field(default="here", title="Placement of stages")
     """here: one process; pools: stages that compute run as their own deployments, in the work pool of these."""
 

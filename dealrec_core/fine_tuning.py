@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dealrec_core import checkpoints
 from dealrec_core.answer_loss import answer_losses, by_length, length_batches, validation_loss
 from dealrec_core.errors import DataError, NotFinite, SettingsError
+from dealrec_core.progress import Progress, silent
 from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter, Row
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def fine_tune(
     judge: Callable[[PeftModel], float] | None = None,
     adapter: Path | None = None,
     checkpoint_folder: Path | None = None,
+    progress: Progress = silent,
 ) -> FineTuned:
     """Tunes an adapter and returns its best epoch.
 
@@ -122,6 +124,7 @@ def fine_tune(
         adapter: folder of an adapter to start from (with its own LoRA settings); by default a fresh one.
         checkpoint_folder: keeps checkpoints there and goes on from the newest that was made of the same inputs. Every
             step seeds its own dropout, so that the result is the same to the bit wherever the run was killed.
+        progress: is told after every step how many are done, of the most there can be.
 
     Raises:
         DataError: no example, or none to validate on.
@@ -142,7 +145,7 @@ def fine_tune(
     run = _Run(tuned, rows, held, config=config, seed=seed, device=device, judge=judge)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         resumed_at = run.resume(checkpoint_folder)
-        run.finish(checkpoint_folder)
+        run.finish(checkpoint_folder, progress)
     tuned.load_state_dict(run.best, strict=False)
     if config.gradient_checkpointing:
         tuned.gradient_checkpointing_disable()
@@ -214,7 +217,7 @@ class _Run:
         self.best = {name: found.tensors[f"best/{name}"].to(self._device) for name in self._weights}
         return self.step
 
-    def finish(self, folder: Path | None) -> None:
+    def finish(self, folder: Path | None, progress: Progress) -> None:
         """Steps until the last epoch, or until no epoch of the last `patience` was better."""
         plan: list[np.ndarray] = []
         while not self._over:
@@ -222,6 +225,7 @@ class _Run:
             if place == 0 or not plan:
                 plan = _plan(self._rows, self._config.batch_size, seed=self._seed + epoch + 1)
             self._take_step(plan[place])
+            progress(self.step, self._config.epochs * self._steps_an_epoch)
             if self.step % self._steps_an_epoch == 0:
                 self.losses.append(self._total / len(self._rows))
                 self._total = 0.0

@@ -8,25 +8,38 @@ hash of every file it takes, so a killed ingest is simply run again.
 
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 
 from dealrec_core import books, erased, item_files, schema, sources
 from dealrec_core.books import IngestReport
+from dealrec_core.erased import Erased
 from dealrec_core.errors import SourceError
 from dealrec_core.lake import Lake
 from dealrec_core.landing import land
-from dealrec_core.load import Load, Partition
+from dealrec_core.load import Load, Partition, Shard
+from dealrec_core.parallel import Over
 from dealrec_core.raw.batch import ColumnMissing
-from dealrec_core.sources import RawFile, SourcesConfig
+from dealrec_core.sources import InteractionSource, RawFile, SourcesConfig
 from dealrec_core.spill import Spill
 
 raw_record = sources.raw_record
 ingest_items = item_files.ingest_items
 LOAD_BYTES, LOAD_FILES = 8 * 2**30, 10_000
 """Of raw files in one commit."""
+SHARD_BYTES, SHARD_FILES = 64 * 2**20, 100
+"""Of raw files that are read elsewhere at once; a larger file is a shard of its own."""
+
+Waiting = tuple[RawFile, str, int | None]
+"""A file with something to take: its sha256 and the number of its last reading."""
 
 
-def ingest(lake: Lake, config: SourcesConfig, *, through: date, partition: Partition) -> IngestReport:
+def ingest(
+    lake: Lake, config: SourcesConfig, *, through: date, partition: Partition, over: Over | None = None
+) -> IngestReport:
     """Takes every row up to the end of day `through` (UTC) that the lake does not have yet; later rows are postponed.
+
+    over: maps the reading of files over other processes or machines, of which one then holds the rows of a shard; None reads
+        here, in blocks.
 
     Raises:
         SourceError: the root cannot be read, or no file matches.
@@ -34,16 +47,20 @@ def ingest(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
         DataError: too many rows are bad (sources.max_bad_fraction); nothing of their load was taken.
     """
     books.heal(lake)
-    waiting = _waiting(lake, config, through=through)
+    waiting = _waiting(lake, config, through=through, over=over)
     if waiting is None:
         raise SourceError(
             f"no file in '{config.root}' matches {config.interactions.files}; set sources.interactions.files"
         )
     total = IngestReport()
-    for files in _loads(waiting):
+    for files in _groups(waiting, LOAD_BYTES, LOAD_FILES):
         with Spill() as spill:
             load = Load(config.interactions, through, partition, spill, erased.erased(lake))
-            _read(load, files)
+            if over is None:
+                _read(load, files)
+            else:
+                _read_elsewhere(load, files, over)
+            _check_mapping(load)
             load.guard(config.max_bad_fraction)
             for row in land(lake, load):
                 counts = {name: row[name] for name in IngestReport.model_fields if name != "files"}
@@ -56,20 +73,34 @@ def untaken(lake: Lake, config: SourcesConfig, *, through: date) -> list[RawFile
     return [file for file, _, _ in _waiting(lake, config, through=through) or []]
 
 
-def _waiting(lake: Lake, config: SourcesConfig, *, through: date) -> list[tuple[RawFile, str, int | None]] | None:
-    """Files with something for this night, each content once: its sha256 and the number of its last reading."""
+def _waiting(lake: Lake, config: SourcesConfig, *, through: date, over: Over | None = None) -> list[Waiting] | None:
+    """Files with something for this night, each content once; None where there are no files at all."""
     found = sources.find(config.root, config.interactions.files)
     if not found:
         return None
-    hashes = _known_hashes(lake)
+    hashes = _hashes(lake, found, over)
     table = lake.open("interactions")
-    waiting: dict[str, tuple[RawFile, str, int | None]] = {}
+    waiting: dict[str, Waiting] = {}
     for file in found:
-        sha256 = hashes.get((file.path, file.stamp)) or sources.content_hash(file.path)
+        sha256 = hashes[file.path]
         before = None if table is None else table.transaction_version(sha256)
         if (before or 0) < through.toordinal():
             waiting.setdefault(sha256, (file, sha256, before))
     return list(waiting.values())
+
+
+def _hashes(lake: Lake, files: list[RawFile], over: Over | None) -> dict[str, str]:
+    """The content hash of every file by its path; one that looks as it did when it was read is not read again."""
+    taken = _known_hashes(lake)
+    known = {file.path: taken[file.path, file.stamp] for file in files if (file.path, file.stamp) in taken}
+    new = list(_groups([(file, "", None) for file in files if file.path not in known], SHARD_BYTES, SHARD_FILES))
+    for group, hashes in zip(new, (over or map)(_content_hashes, new), strict=True):
+        known |= {file.path: sha256 for (file, _, _), sha256 in zip(group, hashes, strict=True)}
+    return known
+
+
+def _content_hashes(files: list[Waiting]) -> list[str]:
+    return [sources.content_hash(file.path) for file, _, _ in files]
 
 
 def _known_hashes(lake: Lake) -> dict[tuple[str, str], str]:
@@ -83,27 +114,45 @@ def _known_hashes(lake: Lake) -> dict[tuple[str, str], str]:
     return {(path, stamp): file for path, stamp, file in known.iter_rows()}
 
 
-def _loads(waiting: list[tuple[RawFile, str, int | None]]) -> Iterator[list[tuple[RawFile, str, int | None]]]:
-    load: list[tuple[RawFile, str, int | None]] = []
+def _groups(files: list[Waiting], most_bytes: int, most_files: int) -> Iterator[list[Waiting]]:
+    """The files in their order, in groups of at most so many bytes (or one file) and files."""
+    group: list[Waiting] = []
     size = 0
-    for each in waiting:
-        if load and (size + each[0].size_bytes > LOAD_BYTES or len(load) == LOAD_FILES):
-            yield load
-            load, size = [], 0
-        load.append(each)
+    for each in files:
+        if group and (size + each[0].size_bytes > most_bytes or len(group) == most_files):
+            yield group
+            group, size = [], 0
+        group.append(each)
         size += each[0].size_bytes
-    if load:
-        yield load
+    if group:
+        yield group
 
 
-def _read(load: Load, files: list[tuple[RawFile, str, int | None]]) -> None:
-    """Reads all; a file without a mapped column is bad as a whole, unless all are: then the mapping is wrong."""
-    missing: list[tuple[RawFile, str, ColumnMissing]] = []
+def _read(load: Load, files: list[Waiting]) -> None:
+    """Reads all; a file without a mapped column is bad as a whole."""
     for file, sha256, before in files:
         try:
             load.read(file, sha256, before=before)
         except ColumnMissing as error:
-            load.give_up(str(error))
-            missing.append((file, sha256, error))
-    if len(missing) == len(files) and missing:
-        raise missing[0][2]
+            load.give_up(error)
+
+
+def _read_elsewhere(load: Load, files: list[Waiting], over: Over) -> None:
+    read = partial(_shard, load.source, load.through, load.partition, load.erased)
+    for shard in over(read, list(_groups(files, SHARD_BYTES, SHARD_FILES))):
+        load.take(shard)
+
+
+def _shard(source: InteractionSource, through: date, partition: Partition, gone: Erased, files: list[Waiting]) -> Shard:
+    """Some files in a load of their own."""
+    with Spill() as spill:
+        load = Load(source, through, partition, spill, gone)
+        _read(load, files)
+        return Shard(load.readings, list(spill.portions()), load.event_ids)
+
+
+def _check_mapping(load: Load) -> None:
+    """Raises ColumnMissing where a mapped column is in no file: then the mapping is wrong."""
+    missing = [each.missing for each in load.readings]
+    if all(missing) and missing[0] is not None:
+        raise missing[0]

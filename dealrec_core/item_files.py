@@ -7,6 +7,7 @@ import msgspec
 import polars as pl
 
 from dealrec_core import books, schema, sources
+from dealrec_core.appender import open_appender
 from dealrec_core.books import IngestReport
 from dealrec_core.errors import DataError, LakeError
 from dealrec_core.events import BAD_ROWS, RAW_LETTERS
@@ -15,6 +16,7 @@ from dealrec_core.raw.batch import Unreadable
 from dealrec_core.sources import ItemSource, RawFile, Record, SourcesConfig
 
 FINISHED = 2**40
+COUNTS = [name for name in IngestReport.model_fields if name != "files"]
 PARSED = pl.Schema({**schema.ITEMS, schema.RAW: pl.String(), schema.REASON: pl.String()})
 
 
@@ -25,6 +27,7 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
         ColumnMissing: a mapped column is not there.
         DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was taken.
     """
+    books.heal(lake)
     total = IngestReport()
     if config.items is None:
         return total
@@ -49,32 +52,36 @@ def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> Inge
     good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     if bad.height:
         books.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
-    changed = _upsert(lake, good)
-    report = IngestReport(
-        files=[file.path],
-        rows=parsed.height,
-        inserted=changed,
-        duplicates=parsed.height - bad.height - changed,
-        quarantined=bad.height,
-    )
-    counts = report.model_dump(exclude={"files"})
+    counts = {**dict.fromkeys(COUNTS, 0), "rows": parsed.height, "quarantined": bad.height}
     place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
-    books.write(lake, [{**place, **counts, "number": FINISHED}])
-    return report
+    book = _upsert(lake, good, {**place, **counts, "number": FINISHED})
+    if book is None:
+        books.heal(lake)
+        return IngestReport()
+    books.write(lake, [book])
+    return IngestReport(files=[file.path], **{name: book[name] for name in COUNTS})
 
 
-def _upsert(lake: Lake, good: pl.DataFrame) -> int:
-    """Puts items in that are new or changed; how many."""
+def _upsert(lake: Lake, good: pl.DataFrame, book: books.Row) -> books.Row | None:
+    """Puts items in that are new or changed, their book in the same commit; the book, None when another took the file."""
     same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
     for _ in range(books.ATTEMPTS):
-        known = lake.scan("items").collect() if lake.exists("items") else pl.DataFrame(schema=schema.ITEMS)
+        appender = open_appender(lake, "items", schema=schema.ITEMS)
+        if appender.taken(book[schema.FILE]) is not None:
+            return None
+        known = lake.scan("items", appender.handle.version()).collect()
         changed = good.join(known.select(same), on=same, how="anti", maintain_order="left")
+        repeated = book["rows"] - book["quarantined"] - changed.height
+        booked = {**book, "inserted": changed.height, "duplicates": repeated}
         if changed.is_empty():
-            return 0
+            return booked
         kept = known.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
+        for path in appender.files()["path"]:
+            appender.remove(path)
+        appender.write(pl.concat([kept, changed]).sort(schema.ITEM_ID))
         try:
-            lake.replace("items", pl.concat([kept, changed]).sort(schema.ITEM_ID), schema=schema.ITEMS)
-            return changed.height
+            appender.commit({book[schema.FILE]: 1}, books.note([booked]))
+            return booked
         except Conflict:
             continue
     raise LakeError(f"other writers of 'items' were faster {books.ATTEMPTS} times; run it again when they are done")

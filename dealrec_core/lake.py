@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import fsspec
 import polars as pl
@@ -97,10 +97,8 @@ class Lake:
             Conflict: another writer of the same transaction was faster.
         """
         handle = self.open(table)
-        if transaction is not None and handle is not None:
-            recorded = handle.transaction_version(transaction[0])
-            if recorded is not None and recorded >= transaction[1]:
-                return handle.version()
+        if _has(handle, transaction):
+            return handle.version()
         return self._write(
             table,
             frame,
@@ -112,11 +110,31 @@ class Lake:
             partition_by=partition_by,
         )
 
-    def replace(self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, where: str | None = None) -> int:
-        """Puts `frame` in the place of the rows that match `where` (of all rows when None); returns the new version."""
+    def replace(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        *,
+        schema: pl.Schema,
+        where: str | None = None,
+        transaction: tuple[str, int] | None = None,
+    ) -> int:
+        """Puts `frame` in the place of the rows that match `where` (of all rows when None); returns the new version.
+
+        transaction: as in `append`; a stage that was killed after its commit leaves no second version behind.
+        """
         handle = self.open(table)
-        predicate = where if handle is not None else None
-        return self._write(table, frame, schema=schema, handle=handle, mode="overwrite", predicate=predicate)
+        if _has(handle, transaction):
+            return handle.version()
+        return self._write(
+            table,
+            frame,
+            schema=schema,
+            handle=handle,
+            transaction=transaction,
+            mode="overwrite",
+            predicate=where if handle is not None else None,
+        )
 
     def transaction_version(self, table: str, identifier: str) -> int | None:
         """The number that the table has recorded for a transaction identifier, None when it has none."""
@@ -253,6 +271,14 @@ class Lake:
             ) from error
 
 
+def _has(handle: DeltaTable | None, transaction: tuple[str, int] | None) -> TypeGuard[DeltaTable]:
+    """Whether the table has recorded the transaction, or a later one of its identifier."""
+    if handle is None or transaction is None:
+        return False
+    recorded = handle.transaction_version(transaction[0])
+    return recorded is not None and recorded >= transaction[1]
+
+
 SAFE_STATISTICS = {
     schemas.TIMESTAMP, schemas.PERIOD, schemas.NIGHT, schemas.ROW, "at", "through", "version",
     schemas.INFLUENCE, schemas.EFFORT, schemas.SCORE, "recall",
@@ -300,11 +326,14 @@ def lock(lake: Lake, *, home: str, name: str = "night") -> Iterator[None]:
 def fsspec_options(uri: str) -> dict[str, Any]:
     """Options for fsspec: endpoint and addressing for S3, none for folders; both read the variables that delta-rs reads."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    if not uri.startswith("s3://") or not endpoint:
+    if not uri.startswith("s3://"):
         return {}
+    fresh = {"use_listings_cache": False}  # another process, of a night in pools or on Ray, writes there too
+    if not endpoint:
+        return fresh
     is_virtual = os.environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() in ("1", "true")
     style = "virtual" if is_virtual else "path"
-    return {"endpoint_url": endpoint, "config_kwargs": {"s3": {"addressing_style": style}}}
+    return {**fresh, "endpoint_url": endpoint, "config_kwargs": {"s3": {"addressing_style": style}}}
 
 
 def s3_options(root: str) -> dict[str, str] | None:

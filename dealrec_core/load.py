@@ -10,7 +10,7 @@ import polars as pl
 from dealrec_core import duplicates, events, parallel, schema, sources
 from dealrec_core.erased import NOBODY, Erased
 from dealrec_core.errors import DataError, SettingsError
-from dealrec_core.raw.batch import Batch, Unreadable
+from dealrec_core.raw.batch import Batch, ColumnMissing, Unreadable
 from dealrec_core.sources import InteractionSource, RawFile
 from dealrec_core.spill import HASH, KEY, Spill
 
@@ -38,6 +38,7 @@ class Reading:
     bad: list[pl.DataFrame] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     is_broken: bool = False
+    missing: ColumnMissing | None = None
     is_changing: bool = False
     """Someone wrote to it while it was read: it waits for the next night."""
     is_replay: bool = False
@@ -98,9 +99,18 @@ class Load:
         reading.is_changing = sources.stamp(file.path) != file.stamp
         return reading
 
-    def give_up(self, reason: str) -> None:
+    def take(self, shard: "Shard") -> None:
+        """Takes in what was read elsewhere."""
+        first = len(self.readings)
+        self.readings += shard.readings
+        self.event_ids += shard.event_ids
+        for rows in shard.rows:
+            self.spill.add(rows.with_columns(pl.col(FILE_NUMBER) + pl.lit(first, dtype=pl.UInt32)))
+
+    def give_up(self, error: ColumnMissing) -> None:
         """Counts the file that was read last as one bad row."""
-        _break(self.readings[-1], reason)
+        _break(self.readings[-1], str(error))
+        self.readings[-1].missing = error
 
     def guard(self, max_bad_fraction: float) -> None:
         """Raises DataError when more than this share of the rows is bad."""
@@ -146,6 +156,15 @@ class Load:
             reading.reasons.update(fates.bad[schema.REASON].to_list())
         if fates.event_ids is not None:
             self.event_ids.append(fates.event_ids)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a load of its own took in: a part of another load, small enough to be sent."""
+
+    readings: list[Reading]
+    rows: list[pl.DataFrame]
+    event_ids: list[pl.Series]
 
 
 def mapping_of(source: InteractionSource) -> dict[str, str | None]:

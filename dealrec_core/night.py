@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dealrec_core.config import Config
+from dealrec_core.config import Config, RunConfig
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake
 
@@ -33,6 +33,9 @@ STAGES = {
     "promotion": "dealrec promote",
 }
 """Every stage in order, and the command that runs it alone."""
+
+PLACE = {"home", "device", "engine", "ray_address"}
+"""Of RunConfig: what a night runs on, which makes no other night and may change while it is continued."""
 
 Fact = str | int | float | bool | None
 
@@ -108,7 +111,7 @@ class Night:
 
     @property
     def config(self) -> Config:
-        """Settings as they were when the night opened."""
+        """Settings as they were when the night opened, but for what it runs on."""
         return self.manifest.settings
 
     def find(self, stage: str) -> Snapshot | None:
@@ -163,7 +166,7 @@ def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | No
     """Continues the night of this day, settings and code, or opens it and fixes its inputs."""
     name = night_name(config, day)
     if lake.exists_path(_manifest(name)):
-        return reopen(name, lake)
+        return reopen(name, lake, run=config.run)
     manifest = Manifest(
         night=name,
         day=day,
@@ -178,15 +181,19 @@ def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | No
     return Night(manifest, lake)
 
 
-def reopen(name: str, lake: Lake) -> Night:
-    """The night of that name.
+def reopen(name: str, lake: Lake, *, run: RunConfig | None = None) -> Night:
+    """The night of that name, as it was opened, but for what it runs on: that is as in `run` where it is given.
 
     Raises:
         DataError: this lake has no such night.
     """
     if not lake.exists_path(_manifest(name)):
         raise DataError(f"no night '{name}' in {lake.root}; `dealrec status` lists the nights")
-    return Night(Manifest.model_validate_json(lake.read_bytes(_manifest(name))), lake)
+    manifest = Manifest.model_validate_json(lake.read_bytes(_manifest(name)))
+    if run is not None:
+        moved = manifest.settings.run.model_copy(update={field: getattr(run, field) for field in PLACE})
+        manifest = manifest.model_copy(update={"settings": manifest.settings.model_copy(update={"run": moved})})
+    return Night(manifest, lake)
 
 
 def nights(lake: Lake) -> list[Night]:
@@ -198,11 +205,9 @@ def nights(lake: Lake) -> list[Night]:
 def night_name(config: Config, day: date) -> str:
     """Day plus six hex digits over settings and code: what changes either is another night.
 
-    Where things are kept (home, lake, registry) and looked after, and on which device they run does not make another night.
+    Where things are kept (home, lake, registry) and looked after, and what they run on does not make another night.
     """
-    settings = config.model_dump_json(
-        exclude={"registry": True, "upkeep": True, "run": {"home", "device"}, "lake": {"root"}}
-    )
+    settings = config.model_dump_json(exclude={"registry": True, "upkeep": True, "run": PLACE, "lake": {"root"}})
     return f"{day.isoformat()}-{fingerprint([settings, code_fingerprint()])[:6]}"
 
 

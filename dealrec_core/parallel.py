@@ -3,10 +3,16 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Over(Protocol):
+    """Maps a function over shards, on whatever machines: like `map`, results in the order of the shards."""
+
+    def __call__(self, function: Callable[[Item], Result], shards: Iterable[Item], /) -> Iterator[Result]: ...
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:

@@ -1,9 +1,11 @@
 """Keeps the table `samples` up with the log: a night makes the samples of its new events, and those that they change."""
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import polars as pl
 
@@ -25,6 +27,8 @@ LENGTHS = 2**10
 """Above any history length: the transaction number is the version of the log times this, plus the history length."""
 THREADS = 2
 ATTEMPTS = 20
+NOTE = "dealrec.samples"
+"""Note of a commit with what it wrote: an update that was killed behind it tells the same when it is run again."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Update:
     """Whether all were made anew: at the first time, for another history length, or from a log that changed otherwise."""
 
 
-def update(lake: Lake, *, log_version: int, length: int) -> Update:
+def update(lake: Lake, *, log_version: int, length: int, before: int = -1) -> Update:
     """Brings the table to the samples of `interactions` at a version; what is there already is not made again.
 
     The commit records the version in a transaction, so an update that was killed is simply run again.
+
+    before: version of the table when the night opened; what was written since counts as written now.
 
     Raises:
         LakeError: other writers were faster too many times.
@@ -54,13 +60,14 @@ def update(lake: Lake, *, log_version: int, length: int) -> Update:
         appender = open_appender(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
         done = appender.taken(TABLE)
         if done == number:
-            return Update(appender.handle.version(), appender.rows(), 0, False)
+            return Update(appender.handle.version(), appender.rows(), **_noted(appender, number, before))
         changed = _changed_samples(lake, done, log_version, length)
         try:
             frames = _all_samples(lake, log_version, length) if changed is None else [changed]
             _drop(lake, appender, changed)
             written = sum(parallel.in_order(partial(_write, appender), frames, threads=THREADS))
-            appender.commit({TABLE: number})
+            note = {"number": number, "written": written, "is_rebuilt": changed is None}
+            appender.commit({TABLE: number}, {NOTE: json.dumps(note)})
         except Conflict:
             continue
         except BaseException:
@@ -69,6 +76,16 @@ def update(lake: Lake, *, log_version: int, length: int) -> Update:
         made = open_appender(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
         return Update(made.handle.version(), made.rows(), written, changed is None)
     raise LakeError(f"other writers of '{TABLE}' were faster {ATTEMPTS} times; run it again when they are done")
+
+
+def _noted(appender: Appender, number: int, before: int) -> dict[str, Any]:
+    """What the commit wrote that brought the table here after version `before`; nothing where none did."""
+    commits = appender.handle.version() - before
+    for commit in appender.handle.history(commits) if commits else []:
+        note = json.loads(commit.get(NOTE, "{}"))
+        if note.pop("number", None) == number:
+            return note
+    return {"written": 0, "is_rebuilt": False}
 
 
 def _changed_samples(lake: Lake, done: int | None, log_version: int, length: int) -> pl.DataFrame | None:

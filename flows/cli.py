@@ -385,6 +385,8 @@ def _in_this_process() -> Iterator[None]:
     """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
     # Prefect's own 20 s are too few for its first start on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # Its report to its makers would be sent, and would lock the new database against the night's first steps.
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     import transformers
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings

@@ -8,7 +8,12 @@ from tasks.nights import NightRequest, one_night
 from tasks.verdict import judge_coreset
 
 
-@flow(name="evaluate-candidate", persist_result=True, result_serializer="json")
+@flow(
+    name="evaluate-candidate",
+    flow_run_name="evaluate-candidate {request}",
+    persist_result=True,
+    result_serializer="json",
+)
 def evaluate_candidate(request: NightRequest = NightRequest()) -> Snapshot:
     """Compares tonight's model with champion, surrogate and plain baselines, and tonight's coreset with random ones."""
     with one_night(request) as night:

@@ -23,7 +23,7 @@ def retain(keep_days: int = 90, config: str = PIPELINE, overrides: list[str] = [
     retired = registry.retire(loaded.registry, before=before)
     create_markdown_artifact(
         f"{retired.versions} versions and {retired.runs} runs from before {before:%Y-%m-%d} were deleted; "
-        f"{retired.kept} old versions are kept for their alias.",
+        f"{retired.kept} old nights are kept whole for the alias of a version.",
         key="retain",
     )
     return retired

@@ -7,7 +7,9 @@ from tasks.nights import NightRequest, one_night
 from tasks.surrogate import retrain
 
 
-@flow(name="retrain-surrogate", persist_result=True, result_serializer="json")
+@flow(
+    name="retrain-surrogate", flow_run_name="retrain-surrogate {request}", persist_result=True, result_serializer="json"
+)
 def retrain_surrogate(request: NightRequest = NightRequest()) -> Snapshot:
     """Retrains the surrogate on the night's samples."""
     with one_night(request) as night:

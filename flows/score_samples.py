@@ -8,7 +8,7 @@ from tasks.nights import NightRequest, one_night
 from tasks.scores import score_effort, score_influence
 
 
-@flow(name="score-samples", persist_result=True, result_serializer="json")
+@flow(name="score-samples", flow_run_name="score-samples {request}", persist_result=True, result_serializer="json")
 def score_samples(request: NightRequest = NightRequest()) -> Snapshot:
     """Scores every train sample: influence by the surrogate, effort by the language model."""
     with one_night(request) as night:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core import language_model, schema, sequences
 from dealrec_core.config import Config
-from dealrec_core.night import Night, Snapshot, fingerprint
+from dealrec_core.night import Night, Snapshot, fingerprint, nights
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
 from dealrec_core.recommenders.prompts import Example
 from dealrec_core.recommenders.tiger import Tiger
@@ -45,9 +45,10 @@ def provide_base_model(night: Night) -> Snapshot:
         return Snapshot(stage="base_model", path=None, sha256=_identity(name), facts={"base model": name})
     path = f"models/base/{fingerprint(_described(config))[:16]}"
     sha256 = storage.published(night.lake, path)
-    built = sha256 is None
     if sha256 is None:
         sha256 = (_build_tiger if is_tiger else _build)(night, path)
+    earlier = (each.find("base_model") for each in nights(night.lake) if each.name != night.name)
+    built = all(found is None or found.path != path for found in earlier)  # also by a start that was killed
     name = "tiger" if is_tiger else "embedded"
     return Snapshot(stage="base_model", path=path, sha256=sha256, facts={"base model": name, "built tonight": built})
 

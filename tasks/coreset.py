@@ -42,6 +42,7 @@ def select(night: Night) -> Snapshot:
         frame.select(schema.CORESETS.names()),
         schema=schema.CORESETS,
         where=f"{schema.NIGHT} = '{night.name}'",
+        transaction=(night.name, 1),
     )
     path = f"emitted/coresets/{night.name}"
     described = _described(night, selection.report)

@@ -13,6 +13,7 @@ from tasks import storage
 from tasks.catalogue import full_catalogue, log_before_test, log_before_validation
 from tasks.champion import champion_folder
 from tasks.ingest import boundaries_of
+from tasks.progress import shown
 from tasks.stage import device, stage
 from tasks.surrogate import surrogate_of
 
@@ -26,14 +27,21 @@ def evaluate(night: Night) -> Snapshot:
     counts = _counts(night)
     items = len(full_catalogue(night))
     parts, extras = [], {}
-    for each in _recommenders(night):
-        lists = evaluation.ranked(each, cases[schema.HISTORY].to_list(), config)
-        parts.append(evaluation.per_user(each.name, lists, cases, config))
-        extras[each.name] = evaluation.beside(lists, cases, counts, item_count=items, config=config)
+    compared = _recommenders(night)
+    with shown("evaluation", f"recommenders, {len(cases):,} users each") as progress:
+        for done, each in enumerate(compared, 1):
+            lists = evaluation.ranked(each, cases[schema.HISTORY].to_list(), config)
+            parts.append(evaluation.per_user(each.name, lists, cases, config))
+            extras[each.name] = evaluation.beside(lists, cases, counts, item_count=items, config=config)
+            progress(done, len(compared))
     per_user = pl.concat(parts)
     frame = per_user.with_columns(pl.lit(night.name).alias(schema.NIGHT)).select(schema.EVALUATIONS.names())
     version = night.lake.replace(
-        "evaluations", frame, schema=schema.EVALUATIONS, where=f"{schema.NIGHT} = '{night.name}'"
+        "evaluations",
+        frame,
+        schema=schema.EVALUATIONS,
+        where=f"{schema.NIGHT} = '{night.name}'",
+        transaction=(night.name, 1),
     )
     facts: dict[str, Fact] = {
         "users": len(cases),

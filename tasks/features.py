@@ -37,6 +37,8 @@ def features_of(night: Night) -> tuple[Arrays, Arrays]:
     aimed: Arrays = {}
     if needs & {"category", "popularity", "recency", "history_length", "owner"}:
         pool |= {name: values for name, values in _traits(night, train).items() if name in needs}
+    if "item" in needs:
+        pool["item"], aimed["item"] = _items(night, train), _items(night, samples_of(night, "validation"))
     if needs & {"el2n", "grand", "user"}:
         pool |= {name: values for name, values in _of_surrogate(night, train, needs).items() if name in needs}
     if needs & {"hidden", "text", "vector"}:
@@ -68,6 +70,12 @@ def _check(night: Night, needs: set[str]) -> None:
 def _traits(night: Night, train: pl.DataFrame) -> Arrays:
     counts = log_before_validation(night).group_by(schema.ITEM_ID).len().collect()
     return traits.of(train, full_catalogue(night), dict(zip(counts[schema.ITEM_ID], counts["len"], strict=True)))
+
+
+def _items(night: Night, samples: pl.DataFrame) -> np.ndarray:
+    """The number of each sample's target in the catalogue, (N,)."""
+    number = {item: place for place, item in enumerate(full_catalogue(night).item_ids)}
+    return np.array([number[item] for item in samples[schema.ITEM_ID]])
 
 
 def _of_surrogate(night: Night, train: pl.DataFrame, needs: set[str]) -> Arrays:

@@ -13,6 +13,7 @@ from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, lock
 from dealrec_core.night import Fact, Night, Snapshot, nights
 from dealrec_core.samples import Boundaries
+from tasks import shards
 from tasks.stage import stage
 
 
@@ -20,7 +21,8 @@ from tasks.stage import stage
 def take_new_files(night: Night) -> Snapshot:
     """Table `interactions` (and `items`, `quarantine`, `files`): every row up to the night's day that no night took before."""
     config = night.config
-    interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition)
+    with shards.engine(config.run, name="raw files") as over:
+        interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition, over=over)
     interactions.ingest_items(night.lake, config.sources)
     books = _books_of(night)
     report = books.filter(kind="interactions")
@@ -53,7 +55,12 @@ def build_samples(night: Night) -> Snapshot:
     log = night.lake.scan("interactions", ingested.version)
     champion = night.manifest.champion
     bounds = samples.boundaries(log, config, not_before=champion.trained_through if champion else None)
-    update = sample_table.update(night.lake, log_version=ingested.version, length=config.history_length)
+    update = sample_table.update(
+        night.lake,
+        log_version=ingested.version,
+        length=config.history_length,
+        before=night.manifest.versions["samples"],
+    )
     if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
     table = night.lake.scan("samples", update.version)

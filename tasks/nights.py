@@ -110,6 +110,12 @@ class NightRequest(Given):
     )
     """Name of an opened night; its settings are then taken from its manifest, not from the file."""
 
+    def __str__(self) -> str:
+        """The night it asks for, as the name of a run tells it: its name, its day, or which one is resumed."""
+        if self.night is None and self.resume:
+            return "the newest unfinished night"
+        return self.night or str(self.day or datetime.now(UTC).date())
+
     def settings(self) -> Config:
         """The settings that this request asks for."""
         return settings.load(self.config, [*_as_overrides(self.change), *self.overrides])
@@ -151,15 +157,15 @@ def one_night(request: NightRequest) -> Iterator[Night]:
 
 def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.night is not None:
-        return reopen(request.night, lake)
+        return reopen(request.night, lake, run=config.run)
     if request.resume:
-        return _newest_unfinished(lake)
+        return reopen(_newest_unfinished(lake), lake, run=config.run)
     now = datetime.now(UTC)
     return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)
 
 
-def _newest_unfinished(lake: Lake) -> Night:
-    unfinished = [night for night in nights(lake) if not night.finished]
+def _newest_unfinished(lake: Lake) -> str:
+    unfinished = [night.name for night in nights(lake) if not night.finished]
     if not unfinished:
         raise DataError(
             f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"

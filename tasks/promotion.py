@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,16 +47,13 @@ class Approval(BaseModel):
 def promote(night: Night) -> Snapshot:
     """Table `promotions`: one row about tonight's model, promoted or rejected, with the reason."""
     config = night.config
-    verdict = final_verdict(night)
+    verdict, who = final_verdict(night)
     run_id = _log(night, verdict)
     version = _register(night, run_id, verdict)
     model = _model(night, version)
-    known = promotions.decisions(night.lake).filter(night=night.name, version=version, who="gate")
-    if known.is_empty():
-        action = promotions.PROMOTED if verdict.promoted else promotions.REJECTED
-        promotions.record(
-            night.lake, night=model, action=action, reason=verdict.reason, who="gate", now=datetime.now(UTC)
-        )
+    action = promotions.PROMOTED if verdict.promoted else promotions.REJECTED
+    if promotions.decisions(night.lake).filter(night=night.name, version=version, action=action).is_empty():
+        promotions.record(night.lake, night=model, action=action, reason=verdict.reason, who=who, now=datetime.now(UTC))
     changed = heal(config.registry, night.lake, candidate=version)
     get_run_logger().info("version %s %s; aliases changed: %s", version, verdict.reason, changed or "none")
     champion = promotions.champion(night.lake)
@@ -86,15 +85,15 @@ def judge(night: Night) -> Verdict:
     )
 
 
-def final_verdict(night: Night) -> Verdict:
-    """The gate's verdict and, where the settings ask for one, a person's."""
+def final_verdict(night: Night) -> tuple[Verdict, str]:
+    """The gate's verdict and, where the settings ask for one, a person's; and whose word it is."""
     verdict = judge(night)
     if not (night.config.gate.approval and verdict.promoted):
-        return verdict
+        return verdict, "gate"
     said = approval_of(night) or Approval(approve=False, comment="nobody was asked", who="nobody")
     word = "approved" if said.approve else "not approved"
     reason = f"{word} by {said.who} ({said.comment or 'no comment'}); {verdict.reason}"
-    return verdict.model_copy(update={"promoted": said.approve, "reason": reason})
+    return verdict.model_copy(update={"promoted": said.approve, "reason": reason}), said.who
 
 
 def approval_of(night: Night) -> Approval | None:
@@ -210,7 +209,7 @@ def _log(night: Night, verdict: Verdict) -> str:
 
 
 def _register(night: Night, run_id: str, verdict: Verdict) -> str:
-    """The version of tonight's recommender; both models are loaded back and must answer as before."""
+    """The version of tonight's recommender; both models must load back and answer as before to be registered."""
     home, where = night.config.run.home, device(night)
     histories = held_out_cases(night)[schema.HISTORY].head(4).to_list()
     tags = {**_lineage(night), "dealrec.verdict": verdict.reason}
@@ -251,14 +250,29 @@ def _register_one(
     histories: list[list[str]],
     tags: Mapping[str, str],
 ) -> str:
-    config = night.config.registry
-    version = registry.register(
-        config, name, night.name, run_id=run_id, bundle=folder, loader=loader, example=histories[0], tags=tags
+    return registry.register(
+        night.config.registry,
+        name,
+        night.name,
+        run_id=run_id,
+        bundle=folder,
+        loader=loader,
+        example=histories[0],
+        tags=tags,
+        description=f"Night {night.name}: {tags['dealrec.verdict']}",
+        check=partial(require_same_answers, recommender=recommender, histories=histories),
     )
-    served = registry.load(config, name, version).predict(pd.DataFrame({"history": histories}), params={"k": 10})
-    if [list(items) for items in served["item_ids"]] != recommender.recommend(histories, 10):
-        raise RegistryError(f"version {version} of '{name}' loads back with other recommendations; it is not promoted")
-    return version
+
+
+def require_same_answers(served: Any, *, recommender: Recommender, histories: list[list[str]]) -> None:
+    """Lets a model through that MLflow loads back as it was.
+
+    Raises:
+        RegistryError: it recommends something else.
+    """
+    answers = served.predict(pd.DataFrame({"history": histories}), params={"k": 10})["item_ids"]
+    if [list(items) for items in answers] != recommender.recommend(histories, 10):
+        raise RegistryError(f"the {recommender.name} loads back from MLflow with other recommendations: not registered")
 
 
 def _lineage(night: Night) -> dict[str, str]:

@@ -6,7 +6,7 @@ The `promotions` table of the lake is the truth; the aliases are copies of it th
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +34,12 @@ NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage",
 """The last one is of the registered model: the champion that was last set from here, not by hand in MLflow."""
 
 WEBHOOK = "dealrec-champion"
+ABOUT = (
+    "A version a night, with what it was made from as tags and the gate's verdict as description. `champion` is in charge: move that "
+    "alias to put another version there (the next night starts from it); `previous` is what `dealrec rollback` restores; `candidate` is "
+    "the newest."
+)
+"""What a person reads above the versions of a registered model."""
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), name="history")]),
@@ -152,10 +158,13 @@ def register(
     loader: str,
     example: list[str],
     tags: Mapping[str, str],
+    description: str,
+    check: Callable[[Any], None],
 ) -> str:
     """Registers a folder as a new version of `model`, once per night; returns the version.
 
     loader: module whose `_load_pyfunc` reads the folder, so that nothing is pickled.
+    check: gets the model as MLflow loads it back; what it raises keeps the model from being registered.
     """
     with _mlflow(config) as client:
         found = _version_of(client, model, night)
@@ -172,18 +181,18 @@ def register(
                 input_example=(pd.DataFrame({"history": [example]}), {"k": 10}),
                 pip_requirements=_requirements(),
             )
+        check(mlflow.pyfunc.load_model(logged.model_uri))
         if not client.search_registered_models(f"name = '{model}'"):
-            client.create_registered_model(model)
+            client.create_registered_model(model, description=ABOUT)
         version = client.create_model_version(
-            model, logged.model_uri, run_id=run_id, tags={NIGHT_TAG: night, **tags}, model_id=logged.model_id
+            model,
+            logged.model_uri,
+            run_id=run_id,
+            tags={NIGHT_TAG: night, **tags},
+            description=description,
+            model_id=logged.model_id,
         )
         return str(version.version)
-
-
-def load(config: RegistryConfig, model: str, version: str) -> Any:
-    """A registered version as MLflow gives it to anyone: a pyfunc with predict(frame, params)."""
-    with _mlflow(config):
-        return mlflow.pyfunc.load_model(f"models:/{model}/{version}")
 
 
 def aliases(config: RegistryConfig) -> dict[str, str]:
@@ -251,7 +260,7 @@ def listen(config: RegistryConfig, *, address: str, secret: str) -> None:
 
 
 class Retired(BaseModel):
-    """What was deleted, and how many old versions are kept for their alias."""
+    """What was deleted, and how many old nights are kept for the alias of a version."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -261,26 +270,31 @@ class Retired(BaseModel):
 
 
 def retire(config: RegistryConfig, *, before: datetime) -> Retired:
-    """Deletes versions without an alias and runs from before a moment; `mlflow gc` then frees their artifacts."""
+    """Deletes runs from before a moment and their versions; a run of which a version has an alias is kept whole.
+
+    `mlflow gc` then frees their artifacts.
+    """
     limit = int(before.timestamp() * 1000)
-    versions, kept, runs = 0, set(), 0
     with _mlflow(config) as client:
-        for name in (config.model, config.surrogate):
-            for found in client.search_model_versions(f"name = '{name}'"):
-                if found.creation_timestamp >= limit:
-                    continue
-                if client.get_model_version(name, found.version).aliases:
-                    kept.add(str(found.run_id))
-                    continue
-                client.delete_model_version(name, found.version)
-                versions += 1
+        found = [each for name in (config.model, config.surrogate) for each in _versions(client, name)]
+        kept = {each.run_id for each in found if each.aliases and each.creation_timestamp < limit}
+        old = [each for each in found if each.run_id not in kept and each.creation_timestamp < limit]
+        for each in old:
+            client.delete_model_version(each.name, each.version)
+        runs = 0
         experiment_id = _experiment_id(client, config)
         for run in client.search_runs([experiment_id], f"attributes.start_time < {limit}", max_results=10_000):
             parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
             if parent not in kept:
                 client.delete_run(run.info.run_id)
                 runs += 1
-    return Retired(versions=versions, runs=runs, kept=len(kept))
+    return Retired(versions=len(old), runs=runs, kept=len(kept))
+
+
+def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
+    """All versions of a registered model, with their aliases, which a search leaves out."""
+    found = client.search_model_versions(f"name = '{model}'")
+    return [client.get_model_version(model, each.version) for each in found]
 
 
 def _looked_up(config: RegistryConfig) -> tuple[dict[str, str], str | None]:

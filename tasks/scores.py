@@ -1,7 +1,8 @@
 """Scores every training sample: influence by the surrogate, effort by the language model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from dealrec_core import effort, schema, sequences
 from dealrec_core.influence import continued
 from dealrec_core.influence.continued import Continued
 from dealrec_core.night import Fact, Night, Snapshot, fingerprint
+from dealrec_core.parallel import Over
 from dealrec_core.recommenders import bundle
-from tasks import carried
+from tasks import carried, shards
 from tasks.base_model import BaseModel, base_model_of, examples
 from tasks.catalogue import full_catalogue
 from tasks.champion import champion_on, load_tiger
 from tasks.ingest import samples_of
+from tasks.progress import shown
 from tasks.stage import device, stage
 from tasks.surrogate import surrogate_of
 
@@ -38,7 +41,11 @@ def score_influence(night: Night) -> Snapshot:
         }
     )
     version = night.lake.replace(
-        "influences", frame, schema=schema.INFLUENCES, where=f"{schema.NIGHT} = '{night.name}'"
+        "influences",
+        frame,
+        schema=schema.INFLUENCES,
+        where=f"{schema.NIGHT} = '{night.name}'",
+        transaction=(night.name, 1),
     )
     facts: dict[str, Fact] = {
         "samples": len(train),
@@ -84,17 +91,23 @@ def score_effort(night: Night) -> Snapshot:
     stale = _stale(train, before, model_name=model_name, share=night.config.effort.refresh)
     done = _efforts(night, model_name, version=None).filter(pl.col(schema.MODEL) == model_name)
     left = pl.concat([missing, stale]).join(done, on=[schema.SAMPLE_ID, schema.CONTENT], how="anti")
-    if not left.is_empty():
-        score = _scorer(night, base)
-        for shard in left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples):
-            fresh = shard.select(
+    parts = list(left.sort(schema.SAMPLE_ID).iter_slices(night.config.effort.shard_samples))
+    scored = 0
+    with (
+        shards.engine(night.config.run, name="effort", device=device(night).type) as over,
+        shown("effort", "samples") as bar,
+    ):
+        for part, norms in zip(parts, _scored_parts(night, parts, over), strict=True):
+            fresh = part.select(
                 pl.lit(night.name).alias(schema.NIGHT),
                 schema.SAMPLE_ID,
                 schema.CONTENT,
                 pl.lit(model_name).alias(schema.MODEL),
-                pl.Series(schema.EFFORT, score(shard)),
+                pl.Series(schema.EFFORT, norms),
             )
             night.lake.append("efforts", fresh, schema=schema.EFFORTS)
+            scored += len(part)
+            bar(scored, len(left))
     computed = len(missing) + len(stale)
     facts: dict[str, Fact] = {
         "samples": len(train),
@@ -125,9 +138,20 @@ def scores_of(night: Night) -> pl.DataFrame:
     )
 
 
-def _scorer(night: Night, base: BaseModel) -> Callable[[pl.DataFrame], np.ndarray]:
+def _scored_parts(night: Night, parts: list[pl.DataFrame], over: Over | None) -> Iterator[np.ndarray]:
+    """Effort part by part; the model is loaded once here, or by every worker for its part."""
+    if not parts:
+        return iter([])
+    return map(_scorer(night), parts) if over is None else over(partial(_score_alone, night), parts)
+
+
+def _score_alone(night: Night, part: pl.DataFrame) -> np.ndarray:
+    return _scorer(night)(part)
+
+
+def _scorer(night: Night) -> Callable[[pl.DataFrame], np.ndarray]:
     """Gives the effort of samples by tonight's backend, on the base model or the champion; the model is loaded once."""
-    config, where = night.config, device(night)
+    base, config, where = base_model_of(night), night.config, device(night)
     champion = champion_on(night, base.sha256)
     scored = champion if config.effort.model == "champion" else None
     if config.recommender.backend == "tiger":

@@ -1,5 +1,6 @@
 """Moves folders (checkpoints, model bundles, coresets) between this machine and the lake, with hashes."""
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -67,12 +68,16 @@ def drop_checkpoints(night: Night, stage: str) -> None:
 
 
 def _download(lake: Lake, path: str, names: list[str], local: Path) -> None:
-    if local.exists():
-        return
-    part = local.with_name(f"{local.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for name in names:
-        target = part / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(lake.read_bytes(f"{path}/{name}"))
-    part.rename(local)
+    """Copies the files to this machine; of several processes that want them one does, and the others wait."""
+    local.parent.mkdir(parents=True, exist_ok=True)
+    with local.with_name(f"{local.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if local.exists():
+            return
+        part = local.with_name(f"{local.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for name in names:
+            target = part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(lake.read_bytes(f"{path}/{name}"))
+        part.rename(local)

@@ -17,6 +17,7 @@ from tasks.catalogue import full_catalogue, known_catalogue, log_before_test, lo
 from tasks.champion import BASE, champion_on, load_tiger
 from tasks.coreset import coreset_of
 from tasks.ingest import boundaries_of, samples_of
+from tasks.progress import shown
 from tasks.stage import device, stage
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -62,19 +63,21 @@ def _bigrec(
     if config.fine_tune.judge == "recall":
         titles = known_catalogue(night).titles
         judge = title_judge(tokenizer, examples(night, held), titles, config=config.recommender.bigrec)
-    tuned = fine_tuning.fine_tune(
-        model,
-        tokenizer,
-        examples(night, chosen),
-        examples(night, held),
-        prompt=config.recommender.prompt,
-        config=config.fine_tune,
-        seed=config.run.seed,
-        device=where,
-        judge=judge,
-        adapter=None if start is None else start / bundle.ADAPTER,
-        checkpoint_folder=storage.checkpoint_folder(night, "fine_tune"),
-    )
+    with shown("fine_tune", "steps at most") as progress:
+        tuned = fine_tuning.fine_tune(
+            model,
+            tokenizer,
+            examples(night, chosen),
+            examples(night, held),
+            prompt=config.recommender.prompt,
+            config=config.fine_tune,
+            seed=config.run.seed,
+            device=where,
+            judge=judge,
+            adapter=None if start is None else start / bundle.ADAPTER,
+            checkpoint_folder=storage.checkpoint_folder(night, "fine_tune"),
+            progress=progress,
+        )
     popularity, wanted = _counts(night), config.recommender
     by_neighbours = wanted.decoding == "ground" and wanted.weight == "neighbours"
     neighbours = baselines.item_knn(log_before_validation(night).collect()) if by_neighbours else None
@@ -122,16 +125,18 @@ def _tiger(
     start = champion if config.fine_tune.start == "champion" else None
     ids = (load_tiger(base.location, where) if champion is None else load_tiger(champion, where)).ids
     extended = ids.extended(full_catalogue(night))
-    trained = tiger.train(
-        sequences.encode(chosen, extended.item_ids),
-        sequences.encode(_validation(night), extended.item_ids),
-        extended,
-        config=config.tiger,
-        seed=config.run.seed,
-        device=where,
-        initial=(load_tiger(base.location, where) if start is None else load_tiger(start, where)).model,
-        checkpoint_folder=storage.checkpoint_folder(night, "fine_tune"),
-    )
+    with shown("fine_tune", "epochs at most") as progress:
+        trained = tiger.train(
+            sequences.encode(chosen, extended.item_ids),
+            sequences.encode(_validation(night), extended.item_ids),
+            extended,
+            config=config.tiger,
+            seed=config.run.seed,
+            device=where,
+            initial=(load_tiger(base.location, where) if start is None else load_tiger(start, where)).model,
+            checkpoint_folder=storage.checkpoint_folder(night, "fine_tune"),
+            progress=progress,
+        )
     popular = list(_counts(night))[:1000]
     bundle.save_tiger(folder, Tiger("candidate", trained.model, extended, popular, config.tiger), lineage=lineage)
     best = min(trained.validation_losses)

@@ -4,6 +4,8 @@ from typing import Literal
 
 import numpy as np
 
+from dealrec_core.coreset import ordering
+
 Normalisation = Literal["rank", "minmax", "robust", "none"]
 
 
@@ -46,7 +48,7 @@ def normalise(values: np.ndarray, how: Normalisation) -> np.ndarray:
 
 def _mean_ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 0, (N,); equal values share the mean of their ranks."""
-    order = np.argsort(values)
+    order = ordering.argsort(ordering.keys(values))
     ascending = values[order]
     starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
     ranks = np.empty(len(values))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dealrec_core.coreset import stratify
-from dealrec_core.coreset.base import Choice, Options, Pool
+from dealrec_core.coreset.base import Choice, Options, Pool, highest
 from dealrec_core.coreset.combine import combine
 
 
@@ -42,6 +42,6 @@ def pruned(scores: np.ndarray, options: Options) -> np.ndarray:
     Never fewer than the budget, which is always spent. Of equal scores the first are dropped.
     """
     dropped = min(int(len(scores) * options.hard_prune), len(scores) - options.budget)
-    if dropped == 0:
-        return np.arange(len(scores))
-    return np.sort(np.argsort(-scores, kind="stable")[dropped:])
+    kept = np.ones(len(scores), dtype=bool)
+    kept[highest(scores, dropped)] = False
+    return np.flatnonzero(kept)

@@ -139,8 +139,6 @@ configs:
   default: true
 - config_name: alpaca
   data_files: {ALPACA}
-- config_name: samples
-  data_files: {PARQUET}
 task_categories:
 - text-generation
 tags:
@@ -162,4 +160,5 @@ Settings, table versions and model fingerprints are in {MANIFEST}, with the sha2
 - LLaMA-Factory: `dataset_dir` this folder, `dataset: coreset_alpaca` (or `coreset_chat`).
 - axolotl: `datasets: [{{path: {ALPACA}, ds_type: json, type: alpaca}}]`, or `{{path: {CHAT}, ds_type: json, type: chat_template}}`.
 - TRL: `load_dataset("json", data_files="{CHAT}")` goes into `SFTTrainer` as it is.
+- ids, scores, groups and reasons: `load_dataset("parquet", data_files="{PARQUET}")`.
 """

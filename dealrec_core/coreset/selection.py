@@ -1,6 +1,6 @@
 """Selects a coreset from scored samples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core import schema
+from dealrec_core.coreset import ordering
 from dealrec_core.coreset.base import Choice, Fill, Options, Pool
 from dealrec_core.coreset.combine import Normalisation
 from dealrec_core.coreset.methods import MethodName, method
@@ -163,7 +164,7 @@ def _order(ids: pl.Series) -> np.ndarray:
     keys = ids.str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
     if keys.null_count() == 0:
         numbers = keys.to_numpy()
-        order = np.argsort(numbers)
+        order = ordering.argsort(numbers)
         ascending = numbers[order]
         if (ascending[1:] != ascending[:-1]).all():
             return order
@@ -174,25 +175,46 @@ def _order(ids: pl.Series) -> np.ndarray:
 
 
 def _pool(scores: pl.DataFrame, order: np.ndarray, reference: Mapping[str, np.ndarray]) -> Pool:
-    others = [name for name in scores.columns if name not in (schema.SAMPLE_ID, schema.INFLUENCE, schema.EFFORT)]
-    return Pool(
-        influence=_finite(scores, schema.INFLUENCE)[order],
-        effort=_finite(scores, schema.EFFORT)[order],
-        features={name: _finite(scores, name)[order] for name in others},
-        reference=reference,
-    )
+    columns = Columns(scores, order)
+    return Pool(columns[schema.INFLUENCE], columns[schema.EFFORT], features=columns, reference=reference)
 
 
-def _finite(frame: pl.DataFrame, name: str) -> np.ndarray:
-    """A column as numbers, (N,) or (N, D)."""
-    column = frame[name]
+class Columns(Mapping[str, np.ndarray]):
+    """The columns of a frame as arrays in another order; each is checked and brought into order when it is asked for."""
+
+    def __init__(self, frame: pl.DataFrame, order: np.ndarray) -> None:
+        self._frame, self._order = frame.drop(schema.SAMPLE_ID), order
+        self._ids = frame[schema.SAMPLE_ID]
+        self._made: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self:
+            raise KeyError(name)
+        if name not in self._made:
+            self._made[name] = _finite(self._frame[name], self._ids)[self._order]
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._frame.columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._frame.columns)
+
+    def __len__(self) -> int:
+        return self._frame.width
+
+
+def _finite(column: pl.Series, ids: pl.Series) -> np.ndarray:
+    """A column as numbers, (N,) or (N, D); ids: what an error calls its rows."""
     wanted = column.dtype if column.dtype.is_nested() else pl.Float64()
     values = column.cast(wanted).to_numpy()
     if values.dtype == object:
-        raise DataError(f"{name} is {column.dtype} with missing values; it must be an array of one width without nulls")
+        raise DataError(
+            f"{column.name} is {column.dtype} with missing values; it must be an array of one width without nulls"
+        )
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        found = f"{name} of sample '{frame[schema.SAMPLE_ID][row]}' is {values[row]}"
+        found = f"{column.name} of sample '{ids[row]}' is {values[row]}"
         raise DataError(f"{found} ({bad.sum()} such); score the samples again")
     return values

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core.sequences import Sequences
 from dealrec_core.surrogate import SurrogateConfig, train
+from dealrec_core.surrogate.base import outputs
 
 
 class EarlyConfig(BaseModel):
@@ -68,7 +69,7 @@ def of_model(model: Any, samples: Sequences, *, device: torch.device | str = "cp
     for rows, histories, targets in samples.batches(8192):
         for part in torch.arange(len(rows)).split(max(1, 2**21 // len(table))):
             state = model.last(histories[part].to(device), table)  # (B, D)
-            log_shares = (state @ table.T).log_softmax(1)  # (B, V)
+            log_shares = (state @ outputs(table, state).T).log_softmax(1)  # (B, V)
             own = log_shares.gather(1, targets[part].to(device)[:, None])[:, 0]
             shares = log_shares.exp_()
             error = (shares.square().sum(1) - 2 * own.exp() + 1).clamp(min=0).sqrt()
@@ -83,7 +84,7 @@ def of_model(model: Any, samples: Sequences, *, device: torch.device | str = "cp
 def states(model: Any, samples: Sequences, *, device: torch.device | str = "cpu") -> np.ndarray:
     """The surrogate's state after each history, float32 (N, D): what it knows of the user."""
     table = model.eval().item_table()
-    found = np.empty((len(samples), table.shape[1]), dtype=np.float32)
+    found = np.empty((len(samples), model.items.embedding_dim), dtype=np.float32)
     for rows, histories, _ in samples.batches(8192):
         found[rows] = model.last(histories.to(device), table).cpu().numpy()
     return found

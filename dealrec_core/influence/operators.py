@@ -17,8 +17,9 @@ from torch.autograd import forward_ad
 
 from dealrec_core.errors import NotFinite
 from dealrec_core.influence.losses import Loss
-from dealrec_core.influence.parameters import Method, Parameters, call, choose
+from dealrec_core.influence.parameters import Method, Parameters, Precision, States, call, choose
 from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate.base import outputs
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,27 @@ class Problem:
     parameters: Parameters
     loss: Loss
     table: Method
-    last: Method
+    last: States
     device: torch.device
     batch_tokens: int
 
 
-def problem(model: Any, which: str, loss: Loss, *, batch_tokens: int, device: torch.device | str) -> Problem:
+def problem(
+    model: Any,
+    which: str,
+    loss: Loss,
+    *,
+    batch_tokens: int,
+    device: torch.device | str,
+    precision: Precision = "float32",
+) -> Problem:
     """The problem of that model on `device`: dropout off, only the chosen weights differentiable."""
     own = copy.deepcopy(model).to(device).eval().requires_grad_(False)
     parameters = choose(own, which)
     for value in parameters.values.values():
         value.requires_grad_(True)
-    return Problem(parameters, loss, Method(own, "item_table"), Method(own, "last"), torch.device(device), batch_tokens)
+    last = States(own, precision)
+    return Problem(parameters, loss, Method(own, "item_table"), last, torch.device(device), batch_tokens)
 
 
 def mean_loss(problem: Problem, samples: Sequences) -> float:
@@ -47,9 +57,31 @@ def mean_loss(problem: Problem, samples: Sequences) -> float:
     total = 0.0
     with torch.no_grad():
         table = call(problem.table, {})
-        for _, histories, targets in batches(problem, samples):
+        for _, histories, targets in groups(problem, samples):
             total += problem.loss.total(call(problem.last, {}, histories, table), table, targets)
     return total / len(samples)
+
+
+@torch.no_grad()
+def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.device | str) -> np.ndarray:
+    """Mean softmax over the samples' states of each item, float64 (V,).
+
+    Raises:
+        NotFinite: a share is NaN.
+    """
+    own = copy.deepcopy(model).to(device).eval()
+    table = own.item_table()
+    total = torch.zeros(len(table), dtype=torch.float64, device=table.device)
+    for _, histories, _ in samples.batches(batch_tokens):
+        state = own.last(histories.to(table.device), table)
+        for part in state.split(max(1, 2**22 // len(table))):
+            total += (part @ outputs(table, part).T).softmax(1).double().sum(0)
+    if not torch.isfinite(total).all():
+        raise NotFinite(
+            "the surrogate's shares of the items are NaN or infinite; check the surrogate's weights or retrain it with a "
+            "lower surrogate.learning_rate"
+        )
+    return (total / len(samples)).cpu().numpy()
 
 
 def gradient(problem: Problem, samples: Sequences, *, signs: np.ndarray | None = None) -> Tensor:
@@ -69,7 +101,7 @@ def hessian(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
     leaves = tuple(values.values())
     for _, histories, targets in batches(problem, samples):
         table = call(problem.table, values)
-        loss = problem.loss.values(call(problem.last, values, histories, table), table, targets).sum()
+        loss = problem.loss.values(call(problem.last, values, [histories], table), table, targets).sum()
         first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
         along = (problem.parameters.flat(first) * direction).sum()
         second = torch.autograd.grad(along, leaves, materialize_grads=True)
@@ -85,10 +117,10 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
     """
     found = np.empty(len(samples))
     with torch.no_grad(), forward_ad.dual_level():
-        duals = _duals(problem, direction)
+        duals = _duals(problem, _along(problem, direction))
         dual_table = call(problem.table, duals)
         table, table_dot = forward_ad.unpack_dual(dual_table)
-        for rows, histories, targets in batches(problem, samples):
+        for rows, histories, targets in groups(problem, samples):
             state, state_dot = forward_ad.unpack_dual(call(problem.last, duals, histories, dual_table))
             slopes = problem.loss.tangents(state, table, targets, state_dot=state_dot, table_dot=table_dot)
             found[rows] = slopes.double().cpu().numpy()
@@ -103,43 +135,51 @@ def _pulled_back(
     values = problem.parameters.values
     leaves = tuple(values.values())
     total = [torch.zeros_like(leaf) for leaf in leaves]
-    table, table_dot = _forward(problem, problem.table, direction)
-    # The batches see a leaf in place of the table: its own graph is walked once, at the end.
-    leaf = table.detach().requires_grad_(table.requires_grad)
-    by_table = torch.zeros_like(leaf) if leaf.requires_grad else None
-    wanted = (*leaves, leaf) if leaf.requires_grad else leaves
-    for rows, histories, targets in batches(problem, samples):
-        state, state_dot = _forward(problem, problem.last, direction, histories, leaf, table_dot=table_dot)
+    along = None if direction is None else _along(problem, direction)
+    table, table_dot = _forward(problem, problem.table, along)
+    # Each group sees a leaf of the rows that it reads: the table's own graph is walked once, at the end.
+    outputs = table.detach()
+    by_table = torch.zeros_like(outputs) if table.requires_grad else None
+    for rows, histories, targets in groups(problem, samples):
+        read, places = _rows_read(histories)
+        inputs = outputs[read].requires_grad_(by_table is not None)
+        inputs_dot = None if table_dot is None else table_dot[read]
+        state, state_dot = _forward(problem, problem.last, along, places, inputs, table_dot=inputs_dot)
         if direction is None:
             own = None if signs is None else torch.from_numpy(signs[rows]).to(state)
-            by_state = problem.loss.gradient(state, leaf, targets, into=by_table, signs=own)
+            by_state = problem.loss.gradient(state, outputs, targets, into=by_table, signs=own)
         else:
             by_state = problem.loss.gauss_newton(
-                state, leaf, targets, state_dot=state_dot, table_dot=table_dot, into=by_table
+                state, outputs, targets, state_dot=state_dot, table_dot=table_dot, into=by_table
             )
         if state.requires_grad:
+            wanted = leaves if by_table is None else (*leaves, inputs)
             parts = torch.autograd.grad(state, wanted, by_state, allow_unused=True)
             _add(total, parts[: len(leaves)])
-            if by_table is not None:
-                _add([by_table], parts[len(leaves) :])
+            if by_table is not None and parts[-1] is not None:
+                by_table.index_add_(0, read, parts[-1])
     if by_table is not None:
         _add(total, torch.autograd.grad(table, leaves, by_table, allow_unused=True))
     return problem.parameters.flat(total).detach() / len(samples)
 
 
 def _forward(
-    problem: Problem, method: Method, direction: Tensor | None, *arguments: Tensor, table_dot: Tensor | None = None
+    problem: Problem,
+    method: Method | States,
+    along: dict[str, Tensor] | None,
+    *arguments: Any,
+    table_dot: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """A method's answer, with its graph, and its derivative along the direction; the last argument may be the table.
 
     The dual level ends here: a backward pass inside it would differentiate itself forward as well, at twice the cost.
     """
-    if direction is None:
+    if along is None:
         return call(method, problem.parameters.values, *arguments), None
     with forward_ad.dual_level():
         if table_dot is not None:
             arguments = (*arguments[:-1], forward_ad.make_dual(arguments[-1], table_dot))
-        answer, derivative = forward_ad.unpack_dual(call(method, _duals(problem, direction), *arguments))
+        answer, derivative = forward_ad.unpack_dual(call(method, _duals(problem, along), *arguments))
         return answer, _detached(derivative)
 
 
@@ -149,15 +189,44 @@ def _add(total: list[Tensor], parts: tuple[Tensor | None, ...]) -> None:
             whole += part
 
 
-def _duals(problem: Problem, direction: Tensor) -> dict[str, Tensor]:
-    parts = problem.parameters.split(direction.detach())
-    return {name: forward_ad.make_dual(value, parts[name]) for name, value in problem.parameters.values.items()}
+def _along(problem: Problem, direction: Tensor) -> dict[str, Tensor]:
+    """The direction for each weight, in memory of its own: `make_dual` copies a view every time."""
+    return {name: part.clone() for name, part in problem.parameters.split(direction.detach()).items()}
+
+
+def _duals(problem: Problem, along: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: forward_ad.make_dual(value, along[name]) for name, value in problem.parameters.values.items()}
 
 
 def batches(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Rows, histories and targets of every batch, on the problem's device."""
     for rows, histories, targets in samples.batches(problem.batch_tokens):
         yield rows, histories.to(problem.device), targets.to(problem.device)
+
+
+def groups(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, list[Tensor], Tensor]]:
+    """Batches one after the other that hold no more than `batch_tokens` items together: rows and targets of all of them,
+    histories of each. What any piece of work costs by itself is then paid per so many items, not per length."""
+    waiting: list[tuple[np.ndarray, Tensor, Tensor]] = []
+    for batch in batches(problem, samples):
+        if waiting and sum(items.numel() for _, items, _ in (*waiting, batch)) > problem.batch_tokens:
+            yield _group(waiting)
+            waiting = []
+        waiting.append(batch)
+    if waiting:
+        yield _group(waiting)
+
+
+def _group(found: list[tuple[np.ndarray, Tensor, Tensor]]) -> tuple[np.ndarray, list[Tensor], Tensor]:
+    rows, histories, targets = zip(*found, strict=True)
+    return np.concatenate(rows), list(histories), torch.cat(targets)
+
+
+def _rows_read(histories: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The items of some histories, each once, and the histories as places among them."""
+    read, places = torch.unique(torch.cat([items.flatten() for items in histories]), return_inverse=True)
+    parts = places.split([items.numel() for items in histories])
+    return read, [part.view_as(items) for part, items in zip(parts, histories, strict=True)]
 
 
 def _detached(tensor: Tensor | None) -> Tensor | None:

@@ -18,6 +18,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from dealrec_core import checkpoints
 from dealrec_core.errors import DataError, NotFinite, SettingsError
 from dealrec_core.fine_tuning import LoraConfig, with_lora
+from dealrec_core.progress import Progress, silent
 from dealrec_core.recommenders.decoding import Beams, Trie, expanded, trie
 from dealrec_core.recommenders.semantic_ids import SemanticIds
 from dealrec_core.sequences import Sequences
@@ -76,11 +77,13 @@ def train(
     device: torch.device,
     initial: T5ForConditionalGeneration | None = None,
     checkpoint_folder: Path | None = None,
+    progress: Progress = silent,
 ) -> Trained:
     """Trains on (history, next item); items are numbered as in `ids.item_ids`.
 
     initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder: keeps a checkpoint of
-    every epoch there and goes on from the newest that was made of the same inputs, to the same bits.
+    every epoch there and goes on from the newest that was made of the same inputs, to the same bits. progress: is told
+    after every epoch.
 
     Raises:
         SettingsError: tuning is 'lora' and there is no model to start from.
@@ -99,6 +102,7 @@ def train(
         run.resume(checkpoint_folder)
         while not run.over:
             run.take_epoch()
+            progress(len(run.losses), config.epochs)
             if checkpoint_folder is not None:
                 checkpoints.write(checkpoint_folder, run.checkpoint())
     model.load_state_dict(run.best, strict=False)

@@ -67,6 +67,8 @@ def _surrogate(night: Night) -> Section:
     name = next((fact for fact in found.facts if fact.startswith("validation ndcg")), None)
     drift = [_number(each.facts.get(name)) for _, each in seen] if name else []
     started = "from scratch" if found.facts.get("started from") == "scratch" else "from last night's weights"
+    forced = found.facts.get("full retrain")
+    started += f" (a full retrain was {forced})" if str(forced).startswith("forced") else ""
     return Section(
         "Surrogate",
         f"Trained {started}; {name} {found.facts.get(name or '')}." if name else f"Trained {started}.",

@@ -31,6 +31,7 @@ from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.study.shelf import Shelf
 from dealrec_core.surrogate import SurrogateRecommender
+from dealrec_core.surrogate.base import outputs
 
 CPU = torch.device("cpu")
 WEIGHTS = "weights.safetensors"
@@ -332,7 +333,8 @@ def item_log_likelihood(model: Any, samples: Sequences) -> np.ndarray:
     table = model.eval().item_table()
     for rows, histories, targets in samples.batches(4096):
         for part in torch.arange(len(rows)).split(max(1, 2**21 // len(table))):
-            shares = (model.last(histories[part], table) @ table.T).log_softmax(1)
+            state = model.last(histories[part], table)
+            shares = (state @ outputs(table, state).T).log_softmax(1)
             found[rows[part.numpy()]] = shares.gather(1, targets[part][:, None])[:, 0].numpy()
     return found
 

@@ -1,4 +1,4 @@
-"""A study's plots: gain with its interval, gain against total cost, and gain against the ratio."""
+"""A study's plots: gains with their intervals, accuracy against total cost, and accuracy against the ratio."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,66 +7,112 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
+COLOURS = {"better": "#1a7f37", "worse": "#c0392b", "reference": "#0b57d0"}
+UNSURE = "#57606a"
+NAMES = {"ndcg": "NDCG", "recall": "recall", "mrr": "MRR", "log_likelihood": "log-likelihood"}
+
 
 def write(frame: pl.DataFrame, folder: Path, *, metric: str, reference: str) -> list[Path]:
-    """Writes the plots of a study's table as PNG, one set per data set and backend; returns their paths."""
+    """Writes the plots of a study's table as PNG, one set per data set and backend; returns their paths.
+
+    Gains and costs of several ratios are one plot each.
+    """
     written = []
     for key, part in frame.group_by(["dataset", "backend"], maintain_order=True):
-        name = "-".join(map(str, key))
-        compared = part.filter(pl.col("verdict") != "reference")
-        if compared.is_empty():
-            continue
-        written.append(_gains(compared, folder / f"gains-{name}.png", metric=metric, reference=reference))
-        written.append(_costs(part, folder / f"costs-{name}.png", metric=metric))
-        if part["ratio"].n_unique() > 1:
-            written.append(_ratios(part, folder / f"ratios-{name}.png", metric=metric))
+        several = part["ratio"].n_unique() > 1
+        for ratio, same in part.group_by("ratio", maintain_order=True):
+            name = "-".join([*map(str, key), *([f"{float(str(ratio[0])):g}"] if several else [])])
+            if same[f"{metric} gain"].is_not_nan().any():
+                written.append(_gains(same, folder / f"gains-{name}.png", metric=metric, reference=reference))
+                written.append(_costs(same, folder / f"costs-{name}.png", metric=metric))
+        if several:
+            written.append(_ratios(part, folder / f"ratios-{'-'.join(map(str, key))}.png", metric=metric))
     return written
 
 
 def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Path:
-    ordered = part.sort(f"{metric} gain")
-    figure = Figure(figsize=(7, 1 + 0.28 * len(ordered)))
-    axes = figure.add_subplot()
-    labels = _labels(ordered)
-    middle = ordered[f"{metric} gain"].to_numpy()
-    ends = [middle - ordered[f"{metric} low"].to_numpy(), ordered[f"{metric} high"].to_numpy() - middle]
-    axes.errorbar(middle, range(len(ordered)), xerr=ends, fmt="o", capsize=3)
-    axes.axvline(0, color="grey", linewidth=1)
-    axes.set_yticks(range(len(ordered)), labels)
-    axes.set_xlabel(f"{metric} gain over {reference}, with interval")
+    """A row for each method; beside the metric the log-likelihood, which has less noise."""
+    ordered = part.filter(pl.col(f"{metric} gain").is_not_nan()).sort(f"{metric} gain")
+    shown = list(dict.fromkeys([metric, "log_likelihood"]))
+    figure = Figure(figsize=(2.4 + 3.4 * len(shown), 1.4 + 0.3 * len(ordered)))
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    colours = _colours(ordered)
+    for axes, name in zip(panels, shown, strict=True):
+        rows = ordered.select(f"{name} gain", f"{name} low", f"{name} high").rows()
+        for place, ((middle, low, high), colour) in enumerate(zip(rows, colours, strict=True)):
+            axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot(middle, place, "o", color=colour, markersize=5)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_xlabel(f"{NAMES[name]}, gain over {reference}")
+        _plain(axes, grid="x")
+    panels[0].set_yticks(range(len(ordered)), _labels(ordered))
+    panels[0].set_title(_title(part), loc="left", fontsize=10)
     return _saved(figure, path)
 
 
 def _costs(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
-    figure = Figure(figsize=(7, 4.5))
+    figure = Figure(figsize=(7.2, 4.2))
     axes = figure.add_subplot()
-    axes.scatter(part["total_s"], part[metric])
-    for label, seconds, value in zip(_labels(part), part["total_s"], part[metric], strict=True):
-        axes.annotate(label, (seconds, value), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axes.scatter(part["total_s"], part[metric], c=_colours(part), s=28, zorder=3)
+    axes.set_xscale("log")
     axes.set_xlabel("selection and tuning, CPU seconds")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(NAMES[metric])
+    axes.set_title(_title(part), loc="left", fontsize=10)
+    axes.margins(x=0.22, y=0.08)
+    _plain(axes, grid="both")
+    places = sorted(zip(part[metric], part["total_s"], _labels(part), strict=True))
+    low, high = axes.get_ylim()
+    gap, last = (high - low) / 28, low
+    for value, seconds, label in places:  # from below, each label at least a line above the one before
+        last = max(value, last + gap)
+        arrow = {"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.5}
+        axes.annotate(label, (seconds, value), (seconds * 1.15, last), fontsize=7, va="center", arrowprops=arrow)
     return _saved(figure, path)
 
 
 def _ratios(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
-    figure = Figure(figsize=(7, 4.5))
+    figure = Figure(figsize=(7.2, 4.2))
     axes = figure.add_subplot()
     for key, line in part.sort("ratio").group_by("method", maintain_order=True):
         if len(line) > 1:
             axes.plot(line["ratio"], line[metric], marker="o", label=str(key[0]))
     axes.set_xscale("log")
+    ratios = sorted(part["ratio"].unique())
+    axes.set_xticks(ratios, [f"{ratio:.1%}" for ratio in ratios])
+    axes.minorticks_off()
     axes.set_xlabel("share of the samples")
-    axes.set_ylabel(metric)
-    axes.legend(fontsize=7)
+    axes.set_ylabel(NAMES[metric])
+    axes.set_title(_title(part, ratio=False), loc="left", fontsize=10)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _plain(axes, grid="both")
     return _saved(figure, path)
 
 
+def _colours(part: pl.DataFrame) -> list[str]:
+    return [COLOURS.get(verdict, UNSURE) for verdict in part["verdict"]]
+
+
+def _plain(axes: Any, *, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#d0d7de", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+
+
+def _title(part: pl.DataFrame, *, ratio: bool = True) -> str:
+    first = part.row(0, named=True)
+    size = f", {first['ratio']:.1%} of the samples" if ratio else ""
+    return f"{first['dataset']}, {first['backend']}{size}, {max(part['seeds'])} seeds"
+
+
 def _labels(part: pl.DataFrame) -> Sequence[str]:
-    several = part["ratio"].n_unique() > 1
-    return [f"{row['method']} {row['ratio']:g}" if several else row["method"] for row in part.iter_rows(named=True)]
+    """Methods; with the surrogate where a method has several."""
+    several = set(part.filter(pl.col("method").is_duplicated())["method"])
+    rows = part.select("method", "surrogate").iter_rows()
+    return [f"{method} ({surrogate})" if method in several else method for method, surrogate in rows]
 
 
 def _saved(figure: Any, path: Path) -> Path:
     figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=120, metadata={"Software": None})
     return path

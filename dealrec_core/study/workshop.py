@@ -23,6 +23,8 @@ from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate import train as train_surrogate
 
 Arrays = dict[str, np.ndarray]
+TAKEN = {"fine_tune": {"lora", "validation_examples"}, "bigrec": {"prompt", "history_length"}}
+"""What bases and features take of a section that holds more."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Workshop:
             "gradient": self._gradient,
             "adam_gradient": self._adam_gradient,
             "traits": self._traits,
+            "item": self._item,
         }
 
     def surrogate(self, network: str) -> tuple[Any, float]:
@@ -222,6 +225,11 @@ class Workshop:
     def _traits(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         return traits.of(self.data.pool, self.data.catalogue, self.data.counts), {}, 0.0
 
+    def _item(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
+        number = {item: place for place, item in enumerate(self.data.catalogue.item_ids)}
+        numbered = lambda samples: {"item": np.array([number[item] for item in samples[schema.ITEM_ID]])}  # noqa: E731
+        return numbered(self.data.pool), numbered(self.data.recent), 0.0
+
     @property
     def _aims(self) -> pl.DataFrame:
         return self.data.recent.tail(self.config.aims)
@@ -245,10 +253,11 @@ class Workshop:
         return self._shelf(*(own if cell.backend == "tiger" else ["language_model", "bigrec", "fine_tune"]), *sections)
 
     def _shelf(self, *sections: str) -> Shelf:
-        """The folder of things that depend on the data set, the seed and these settings."""
-        described = self.config.model_dump_json(include={"seed", *sections})
+        """The folder of things that depend on the data set, the seed and these settings, not on which users are judged."""
+        included: dict[str, Any] = {"seed": True, **{section: TAKEN.get(section, True) for section in sections}}
+        described = self.config.model_dump_json(include=included)
         described += self.config.datasets[self.data.name].model_dump_json(exclude={"users"})
-        return Shelf(Path(self.config.folder) / "shared" / self.data.name / _short(described))
+        return Shelf(Path(self.config.folder) / "shared" / _short(described))
 
 
 def _source(need: str) -> str:

@@ -5,7 +5,7 @@ Axes: B batch, L history length, D width, V items, M predictions of a training b
 
 import copy
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,21 @@ from dealrec_core.errors import DataError
 Network = TypeVar("Network", bound=nn.Module)
 
 
+class Predictions(NamedTuple):
+    """What a batch of training windows asks of a network."""
+
+    states: Tensor
+    """(M, D)."""
+    targets: Tensor
+    """Items (M,) that the states should rank first."""
+    beside: Tensor | None = None
+    """Summed loss that is trained beside the ranking, where a network has one."""
+
+
 class Surrogate(Protocol):
     """A next-item network. Items are numbered from 0; there is no padding item and batches have one exact length.
 
-    Logits are `last(items, table) @ table.T`. The table is an argument so that a network which computes it (a graph
+    Logits are `state @ outputs(table, state).T`. The table is an argument so that a network which computes it (a graph
     convolution) does so once for many batches, and so that derivatives reach it from both sides.
     """
 
@@ -34,16 +45,21 @@ class Surrogate(Protocol):
         ...
 
     def item_table(self) -> Tensor:
-        """Output vectors of all items, (V, D)."""
+        """Output vectors of all items, (V, D); more columns behind them are for the network's own use."""
         ...
 
     def last(self, items: Tensor, table: Tensor) -> Tensor:
-        """The state (B, D) after histories (B, L), oldest item first."""
+        """The state (B, D) after histories (B, L), oldest item first; it reads the rows of those items alone."""
         ...
 
-    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Training predictions from windows (B, L + 1): states (M, D) and the items (M,) they should rank first."""
+    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
+        """Training predictions from windows (B, L + 1)."""
         ...
+
+
+def outputs(table: Tensor, state: Tensor) -> Tensor:
+    """The columns (V, D) of a table that logits for states (B, D) are made of."""
+    return table[:, : state.shape[-1]]
 
 
 def realigned(model: Network, *, item_ids: Sequence[str], wanted: Sequence[str], seed: int) -> Network:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.sasrec import Block, Shape, initialise
+from dealrec_core.surrogate.base import Predictions
+from dealrec_core.surrogate.sasrec import Block, Shape, initialise, scaled
 
 MASKED_SHARE = 0.2
 
@@ -53,7 +54,7 @@ class BERT4Rec(nn.Module):
             states = block(states)
         return self.norm(self.blocks[-1](states, last_only=True))[:, -1]
 
-    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
         """The masked items of windows (B, L + 1), each from all the others: (M, D), (M,)."""
         random = torch.Generator().manual_seed(seed)
         masked = (torch.rand(windows.shape, generator=random) < MASKED_SHARE).to(windows.device)
@@ -61,7 +62,7 @@ class BERT4Rec(nn.Module):
         states = self._embed(torch.where(masked[:, :, None], self.mask, functional.embedding(windows, table)))
         for block in self.blocks:
             states = block(states)
-        return self.norm(states)[masked], windows[masked]
+        return Predictions(self.norm(states)[masked], windows[masked])
 
     def _embed(self, vectors: Tensor) -> Tensor:
-        return self.dropout(vectors * math.sqrt(self.shape.width) + self.positions[-vectors.shape[1] :])
+        return self.dropout(scaled(vectors, math.sqrt(self.shape.width)) + self.positions[-vectors.shape[1] :])

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.sasrec import Shape, initialise
+from dealrec_core.surrogate.base import Predictions
+from dealrec_core.surrogate.sasrec import Shape, initialise, scaled
 
 
 class GRU4Rec(nn.Module):
@@ -39,7 +40,7 @@ class GRU4Rec(nn.Module):
     def hidden(self, items: Tensor, table: Tensor) -> Tensor:
         """The state after every item of histories (B, L): (B, L, D)."""
         items = items[:, -self.shape.history_length :]
-        states = self.dropout(functional.embedding(items, table)) * self.shape.width**0.5
+        states = scaled(self.dropout(functional.embedding(items, table)), self.shape.width**0.5)
         for cell in self.cells:
             states = self.dropout(cell(states))
         return self.output(states)
@@ -48,9 +49,9 @@ class GRU4Rec(nn.Module):
         """The state (B, D) after histories (B, L)."""
         return self.hidden(items, table)[:, -1]
 
-    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
         """Every item of windows (B, L + 1) but the first is predicted from those before it: (B·L, D), (B·L,)."""
-        return self.hidden(windows[:, :-1], table).flatten(0, 1), windows[:, 1:].flatten()
+        return Predictions(self.hidden(windows[:, :-1], table).flatten(0, 1), windows[:, 1:].flatten())
 
 
 class Cell(nn.Module):

@@ -1,19 +1,22 @@
 """The surrogate networks by name, and how one is built."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.surrogate import bert4rec, gru4rec, sasrec
+from dealrec_core.surrogate import bert4rec, dcrec, gru4rec, sasrec
 
-NetworkName = Literal["sasrec", "bert4rec", "gru4rec"]
+NetworkName = Literal["sasrec", "bert4rec", "gru4rec", "dcrec"]
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "sasrec": sasrec.SASRec,
     "bert4rec": bert4rec.BERT4Rec,
     "gru4rec": gru4rec.GRU4Rec,
+    "dcrec": dcrec.DCRec,
 }
 
 
@@ -32,6 +35,12 @@ def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[name](shape)
+
+
+def show(model: nn.Module, windows: Sequence[np.ndarray]) -> None:
+    """Lets a network take from the training windows (W, L + 1) what it fixes beside its weights: the graphs of DCRec."""
+    if isinstance(model, dcrec.DCRec):
+        model.read(windows)
 
 
 def name_of(model: nn.Module) -> str:

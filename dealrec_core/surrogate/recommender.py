@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate.base import outputs
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class SurrogateRecommender:
         table = self.model.eval().item_table()
         for rows, histories, _ in samples.batches(8192):
             for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
-                logits = self.model.last(histories[part].to(table.device), table) @ table.T  # (B, V)
+                state = self.model.last(histories[part].to(table.device), table)
+                logits = state @ outputs(table, state).T  # (B, V)
                 best[rows[part.numpy()]] = (
                     torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].cpu().numpy()
                 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.progress import Progress, silent
 from dealrec_core.sequences import Sequences
 from dealrec_core.surrogate import base, networks
 from dealrec_core.surrogate.networks import NetworkName
@@ -52,6 +53,8 @@ class SurrogateConfig(BaseModel):
     """Random items in the softmax of a training step; a catalogue no larger than this is used whole."""
     validation_samples: int = Field(default=5000, ge=1, title="Most validation samples")
     """A larger validation slice is sampled once."""
+    drift_tolerance: float = Field(default=0.2, ge=0, le=1, title="Drift tolerance")
+    """Share of the validation NDCG@10 that a warm start may lose, since the last full training, before another is forced."""
 
 
 class Epoch(NamedTuple):
@@ -97,12 +100,13 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     initial: Any | None = None,
+    progress: Progress = silent,
 ) -> Trained:
     """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
-    counts as epoch 0 and is grown when the catalogue is larger.
+    counts as epoch 0 and is grown when the catalogue is larger. `progress` is told after every epoch.
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
@@ -110,7 +114,9 @@ def train(
     """
     _check(train, validation, item_count=item_count)
     model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
-    cut = [torch.from_numpy(part).to(device) for part in windows(train, length=config.history_length)]
+    parts = windows(train, length=config.history_length)
+    networks.show(model, parts)
+    cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = _sampled(validation, config.validation_samples, seed=seed)
     history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
     best, kept = (history[0], copy.deepcopy(model)) if history else (None, model)
@@ -120,6 +126,7 @@ def train(
             torch.manual_seed(seed + number)  # dropout
             loss = _pass(model, cut, optimiser=optimiser, config=config, seed=seed + number)
             history.append(_epoch(model, validation, number=number, loss=loss))
+            progress(number, config.epochs)
             if best is None or history[-1].ndcg > best.ndcg:
                 best, kept = history[-1], copy.deepcopy(model)
             elif number - best.epoch >= config.patience:
@@ -136,7 +143,8 @@ def ranks(model: Any, samples: Sequences, *, device: torch.device | str = "cpu",
     table = model.item_table()
     for rows, histories, targets in samples.batches(max_tokens):
         for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
-            logits = model.last(histories[part].to(device), table) @ table.T  # (B, V)
+            state = model.last(histories[part].to(device), table)
+            logits = state @ base.outputs(table, state).T  # (B, V)
             own = logits.gather(1, targets[part].to(device)[:, None])
             ahead = (logits > own).sum(1) + ((logits == own).sum(1) - 1) / 2
             found[rows[part.numpy()]] = ahead.cpu().numpy()
@@ -151,11 +159,13 @@ def _pass(
     for step, batch in enumerate(_shuffled(cut, config.batch_tokens, seed=seed)):
         step_seed = seed * 1_000_003 + step
         table = model.item_table()
-        states, targets = model.predictions(batch, table, seed=step_seed)
-        loss = _loss_sum(states, table, targets, negatives=config.negatives, seed=step_seed)
+        states, targets, beside = model.predictions(batch, table, seed=step_seed)
+        found = base.outputs(table, states)
+        loss = _loss_sum(states, found, targets, negatives=config.negatives, seed=step_seed)
+        whole = loss if beside is None else loss + beside
         # A batch of few windows takes a small step: every prediction of the log has one weight.
         optimiser.zero_grad()
-        (loss / config.batch_tokens).backward()
+        (whole / config.batch_tokens).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         total, count = total + loss.item(), count + len(targets)

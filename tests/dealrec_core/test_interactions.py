@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import json
+import pickle
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -226,3 +227,41 @@ def test_a_lake_keeps_the_partition_it_was_made_with(lake, folder):
     ):
         interactions.ingest(lake, config(folder), through=date(2026, 1, 1), partition="month")
     assert take(lake, folder).inserted == 1
+
+
+def sent(function, shards):
+    """A map that sends everything through bytes, as one over other machines does."""
+    return (pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(shard))) for shard in shards)
+
+
+def test_files_read_elsewhere_land_like_files_read_here(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(interactions, "SHARD_FILES", 2)
+    rows = [f"u{number % 7},i{number % 11},{NEW_YEAR + number % 40 * 3600}," for number in range(300)]
+    for name, part in (
+        ("a", rows[:120]),
+        ("b", rows[100:220]),
+        ("c", rows[200:]),
+    ):  # they overlap: repeats across files
+        text = "u,i,t,e\n" + "\n".join(f"{row}{row.replace(',', '-')}" for row in part) + "\nbad,,soon,\n"
+        (folder / f"{name}.csv").write_text(text)
+    (folder / "d.csv").write_text("u,other\na,b\n")
+    (folder / "e.csv.gz").write_bytes(b"not compressed")
+    lakes = {}
+    for name, over in (("here", None), ("elsewhere", sent)):
+        lakes[name] = Lake(str(tmp_path / name))
+        for day in (1, 9):  # some rows of the first reading are of the second day
+            interactions.ingest(
+                lakes[name], config(folder, 0.5, event_id="e"), through=date(2026, 1, day), partition="day", over=over
+            )
+    for table in ("interactions", "quarantine", "files"):
+        here, elsewhere = (
+            lake.scan(table).collect().drop("at", "taken_at", strict=False).sort(pl.all()) for lake in lakes.values()
+        )
+        assert here.equals(elsewhere), table
+    assert log(lakes["elsewhere"]).height == len(set(rows))
+
+
+def test_a_column_that_no_file_has_is_told_also_when_files_are_read_elsewhere(lake, folder):
+    (folder / "log.csv").write_text("u,t\na,1767225600\n")
+    with pytest.raises(SettingsError, match="no column 'i'"):
+        interactions.ingest(lake, config(folder), through=date(2026, 1, 1), partition="day", over=sent)

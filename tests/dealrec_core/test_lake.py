@@ -57,6 +57,12 @@ def test_replacing_one_night_leaves_the_others(lake):
     assert values(lake) == [1, 3]
 
 
+def test_a_stage_that_is_done_again_leaves_no_second_version(lake):
+    first = lake.replace("t", rows("b", 2), schema=SCHEMA, where="night = 'b'", transaction=("b", 1))
+    assert lake.replace("t", rows("b", 3), schema=SCHEMA, where="night = 'b'", transaction=("b", 1)) == first
+    assert values(lake) == [2]
+
+
 def test_a_frame_with_a_missing_column_is_refused_before_anything_is_written(lake):
     with pytest.raises(DataError, match="t lacks the column 'value'"):
         lake.append("t", rows("a", 1).drop("value"), schema=SCHEMA)

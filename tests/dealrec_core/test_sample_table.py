@@ -36,7 +36,7 @@ def take(lake, tmp_path):
 
 
 def update(lake, version, length=3) -> sample_table.Update:
-    found = sample_table.update(lake, log_version=version, length=length)
+    found = sample_table.update(lake, log_version=version, length=length, before=lake.version("samples"))
     table = lake.scan("samples", found.version).sort("sample_id").collect()
     fresh = samples.build(lake.scan("interactions", version), SamplesConfig(history_length=length)).sort("sample_id")
     assert table.select(fresh.columns).equals(fresh)  # whatever was reused, it is what a full build makes
@@ -65,6 +65,20 @@ def test_the_same_log_again_writes_nothing(lake, take):
     version = take("1.csv", *FIRST)
     first, again = update(lake, version), update(lake, version)
     assert (again.written, again.version) == (0, first.version)
+
+
+def test_an_update_that_was_killed_after_its_commit_tells_what_it_wrote_and_another_night_does_not(lake, take):
+    version = take("1.csv", *FIRST)
+    update(lake, version)
+    again = sample_table.update(lake, log_version=version, length=3, before=-1)
+    assert (again.written, again.is_rebuilt) == (3, True)
+    version, before = take("2.csv", ("u", "late", 0.5)), lake.version("samples")
+    update(lake, version)
+    lake.open("samples").optimize.compact()
+    again = sample_table.update(lake, log_version=version, length=3, before=before)
+    assert (again.written, again.is_rebuilt) == (3, False)
+    later = sample_table.update(lake, log_version=version, length=3, before=lake.version("samples"))
+    assert (later.written, later.is_rebuilt) == (0, False)
 
 
 def test_another_history_length_makes_all_anew_there_and_back(lake, take):

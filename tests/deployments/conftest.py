@@ -1,14 +1,17 @@
 """`make up` on free ports, with a small log, for tests that need the real servers."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -32,6 +35,8 @@ class Site:
     mlflow: str
     bridge: str
     process: subprocess.Popen[bytes]
+    alarms: list[dict]
+    """What was posted to DEALREC_ALERT_URL."""
 
     def api(self, path: str, body: dict | None = None) -> object:
         """An answer of Prefect's API; POST when there is a body."""
@@ -49,6 +54,21 @@ class Site:
             time.sleep(1)
         raise AssertionError(f"run {run['name']} is {run['state']} after {seconds} s")
 
+    def start(self, name: str, parameters: dict) -> dict:
+        """A run of a deployment."""
+        deployment = self.api(f"/deployments/name/{name}/{name}")
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        return self.api(f"/deployments/{deployment['id']}/create_flow_run", body)
+
+    def heard(self, alarm: str, *, seconds: int = 60, **facts: str) -> dict:
+        """The alarm of that name with these facts."""
+        for _ in range(seconds):
+            for message in self.alarms:
+                if {"alarm": alarm, **facts}.items() <= message.items():
+                    return message
+            time.sleep(1)
+        raise AssertionError(f"no alarm '{alarm}' among {self.alarms}")
+
 
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
@@ -59,7 +79,27 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def alarms() -> Iterator[tuple[str, list[dict]]]:
+    """An address that takes JSON, and what it was sent."""
+    heard: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/alarms", heard
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]]) -> Iterator[Site]:
     """Both servers, the bridge and two workers, started by the script behind `make up`."""
     folder = tmp_path_factory.mktemp("site")
     towns.write_day(folder, 0)
@@ -77,6 +117,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "PREFECT_PORT": str(prefect),
         "MLFLOW_PORT": str(mlflow),
         "BRIDGE_PORT": str(bridge),
+        "DEALREC_ALERT_URL": alarms[0],
     }
     log = (folder / "up.log").open("wb")
     process = subprocess.Popen(["deployments/up.sh"], env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -93,6 +134,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             f"http://127.0.0.1:{mlflow}",
             f"http://127.0.0.1:{bridge}",
             process,
+            alarms[1],
         )
     finally:
         os.kill(process.pid, signal.SIGTERM)

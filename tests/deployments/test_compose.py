@@ -1,5 +1,7 @@
 """docker/compose.yaml: valid, every variable and name it refers to exists, nothing is open to strangers."""
 
+import itertools
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker" / "compose.yaml").read_text("utf-8")
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
+WIDE = {"COLUMNS": "250", "TERMINAL_WIDTH": "250"}
 
 
 def test_the_file_follows_the_compose_specification():
@@ -58,6 +61,39 @@ def test_every_dealrec_variable_is_a_setting_or_known_to_the_program():
         assert field in Config.model_fields[section].annotation.model_fields
     program = "".join(path.read_text("utf-8") for path in (ROOT / "flows").glob("*.py"))
     assert all(name in program for name in names - settings)
+
+
+def helps() -> list[tuple[str, ...]]:
+    """Each command of ours up to its first option, once."""
+    commands = [service["command"] for service in SERVICES.values() if "command" in service]
+    words = [tuple(itertools.takewhile(lambda word: not word.startswith("-"), command)) for command in commands]
+    return sorted({each for each in words if each[0] in ("dealrec", "mlflow", "prefect")})
+
+
+@pytest.mark.parametrize("command", helps(), ids=" ".join)
+def test_every_command_is_a_program_of_the_image_and_knows_its_options(command):
+    program, *rest = command
+    installed = Path(sys.executable).with_name(program)
+    shown = subprocess.run([installed, *rest, "--help"], capture_output=True, text=True, env={**os.environ, **WIDE})
+    assert shown.returncode == 0, shown.stderr
+    for service in SERVICES.values():
+        given = service.get("command", [])
+        if tuple(given[: len(command)]) == command:
+            options = [word.split("=")[0] for word in given if word.startswith("--")]
+            assert [option for option in options if option not in shown.stdout] == []
+
+
+def test_what_needs_a_gpu_is_in_the_profile_gpu_and_every_pool_has_a_worker_with_and_without_one():
+    gpus = {name for name, each in SERVICES.items() if "deploy" in each}
+    assert gpus == {name for name, each in SERVICES.items() if each.get("profiles") == ["gpu"]}
+    pools = {
+        name: each["command"][each["command"].index("--pool") + 1]
+        for name, each in SERVICES.items()
+        if "--pool" in each.get("command", [])
+    }
+    for profile in ("gpu", "cpu-only"):
+        running = [name for name in pools if SERVICES[name].get("profiles", [profile]) == [profile]]
+        assert sorted(pools[name] for name in running) == ["cpu", "gpu"]
 
 
 def test_only_pages_are_published_and_only_on_this_machine():

@@ -4,11 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
-FOLDER = Path(__file__).resolve().parents[2] / "deployments" / "kubernetes"
+from dealrec_core.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER, CHARTS = ROOT / "deployments" / "kubernetes", ROOT / "tests" / "deployments" / "charts"
 FILLED = {"name": "nightly", "namespace": "default", "image": "dealrec:latest", "labels": {"app": "dealrec"}}
 POOLS = ["cpu", "gpu"]
 
@@ -50,3 +54,48 @@ def test_the_worker_of_a_pool_reads_its_template(pool):
     assert values["workPool"] == pool
     assert values["baseJobTemplate"]["existingConfigMapName"] == f"dealrec-job-{pool}"
     assert values["limit"] == (1 if pool == "gpu" else 4)
+
+
+def strangers(values, schema, where=""):
+    """Keys that the chart does not know; its schema lets them pass at the top."""
+    known = schema.get("properties")
+    if not isinstance(values, dict) or not known:
+        return []
+    found = [f"{where}{name}" for name in values if name not in known]
+    return found + [each for name in values.keys() & known for each in strangers(values[name], known[name], f"{name}.")]
+
+
+@pytest.mark.parametrize("name", ["server", "worker-cpu", "worker-gpu"])
+def test_values_follow_the_schema_of_the_chart(name):
+    """Schemas of Prefect's charts at commit 75b0c27 of PrefectHQ/prefect-helm (Apache-2.0), without their descriptions."""
+    chart = CHARTS / f"prefect-{name.split('-')[0]}.schema.json"
+    schema, values = json.loads(chart.read_text("utf-8")), yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
+    jsonschema.Draft7Validator(schema).validate(values)
+    assert strangers(values, schema) == []
+    assert strangers({"sercet": {}, **values}, schema) == ["sercet"]
+
+
+def test_the_secret_of_the_jobs_holds_settings_and_variables_that_are_read_somewhere():
+    lines = (FOLDER / "dealrec.env.example").read_text("utf-8").splitlines()
+    names = {line.split("=")[0] for line in lines if line and not line.startswith("#")}
+    for name in names:
+        if name.startswith("DEALREC_"):
+            section, field = name.removeprefix("DEALREC_").lower().split("__")
+            assert field in Config.model_fields[section].annotation.model_fields
+    compose = (ROOT / "docker" / "compose.yaml").read_text("utf-8")
+    assert {name for name in names if f"{name}:" not in compose} == {"DEALREC_SOURCES__ROOT"}  # there a mounted folder
+
+
+def test_every_secret_configmap_and_address_is_made_by_a_command_of_the_operations_page():
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    files = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir()}
+    secrets = {yaml.safe_load(files["server.yaml"])["secret"]["name"]}
+    for pool in POOLS:
+        manifest = json.loads(files[f"job-{pool}.json"])["job_configuration"]["job_manifest"]
+        (container,) = manifest["spec"]["template"]["spec"]["containers"]
+        secrets |= {each["secretRef"]["name"] for each in container["envFrom"]}
+        worker = yaml.safe_load(files[f"worker-{pool}.yaml"])["worker"]
+        assert f"kubectl create configmap {worker['config']['baseJobTemplate']['existingConfigMapName']} " in page
+        release = re.match(r"http://([a-z-]+)\.", worker["selfHostedServerApiConfig"]["apiUrl"])[1]
+        assert f"helm install {release} prefect/prefect-server" in page
+    assert all(f"kubectl create secret generic {name} " in page for name in secrets)

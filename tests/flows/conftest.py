@@ -18,6 +18,21 @@ DEMO = "deployments/examples/demo.toml"
 LOG = synthetic.SyntheticConfig(users=60, series=12, events_a_day=60, past_days=20)
 
 
+TIGER = [
+    'recommender.backend="tiger"',
+    "tiger.width=16",
+    "tiger.layers=1",
+    "tiger.heads=2",
+    "tiger.head_width=8",
+    "tiger.inner_width=32",
+    "tiger.epochs=2",
+    "tiger.pretraining_epochs=2",
+    "semantic_ids.levels=2",
+    "semantic_ids.codes=32",
+    "semantic_ids.width=16",
+]
+
+
 @dataclass(frozen=True)
 class Town:
     """A lake with its settings; days are counted from the start of the log."""
@@ -70,3 +85,15 @@ def town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> tupl
         found.write(day)
         summaries.append(found.night(day))
     return found, summaries
+
+
+@pytest.fixture(scope="session")
+def tiger_town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Town:
+    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and replays."""
+    place = new_town(tmp_path_factory.mktemp("tiger"))
+    place = Town([*place.overrides, *TIGER])
+    place.write(0)
+    place.night(0)
+    place.write(1)
+    nightly(place.request(1, "fine_tune.replay_nights=1", "tiger.tuning=lora"))
+    return place

@@ -25,32 +25,7 @@ from flows.score_samples import score_samples
 from tasks import base_model, tuning
 from tests.flows.conftest import DEMO, Town, new_town
 
-TIGER = [
-    'recommender.backend="tiger"',
-    "tiger.width=16",
-    "tiger.layers=1",
-    "tiger.heads=2",
-    "tiger.head_width=8",
-    "tiger.inner_width=32",
-    "tiger.epochs=2",
-    "tiger.pretraining_epochs=2",
-    "semantic_ids.levels=2",
-    "semantic_ids.codes=32",
-    "semantic_ids.width=16",
-]
 PROMOTE = ["gate.confidence=0.5"]
-
-
-@pytest.fixture(scope="module")
-def tiger_town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Town:
-    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and replays."""
-    place = new_town(tmp_path_factory.mktemp("tiger"))
-    place = Town([*place.overrides, *TIGER])
-    place.write(0)
-    place.night(0)
-    place.write(1)
-    nightly(place.request(1, "fine_tune.replay_nights=1", "tiger.tuning=lora"))
-    return place
 
 
 def test_tiger_goes_through_a_whole_night_and_is_served(tiger_town: Town) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from prefect.client.orchestration import get_client
 
 from dealrec_core import duplicates, influence, promotions, schema, sequences
 from dealrec_core import night as nights
@@ -36,6 +37,14 @@ def test_every_night_takes_only_what_is_new(town):
     assert summaries[0].rows_new + summaries[1].rows_new == len(log)
     assert 0 < summaries[1].rows_new < 100
     assert log.select(duplicates.IDENTITY).is_unique().all()
+
+
+def test_every_run_in_prefect_is_named_by_its_step_and_its_night(town):
+    place, summaries = town
+    with get_client(sync_client=True) as client:
+        names = {run.name for run in client.read_flow_runs()}
+    assert f"nightly {place.request(1).day}" in names
+    assert f"fine-tune {summaries[1].night}" in names
 
 
 def test_the_books_of_every_file_balance(town):

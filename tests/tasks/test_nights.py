@@ -1,10 +1,11 @@
+from datetime import date
 from typing import get_type_hints
 
 import pytest
 from pydantic import ValidationError
 
 from dealrec_core.config import Config
-from tasks.nights import CHANGEABLE, Changes, NightRequest
+from tasks.nights import CHANGEABLE, Changes, NightRequest, one_night
 
 DEMO = "deployments/examples/demo.toml"
 
@@ -37,3 +38,27 @@ def test_only_runs_what_was_asked_for():
     assert not NightRequest(only=["ingest"]).wants("promote")
     with pytest.raises(ValidationError, match="retrain-surrogate"):
         NightRequest(only=["everything"])
+
+
+def test_a_run_is_named_by_the_night_it_means():
+    assert str(NightRequest(day="2026-01-03")) == "2026-01-03"
+    assert str(NightRequest(day="2026-01-03", night="2026-01-02-3fa9c1")) == "2026-01-02-3fa9c1"
+    assert str(NightRequest(resume=True)) == "the newest unfinished night"
+
+
+@pytest.mark.parametrize("how", ["again", "by name", "resume"])
+def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_opened_with(tmp_path, how):
+    places = [f"run.home={tmp_path}", f"lake.root={tmp_path}/lake", f"sources.root={tmp_path}"]
+    with one_night(NightRequest(day=date(2026, 1, 1), config=DEMO, overrides=[*places, "run.device=cpu"])) as night:
+        opened = night.config
+    moved = [*places, "run.engine=ray", "run.ray_address=other:6379"]
+    requests = {
+        "again": NightRequest(day=date(2026, 1, 1), config=DEMO, overrides=moved),
+        "by name": NightRequest(night=night.name, config=DEMO, overrides=[*moved, "coreset.ratio=0.5"]),
+        "resume": NightRequest(resume=True, config=DEMO, overrides=[*moved, "coreset.ratio=0.5"]),
+    }
+    with one_night(requests[how]) as continued:
+        assert continued.name == night.name
+        run = continued.config.run
+        assert (run.engine, run.ray_address, run.device) == ("ray", "other:6379", "auto")
+        assert continued.config.model_copy(update={"run": opened.run}) == opened

@@ -39,7 +39,8 @@ def pool(size: int) -> Pool:
     features = {name: random.normal(size=(size, 6)) for name in wide}
     features |= {name: random.random(size) for name in ("el2n", "grand", "gradient_norm", "popularity", "recency")}
     features |= {"history_length": random.integers(1, 20, size), "category": random.integers(0, 4, size)}
-    reference = {name: random.normal(size=(7, 6)) for name in wide}
+    features |= {"item": random.integers(0, 9, size)}
+    reference = {name: random.normal(size=(7, 6)) for name in wide} | {"item": random.integers(0, 9, 7)}
     return Pool(random.normal(size=size), random.random(size), features, reference)
 
 

@@ -1,4 +1,6 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dealrec_core.coreset import coverage
 from dealrec_core.coreset.base import Options, Pool
@@ -7,6 +9,12 @@ from dealrec_core.coreset.base import Options, Pool
 def test_fifths_follow_ranks_and_keep_equals_together():
     assert coverage.fifths(np.array([5.0, 1.0, 2.0, 3.0, 4.0])).tolist() == [4, 0, 1, 2, 3]
     assert coverage.fifths(np.array([1.0, 1.0, 1.0, 1.0, 9.0])).tolist() == [0, 0, 0, 0, 4]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_fifths_are_five_times_the_share_of_smaller_values(values):
+    expected = [5 * sum(other < value for other in values) // len(values) for value in values]
+    assert coverage.fifths(np.array(values)).tolist() == expected
 
 
 def test_a_floor_is_the_guaranteed_share_of_the_proportional_number():

@@ -84,3 +84,9 @@ def test_the_content_hash_follows_the_samples_alone():
 def test_every_file_that_llama_factory_is_told_of_is_there():
     found = made()
     assert {entry["file_name"] for entry in json.loads(found[emission.INFO]).values()} <= set(found)
+
+
+def test_the_card_names_files_of_one_format_because_datasets_reads_a_folder_with_one_reader():
+    card = made()[emission.CARD].decode().split("---")[1]
+    named = [line.split(":")[1].strip() for line in card.splitlines() if "data_files" in line]
+    assert named == [emission.CHAT, emission.ALPACA]

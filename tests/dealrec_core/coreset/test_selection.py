@@ -114,6 +114,13 @@ def test_a_method_whose_column_is_missing_says_which():
         select(MANY, CoresetConfig(), seed=0, by="ccs")
 
 
+def test_only_the_columns_of_the_method_must_be_finite():
+    frame = scores([1.0, 2.0]).with_columns(el2n=pl.Series([0.1, float("nan")]))
+    assert chosen(frame, count=1, method="greedy") == ["s0001"]
+    with pytest.raises(DataError, match="el2n of sample 's0001' is nan"):
+        select(frame, CoresetConfig(count=1), seed=0, by="el2n")
+
+
 TOKENS = MANY.with_columns(tokens=pl.Series(np.random.default_rng(1).integers(5, 50, 1000)))
 
 

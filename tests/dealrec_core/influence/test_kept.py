@@ -15,6 +15,7 @@ LAYERS = {
     "sasrec": ["released", "layer:blocks.0.attention.query", "layer:blocks.1.contract.bias"],
     "bert4rec": ["released", "layer:blocks.0.expand"],
     "gru4rec": ["released", "layer:cells.0.recurrent", "layer:cells.1.input.weight"],
+    "dcrec": ["released", "layer:fusion"],
 }
 PLACES = [(name, which) for name, layers in LAYERS.items() for which in layers]
 

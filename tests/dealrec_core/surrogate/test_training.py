@@ -44,6 +44,15 @@ def test_training_stops_when_validation_no_longer_improves() -> None:
     assert found.epochs == found.best.epoch + 2
 
 
+def test_every_epoch_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    config = SMALL.model_copy(update={"epochs": 3, "patience": 3})
+    training.train(
+        cycle(24), cycle(6), item_count=ITEMS, config=config, seed=0, progress=lambda *part: told.append(part)
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     first, second = (training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=3) for _ in range(2))
     pairs = zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True)

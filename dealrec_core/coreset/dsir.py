@@ -1,0 +1,35 @@
+"""DSIR (Xie et al., NeurIPS 2023): importance resampling, so that what the chosen samples teach is distributed as the recent targets.
+
+Their features are hashed word n-grams of documents; ours is the target item, which is what drifts in a log of interactions.
+"""
+
+import numpy as np
+
+from dealrec_core.coreset.base import Choice, Options, Pool, highest
+
+SMOOTHING = 0.1
+"""Weight of the pool's own distribution against that of the recent targets: an item without recent targets keeps a small chance."""
+
+
+def choose(pool: Pool, options: Options) -> Choice:
+    """Draws without replacement by weight p(recent) / p(pool) of each sample's `item` (N,), against the recent `item` (M,).
+
+    The draw is the highest log weight + Gumbel noise (their section 3), which is a weighted draw without replacement.
+    """
+    scores = log_weights(pool.feature("item"), pool.aim("item"))
+    luck = np.random.default_rng(options.seed).gumbel(size=len(pool))
+    return Choice(highest(scores + luck, options.budget), scores, np.zeros(len(pool), dtype=np.int64))
+
+
+def log_weights(items: np.ndarray, recent: np.ndarray) -> np.ndarray:
+    """log p(recent) / p(pool) of each sample's item, (N,), from item numbers (N,) and recent ones (M,).
+
+    p(pool) is the share of the samples with that item; p(recent) = (share of the recent with it + s · p(pool)) / (1 + s), so that
+    no weight is 0. Recent items that no sample has are left out, for nothing could be drawn for them.
+    """
+    values, place = np.unique(items, return_inverse=True)
+    pool_share = np.bincount(place) / len(items)
+    found = np.searchsorted(values, recent).clip(max=len(values) - 1)
+    hits = np.bincount(found[values[found] == recent], minlength=len(values))
+    recent_share = hits / max(int(hits.sum()), 1)
+    return np.log((recent_share / pool_share + SMOOTHING) / (1 + SMOOTHING))[place]

@@ -1,0 +1,79 @@
+"""Automations on the real servers: one stage's event starts the next, and what goes wrong is posted to the alarm address."""
+
+import time
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from dealrec_core import promotions
+from dealrec_core.lake import Lake
+from dealrec_core.night import nights
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
+DEMO = "deployments/examples/demo.toml"
+SCORING = ["ingest", "retrain-surrogate", "score-samples"]
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def started_by_an_automation(site, name: str, *, seconds: int = 90) -> dict:
+    """The run of a deployment that an automation made."""
+    deployment = site.api(f"/deployments/name/{name}/{name}")["id"]
+    for _ in range(seconds):
+        for run in site.api("/flow_runs/filter", {"flow_runs": {"deployment_id": {"any_": [deployment]}}}):
+            if run["created_by"] and run["created_by"]["type"] == "AUTOMATION":
+                return run
+        time.sleep(1)
+    raise AssertionError(f"no automation started {name}")
+
+
+def test_an_emitted_coreset_starts_fine_tuning_and_a_candidate_its_evaluation_and_the_gate(site):
+    elsewhere = f"{site.folder}/chain/lake"
+    request = {"config": DEMO, "overrides": [f"lake.root={elsewhere}"]}
+    run = site.start("nightly", {"request": {**request, "only": SCORING}})
+    assert site.wait(run["id"], ENDED)["state"]["type"] == "COMPLETED"
+    (night,) = nights(Lake(elsewhere))
+    chosen = site.start("select-coreset", {"request": {**request, "night": night.name}})
+    assert site.wait(chosen["id"], ENDED)["state"]["type"] == "COMPLETED"
+
+    named = {"night": night.name, "overrides": [f"lake.root={elsewhere}"]}
+    tuning = started_by_an_automation(site, "fine-tune")
+    assert tuning["parameters"] == {"request": named}
+    assert site.wait(tuning["id"], ENDED)["state"]["type"] == "COMPLETED"
+    gate = started_by_an_automation(site, "nightly")
+    assert gate["parameters"] == {"request": {**named, "only": ["evaluate-candidate", "promote"]}}
+    assert site.wait(gate["id"], ENDED)["state"]["type"] == "COMPLETED"
+    assert night.finished
+    assert promotions.decisions(night.lake)["night"].to_list() == [night.name]
+
+
+def test_too_many_bad_rows_post_an_alarm_and_the_night_goes_on(site):
+    overrides = [f"lake.root={site.folder}/bad/lake", "run.quarantine_alert=0.0001"]
+    run = site.start("ingest", {"request": {"config": DEMO, "overrides": overrides}})
+    assert site.wait(run["id"], ENDED)["state"]["type"] == "COMPLETED"
+    assert "rows are in quarantine" in site.heard("quarantine")["message"]
+
+
+def test_old_runs_and_versions_are_deleted_from_the_server_but_none_with_an_alias(site):
+    """A registry of its own on the same server; `keep_days` 0 makes everything in it old."""
+    mlflow.set_tracking_uri(site.mlflow)
+    client = MlflowClient(site.mlflow)
+    experiment = client.create_experiment("old")
+    client.create_registered_model("old")
+    client.create_registered_model("old-surrogate")
+    nights_run = [client.create_run(experiment, tags={"dealrec.night": f"night {number}"}) for number in range(3)]
+    below = [client.create_run(experiment, tags={"mlflow.parentRunId": run.info.run_id}) for run in nights_run]
+    for run in nights_run:
+        client.create_model_version("old", f"{site.folder}/none", run_id=run.info.run_id)
+        client.create_model_version("old-surrogate", f"{site.folder}/none", run_id=run.info.run_id)
+    client.set_registered_model_alias("old", "champion", "2")
+    names = ["registry.experiment=old", "registry.model=old", "registry.surrogate=old-surrogate"]
+    run = site.start("retain", {"keep_days": 0, "config": DEMO, "overrides": names})
+    assert site.wait(run["id"], ENDED)["state"]["type"] == "COMPLETED"
+    for name in ("old", "old-surrogate"):  # the champion's surrogate stays with it
+        assert [version.version for version in client.search_model_versions(f"name = '{name}'")] == ["2"]
+    left = {found.info.run_id for found in client.search_runs([experiment])}
+    assert left == {nights_run[1].info.run_id, below[1].info.run_id}
+    (page,) = site.api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["retain"]}}})
+    assert page["data"].startswith("4 versions and 4 runs from before ")
+    assert "1 old nights are kept whole" in page["data"]
