@@ -20,7 +20,7 @@ import psycopg2
 
 ROOT = Path(__file__).resolve().parent.parent
 DATABASES = ("prefect", "mlflow")
-START_S = 180
+START_S = 300
 
 
 def missing_postgres() -> str | None:
