@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-COLOURS = {"better": "#1a7f37", "worse": "#c0392b", "no difference shown": "#57606a", "reference": "#0b57d0"}
+COLOURS = {"better": "#1a7f37", "worse": "#c0392b", "reference": "#0b57d0"}
+UNSURE = "#57606a"
 NAMES = {"ndcg": "NDCG", "recall": "recall", "mrr": "MRR", "log_likelihood": "log-likelihood"}
 
 
@@ -21,7 +22,7 @@ def write(frame: pl.DataFrame, folder: Path, *, metric: str, reference: str) -> 
         several = part["ratio"].n_unique() > 1
         for ratio, same in part.group_by("ratio", maintain_order=True):
             name = "-".join([*map(str, key), *([f"{float(str(ratio[0])):g}"] if several else [])])
-            if (same["verdict"] != "reference").any():
+            if same[f"{metric} gain"].is_not_nan().any():
                 written.append(_gains(same, folder / f"gains-{name}.png", metric=metric, reference=reference))
                 written.append(_costs(same, folder / f"costs-{name}.png", metric=metric))
         if several:
@@ -31,11 +32,11 @@ def write(frame: pl.DataFrame, folder: Path, *, metric: str, reference: str) -> 
 
 def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Path:
     """A row for each method; beside the metric the log-likelihood, which has less noise."""
-    ordered = part.filter(pl.col("verdict") != "reference").sort(f"{metric} gain")
+    ordered = part.filter(pl.col(f"{metric} gain").is_not_nan()).sort(f"{metric} gain")
     shown = list(dict.fromkeys([metric, "log_likelihood"]))
     figure = Figure(figsize=(2.4 + 3.4 * len(shown), 1.4 + 0.3 * len(ordered)))
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    colours = [COLOURS[verdict] for verdict in ordered["verdict"]]
+    colours = _colours(ordered)
     for axes, name in zip(panels, shown, strict=True):
         rows = ordered.select(f"{name} gain", f"{name} low", f"{name} high").rows()
         for place, ((middle, low, high), colour) in enumerate(zip(rows, colours, strict=True)):
@@ -52,7 +53,7 @@ def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Pa
 def _costs(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.add_subplot()
-    axes.scatter(part["total_s"], part[metric], c=[COLOURS[verdict] for verdict in part["verdict"]], s=28, zorder=3)
+    axes.scatter(part["total_s"], part[metric], c=_colours(part), s=28, zorder=3)
     axes.set_xscale("log")
     axes.set_xlabel("selection and tuning, CPU seconds")
     axes.set_ylabel(NAMES[metric])
@@ -85,6 +86,10 @@ def _ratios(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _plain(axes, grid="both")
     return _saved(figure, path)
+
+
+def _colours(part: pl.DataFrame) -> list[str]:
+    return [COLOURS.get(verdict, UNSURE) for verdict in part["verdict"]]
 
 
 def _plain(axes: Any, *, grid: str) -> None:

@@ -59,7 +59,8 @@ def table(config: StudyConfig) -> pl.DataFrame:
     """One row per method, data set, backend, surrogate and ratio: means, difference to the reference, cost.
 
     `p holm` is corrected over all methods compared on one data set, backend and ratio. `verdict` says better or worse
-    only where the interval of `config.metric` excludes zero and the corrected p is below 1 − confidence.
+    only where the interval of `config.metric` excludes zero and the corrected p is below 1 − confidence. One seed says nothing
+    about others: such a method has an interval over users, and neither a p nor a verdict.
     """
     found = groups(finished(config))
     rows = [_row(config, group, _reference(config, group, found)) for group in found]
@@ -119,7 +120,7 @@ def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
     metric = config.metric
     parts = []
     for _, part in frame.group_by(QUESTION, maintain_order=True):
-        asked = part.filter(pl.col(f"{metric} p").is_not_nan())
+        asked = part.filter(pl.col("paired seeds") > 1, pl.col("method") != config.reference)
         corrected = dict(
             zip(
                 zip(asked["method"], asked["surrogate"], strict=True), holm(asked[f"{metric} p"].to_list()), strict=True
@@ -130,12 +131,16 @@ def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
         parts.append(part.with_columns(adjusted))
     sure = pl.col("p holm") < 1 - config.confidence
     return pl.concat(parts).with_columns(
-        pl.when(sure & (pl.col(f"{metric} low") > 0))
+        pl.when(pl.col("method") == config.reference)
+        .then(pl.lit("reference"))
+        .when(pl.col("paired seeds") == 0)
+        .then(pl.lit("not compared"))
+        .when(pl.col("paired seeds") == 1)
+        .then(pl.lit("one seed, not judged"))
+        .when(sure & (pl.col(f"{metric} low") > 0))
         .then(pl.lit("better"))
         .when(sure & (pl.col(f"{metric} high") < 0))
         .then(pl.lit("worse"))
-        .when(pl.col("p holm").is_null())
-        .then(pl.lit("reference"))
         .otherwise(pl.lit("no difference shown"))
         .alias("verdict")
     )
@@ -161,16 +166,16 @@ def markdown(config: StudyConfig) -> str:
 
 
 def _line(row: dict[str, object], metric: str) -> str:
-    reference = row["p holm"] is None
+    compared = row["verdict"] not in ("reference", "not compared")
     cells_of = [
         row["method"],
         row["surrogate"],
         row["seeds"],
         f"{row['recall']:.4f}",
         f"{row['ndcg']:.4f}",
-        "—" if reference else _interval(row, metric),
-        "—" if reference else _interval(row, "log_likelihood"),
-        "—" if reference else f"{row['p holm']:.3f}",
+        _interval(row, metric) if compared else "—",
+        _interval(row, "log_likelihood") if compared else "—",
+        "—" if row["p holm"] is None else f"{row['p holm']:.3f}",
         row["verdict"],
         f"{row['selection_s']:.0f}",
         f"{row['tuning_s']:.0f}",

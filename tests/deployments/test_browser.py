@@ -113,21 +113,19 @@ def test_a_value_out_of_bounds_is_refused_before_a_run_exists(site):
     assert site.api("/flow_runs/count", {}) == before
 
 
-def test_the_reason_of_a_failure_is_one_click_from_the_list_of_runs(site, page, picture):
-    deployment = site.api("/deployments/name/nightly/nightly")["id"]
+def test_the_reason_of_a_failure_is_in_the_alarm_and_one_click_from_the_list_of_runs(site, page, picture):
     nowhere = f"{site.folder}/nowhere"
     mistakes = {
         "coreset.ratoi=0.1": "unknown setting 'coreset.ratoi'; did you mean 'ratio'?",
         f"sources.root={nowhere}": f"no folder or bucket '{nowhere}'; set sources.root",
     }
-    runs = {}
-    for line in mistakes:
-        request = {"config": "deployments/examples/demo.toml", "overrides": [line]}
-        body = {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}}
-        runs[line] = site.api(f"/deployments/{deployment}/create_flow_run", body)
+    demo = {"config": "deployments/examples/demo.toml"}
+    runs = {line: site.start("nightly", {"request": {**demo, "overrides": [line]}}) for line in mistakes}
     for line, reason in mistakes.items():
-        assert site.wait(runs[line]["id"], {"FAILED", "COMPLETED", "CRASHED"})["state"]["type"] == "FAILED"
+        run = site.wait(runs[line]["id"], {"FAILED", "COMPLETED", "CRASHED"})
+        assert run["state"]["type"] == "FAILED"
+        assert reason in site.heard("night failed", run=run["name"])["message"]
         page.goto(f"{site.prefect}/runs")
-        page.get_by_role("link", name=runs[line]["name"]).first.click()
+        page.get_by_role("link", name=run["name"]).first.click()
         expect(page.get_by_text(reason).first).to_be_visible()
         picture("failure")

@@ -95,18 +95,38 @@ def fake(config: StudyConfig, method: str, seed: int, values: list[float]) -> No
     frame = pl.DataFrame({"user_id": ["a", "b"], **dict.fromkeys(("recall", "ndcg", "mrr", "log_likelihood"), values)})
     facts = {"chosen": 2, "selection_s": 1.0, "tuning_s": 2.0, "tokens": 10, "flops": 1e12}
     facts |= {name: float(np.mean(values)) for name in ("recall", "ndcg", "log_likelihood")}
-    surrogate = "none" if method == "random" else "sasrec"
+    surrogate = "sasrec" if method == "greedy" else "none"
     results.write(config, Cell("tiny", "tiger", surrogate, method, 0.02, seed), per_user=frame, facts=facts)
 
 
-def test_the_table_pairs_seeds_and_judges_by_the_interval(tiny):
-    fake(tiny, "random", 0, [0.1, 0.2])
-    fake(tiny, "greedy", 0, [0.3, 0.4])
-    rows = {row["method"]: row for row in report.table(tiny).iter_rows(named=True)}
+def with_seeds(tmp_path: Path, *seeds: int) -> StudyConfig:
+    grid = {"datasets": ["tiny"], "backends": ["tiger"], "methods": ["random", "greedy", "el2n"], "seeds": [*seeds]}
+    return StudyConfig.model_validate(settings(tmp_path, grids={"all": grid}))
+
+
+def test_the_table_pairs_seeds_and_judges_by_the_interval(tmp_path):
+    config = with_seeds(tmp_path, 0, 1)
+    for seed in (0, 1):
+        fake(config, "random", seed, [0.1, 0.2])
+        fake(config, "greedy", seed, [0.3, 0.4])
+    fake(config, "el2n", 1, [0.4, 0.5])
+    rows = {row["method"]: row for row in report.table(config).iter_rows(named=True)}
     assert rows["greedy"]["ndcg gain"] == pytest.approx(0.2)
     assert (rows["greedy"]["verdict"], rows["random"]["verdict"]) == ("better", "reference")
     assert rows["greedy"]["total_s"] == 3.0
-    assert "| greedy | sasrec | 1 | 0.3500 | 0.3500 | +0.2000 [+0.2000, +0.2000] |" in report.markdown(tiny)
+    text = report.markdown(config)
+    assert "| greedy | sasrec | 2 | 0.3500 | 0.3500 | +0.2000 [+0.2000, +0.2000] |" in text
+    # one seed has an interval over users, is not judged, and leaves the other p alone: 1 / 200 resamples, once
+    assert (rows["el2n"]["verdict"], rows["el2n"]["p holm"]) == ("one seed, not judged", None)
+    assert rows["greedy"]["p holm"] == pytest.approx(1 / 200)
+    assert "| el2n | none | 1 | 0.4500 | 0.4500 | +0.3000 [+0.3000, +0.3000] |" in text
+
+
+def test_without_the_reference_nothing_is_compared(tmp_path):
+    config = with_seeds(tmp_path, 0)
+    fake(config, "greedy", 0, [0.3, 0.4])
+    assert report.table(config)["verdict"].to_list() == ["not compared"]
+    assert "| greedy | sasrec | 1 | 0.3500 | 0.3500 | — | — | — | not compared |" in report.markdown(config)
 
 
 def test_a_study_without_finished_cells_says_so(tiny):
