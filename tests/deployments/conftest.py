@@ -41,7 +41,11 @@ class Site:
     def api(self, path: str, body: dict | None = None) -> object:
         """An answer of Prefect's API; POST when there is a body."""
         address = f"{self.prefect}/api{path}"
-        answer = httpx.get(address, timeout=60) if body is None else httpx.post(address, json=body, timeout=60)
+        for _ in range(10):
+            answer = httpx.get(address, timeout=60) if body is None else httpx.post(address, json=body, timeout=60)
+            if answer.status_code != 503:  # SQLite is locked: Prefect's own client asks again, too
+                break
+            time.sleep(2)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
