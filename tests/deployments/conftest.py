@@ -41,7 +41,11 @@ class Site:
     def api(self, path: str, body: dict | None = None) -> object:
         """An answer of Prefect's API; POST when there is a body."""
         address = f"{self.prefect}/api{path}"
-        answer = httpx.get(address, timeout=60) if body is None else httpx.post(address, json=body, timeout=60)
+        for _ in range(10):
+            answer = httpx.get(address, timeout=60) if body is None else httpx.post(address, json=body, timeout=60)
+            if answer.status_code != 503:  # SQLite is locked: Prefect's own client asks again, too
+                break
+            time.sleep(2)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -122,12 +126,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]
     log = (folder / "up.log").open("wb")
     process = subprocess.Popen(["deployments/up.sh"], env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(240):
+        for _ in range(480):
             said = (folder / "up.log").read_text()
             if "dealrec is up" in said:
                 break
             assert process.poll() is None, f"{said}\n{(folder / 'logs' / 'deploy.log').read_text()[-2000:]}"
             time.sleep(1)
+        else:
+            raise AssertionError(f"not up after 480 s: {said}")
         yield Site(
             folder,
             f"http://127.0.0.1:{prefect}",
