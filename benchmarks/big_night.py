@@ -1,8 +1,8 @@
 """Nights on PostgreSQL, S3, MLflow's server and Ray against the embedded defaults: `python benchmarks/big_night.py`.
 
-Two towns read the same log on two days. One is a folder: SQLite, files, threads. The other is an installation on many
+Two towns read the same log. One is a folder: SQLite, files, threads. The other is an installation on many
 machines, on this one: PostgreSQL behind Prefect and MLflow, raw files, lake and artifacts in a bucket of Ceph's S3 gateway,
-files and effort shards on a Ray cluster. There the second night is killed (SIGKILL) inside fine-tuning and started again.
+files and effort shards on a Ray cluster. There the last night is killed (SIGKILL) inside fine-tuning and started again.
 At the end the tables and every byte of the emitted coresets must be the same, and again after upkeep and the erasure of a
 user. Writes benchmarks/results/big_night.json;
 exit 1 on any difference.
@@ -39,15 +39,18 @@ NOT_COMPARED = {"at", "taken_at", "path", "stamp", "mlflow run"}
 """Clock times, addresses and identifiers that are drawn anew."""
 KILLED_AFTER, KILLED_IN = "coreset", "fine_tune"
 SHARDS = ["effort.shard_samples=200"]
-DAYS = (0, 1)
 ERASED = "u00001"
 
 
 def main() -> int:
     """Runs both towns, prints what differs, and writes the results."""
     options = _options()
+    if lacking := missing():
+        print("not run:", "; ".join(lacking))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     with towns.folder(options.folder) as folder:
-        found = run(folder)
+        found = run(folder, count=options.nights)
     Path(options.results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
     return 1 if any(found[name] for name in found if name.startswith("differences")) else 0
@@ -58,23 +61,20 @@ def missing() -> list[str]:
     return [reason for reason in (ceph.missing(), servers.missing_postgres()) if reason]
 
 
-def run(folder: Path) -> dict[str, Any]:
-    """The nights of both towns and their comparison."""
-    if lacking := missing():
-        raise SystemExit("; ".join(lacking))
+def run(folder: Path, *, count: int) -> dict[str, Any]:
+    """The nights of both towns, the last one killed once, and their comparison."""
     started, seconds = time.monotonic(), {}
-    for number in DAYS:
+    for number in range(count):
         towns.write_day(folder, number)
     with servers.prefect(folder) as api:
         small = _Place(folder / "embedded", towns.overrides(folder, "embedded") + SHARDS, {"PREFECT_API_URL": api})
-        seconds["embedded"] = [small.night(number) for number in DAYS]
+        seconds["embedded"] = [small.night(number) for number in range(count)]
     with ExitStack() as stack:
         big, database = _start(folder, stack)
         seconds["servers started"] = round(time.monotonic() - started - sum(seconds["embedded"]), 1)
         _upload(folder)
-        first = big.night(DAYS[0])
-        killed = big.killed_night(DAYS[1])
-        seconds["many machines"] = [first, killed, big.night(DAYS[1])]
+        undisturbed = [big.night(number) for number in range(count - 1)]
+        seconds["many machines"] = [*undisturbed, big.killed_night(count - 1), big.night(count - 1)]
         found = _compare(small.lake, big.lake)
         big.run("upkeep")
         for place in (small, big):
@@ -224,6 +224,7 @@ def _databases(database: str) -> dict[str, int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nights", type=int, default=2)
     parser.add_argument("--folder", help="where the towns are kept; a temporary folder when left out")
     parser.add_argument("--results", default=str(RESULTS))
     return parser.parse_args()

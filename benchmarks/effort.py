@@ -42,6 +42,7 @@ HISTORY_LENGTH = 10
 PROMPT = PromptConfig(items="game products", item="game product")
 SHAPE = LanguageModelConfig(steps=8)
 NETWORK = TigerConfig()
+REPEATED = ("plain", "effort, all", "effort, last")
 
 
 def main() -> None:
@@ -189,15 +190,22 @@ def _one_by_one(model: Any, losses: Iterator[torch.Tensor]) -> np.ndarray:
 
 
 def _compared(works: dict[str, Callable[[], Any]], samples: int, repeats: int) -> dict[str, Any]:
-    """Every ratio is taken within one round; the round before, to warm up, gives the scores."""
-    seconds, scores = _interleaved(works, repeats)
-    unit = seconds["plain"]
-    ratios = {name: [round(a / b, 3) for a, b in zip(values, unit, strict=True)] for name, values in seconds.items()}
-    speed_up = np.median(np.divide(seconds["effort, all, batch 1"], seconds["effort, all"]))
+    """The first three in every round, the slow references in the first one; every ratio is taken within one round."""
+    scores = {name: works[name]() for name in REPEATED}  # to warm up
+    rounds = []
+    for number in range(repeats):
+        seconds = {}
+        for name, work in works.items():
+            if name in REPEATED or number == 0:
+                start = _clock()
+                scores[name] = work()
+                seconds[name] = _clock() - start
+        rounds.append(seconds)
+    ratios = {name: [round(each[name] / each["plain"], 3) for each in rounds if name in each] for name in works}
     return {
         "samples": samples,
-        "plain, seconds": [round(value, 2) for value in unit],
-        "speed-up of effort over batch 1": round(float(speed_up), 2),
+        "plain, seconds": [round(each["plain"], 2) for each in rounds],
+        "speed-up of effort over batch 1": round(rounds[0]["effort, all, batch 1"] / rounds[0]["effort, all"], 2),
         "largest relative difference of a score": {
             f"to {name}": float(f"{np.abs(scores['effort, all'] / scores[name] - 1).max():.1e}")
             for name in ("effort, all, batch 1", "one backward per sample")
@@ -205,18 +213,6 @@ def _compared(works: dict[str, Callable[[], Any]], samples: int, repeats: int) -
         "median ratio to plain": {name: round(float(np.median(values)), 3) for name, values in ratios.items()},
         "ratios to the plain pass of the same round": ratios,
     }
-
-
-def _interleaved(works: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of each work in each round, after one round to warm up, and what the works returned in that one."""
-    scores = {name: work() for name, work in works.items()}
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            start = _clock()
-            work()
-            found[name].append(_clock() - start)
-    return found, scores
 
 
 def _clock() -> float:

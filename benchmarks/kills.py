@@ -106,12 +106,12 @@ def _moments(seen: dict[str, Any], draw: random.Random) -> list[str]:
 
 
 def _place(moment: str, seen: dict[str, Any]) -> float:
-    """Where in its stage a moment comes, roughly."""
-    fixed = {"start": -2, "before record": 1000, "recorded": 1001}
+    """Where in its stage a moment is tried; one that is told by a clock comes late, since it may leave no write behind it."""
+    fixed = {"start": -1, "before record": 1001, "recorded": 1002}
     if moment in fixed:
         return fixed[moment]
     side, name = moment.split(" ", 1)
-    return -1 if name == "ms in" else seen["writes"].index(name) + (0.5 if side == "after" else 0)
+    return 1000 if name == "ms in" else seen["writes"].index(name) + (0.5 if side == "after" else 0)
 
 
 def _night(folder: Path, town: str, number: int, point: Point | None) -> None:

@@ -3,7 +3,8 @@
 The released split: models learn on the train period and stop by the validation period; the test period is ranked over
 the whole catalogue, per user, seen items kept. The lists of 500 users at a time, in random order, are kept in the work
 folder, and both language models keep checkpoints, so a killed run goes on. The table of the users whom every recommender
-has answered, of those that have lists, goes to benchmarks/results/recommenders.json and into docs/recommenders.md.
+has answered, of those that have lists, goes to benchmarks/results/recommenders.json and into docs/recommenders.md; rows
+that the results hold already for as many users stay.
 """
 
 import argparse
@@ -188,6 +189,10 @@ def _report(games: Games, cases: pl.DataFrame, work: Path) -> None:
         row["recall@10 more than popularity"] = _interval(values["recall@10"], plain)
         row["coverage@10"] = round(metrics.coverage(lists, item_count=len(games.catalogue), k=10), 4)
         rows[name] = row
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if before.get("users") == len(cases):  # the same users: what their lists gave then still stands
+        rows = {name: rows.get(name) or before["recommenders"].get(name) for name in MAKERS}
+        rows = {name: row for name, row in rows.items() if row is not None}
     result = {
         "machine": machine(),
         "users": len(cases),

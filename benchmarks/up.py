@@ -61,7 +61,14 @@ def _up(clone: Path) -> dict[str, Any]:
     log, started, found = clone / "up.log", time.monotonic(), {}
     with log.open("w") as output:
         process = subprocess.Popen(
-            ["make", "up"], cwd=clone, env=environment, stdout=output, stderr=output, start_new_session=True
+            ["make", "up"],
+            cwd=clone,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            # As in a terminal, also where this script was started with Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     while len(found) < 3 and process.poll() is None:
         for name, address in pages.items():

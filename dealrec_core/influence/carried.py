@@ -117,6 +117,8 @@ def save(folder: Path, carried: Carried, *, lineage: dict[str, Any]) -> None:
     vectors = {name: getattr(carried, name).detach().cpu().contiguous() for name in ("q", "v", "image")}
     if carried.loss.negatives is not None:
         vectors["negatives"] = carried.loss.negatives.cpu()
+    if carried.loss.counts is not None:
+        vectors["counts"] = carried.loss.counts.cpu()
     (folder / VECTORS).write_bytes(safetensors.save(vectors))
     described = {
         "damping": carried.damping,
@@ -140,7 +142,7 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> tuple[Carried, 
         image=vectors["image"],
         damping=described["damping"],
         top=described["top"],
-        loss=Loss(described["loss"], vectors.get("negatives"), described["items"]),
+        loss=Loss(described["loss"], vectors.get("negatives"), described["items"], vectors.get("counts")),
         train_count=described["train"],
         risk_count=described["risk"],
     )

@@ -67,7 +67,14 @@ def score_on(
         new = operators.problem(reference, config.parameters, wide.loss, batch_tokens=1, device=device)
         carried = widened(wide, old=old, new=new)
     before, tonight = (
-        operators.problem(each, config.parameters, carried.loss, batch_tokens=config.batch_tokens, device=device)
+        operators.problem(
+            each,
+            config.parameters,
+            carried.loss,
+            batch_tokens=config.batch_tokens,
+            device=device,
+            precision=config.precision,
+        )
         for each in (reference, model)
     )
     distance = moved(before, tonight, train, carried.q)

@@ -5,8 +5,10 @@ hand never build a graph over (B, V) logits, and they run in blocks of rows, so 
 names are derivatives along one direction of the parameters; None stands for a zero.
 
 softmax   −z_y + log Σ_v exp z_v                              z = h Eᵀ over the whole catalogue
-sampled   the same with the sum over y and K fixed negatives, each shifted by log((V − 1)/K): an unbiased sum
-bce       softplus(−z_y) + (1/K) Σ_k softplus(z_k)            K fixed negatives; one that equals y counts 0
+sampled   the same with the sum over y and K fixed negatives, each times c_k: an unbiased sum
+bce       softplus(−z_y) + Σ_k c_k softplus(z_k) / (V − 1)    K fixed negatives; one that equals y counts 0
+
+c_k is the number of items that a negative stands for, (V − 1)/K where all have the same chance to be drawn.
 """
 
 from collections.abc import Iterator
@@ -33,12 +35,14 @@ class Loss:
     negatives: Tensor | None
     """Items (K,) that stand for the catalogue, None for all of it."""
     item_count: int
+    counts: Tensor | None = None
+    """For how many items (K,) each negative stands: one over its chance to be drawn. None: all for the same number."""
 
     def values(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """Loss of each sample, (B,); differentiable, and the definition that everything below differentiates."""
         logits = self._logits(state, table, targets)
         if self.name == "bce":
-            return functional.softplus(-logits[:, 0]) + functional.softplus(logits[:, 1:]).mean(1)
+            return functional.softplus(-logits[:, 0]) + functional.softplus(logits[:, 1:]) @ self._shares(logits)
         own = logits.gather(1, targets[:, None]) if self.negatives is None else logits[:, :1]
         return logits.logsumexp(1) - own[:, 0]
 
@@ -134,9 +138,20 @@ class Loss:
         logits = self._products(state, table, targets)
         if self.negatives is None:
             return logits
-        shift = 0.0 if self.name == "bce" else np.log((self.item_count - 1) / len(self.negatives))
+        shift = 0.0 if self.name == "bce" else self._counts(logits).log()
         others = (logits[:, 1:] + shift).masked_fill(self.negatives == targets[:, None], -torch.inf)
         return torch.cat([logits[:, :1], others], 1)
+
+    def _counts(self, like: Tensor) -> Tensor:
+        """For how many items each negative stands, (K,)."""
+        assert self.negatives is not None
+        if self.counts is not None:
+            return self.counts.to(like)
+        return torch.full_like(self.negatives, (self.item_count - 1) / len(self.negatives), dtype=like.dtype)
+
+    def _shares(self, like: Tensor) -> Tensor:
+        """The part of the other items that each negative stands for, (K,)."""
+        return self._counts(like) / (self.item_count - 1)
 
     def _products(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         table = outputs(table, state)
@@ -148,7 +163,7 @@ class Loss:
     def _slope(self, logits: Tensor, targets: Tensor, share: Tensor | None = None) -> Tensor:
         """Derivative by the logits; `share` is their softmax where it is known."""
         if self.name == "bce":
-            return torch.cat([-torch.sigmoid(-logits[:, :1]), torch.sigmoid(logits[:, 1:]) / (logits.shape[1] - 1)], 1)
+            return torch.cat([-torch.sigmoid(-logits[:, :1]), torch.sigmoid(logits[:, 1:]) * self._shares(logits)], 1)
         slope = logits.softmax(1) if share is None else share.clone()
         own = targets[:, None] if self.negatives is None else torch.zeros_like(targets)[:, None]
         return slope.scatter_add_(1, own, torch.full_like(own, -1, dtype=slope.dtype))
@@ -157,8 +172,7 @@ class Loss:
         """What the Hessian by the logits is made of: B = diag(w) for bce, diag(w) − w wᵀ otherwise."""
         if self.name != "bce":
             return logits.softmax(1)
-        weight = torch.full_like(logits[:1], 1 / (logits.shape[1] - 1))
-        weight[:, 0] = 1.0
+        weight = torch.cat([torch.ones_like(logits[0, :1]), self._shares(logits)])
         return weight * torch.sigmoid(logits) * torch.sigmoid(-logits)
 
     def _curved(self, weights: Tensor, logits_dot: Tensor) -> Tensor:
@@ -195,10 +209,19 @@ class _Sums:
         self.table = None if table is None else outputs(table, state)
 
 
-def build(name: LossName, *, item_count: int, negatives: int, seed: int, device: torch.device | str = "cpu") -> Loss:
-    """The loss with its negatives drawn once: distinct items, uniform, the same for every sample.
+def build(
+    name: LossName,
+    *,
+    item_count: int,
+    negatives: int,
+    seed: int,
+    shares: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> Loss:
+    """The loss with its negatives drawn once: distinct items, the same for every sample.
 
-    `sampled` with as many negatives as there are items is `softmax`.
+    An item's chance follows its share (V,) of the softmax, where given, and is one for items of a large share. All have the
+    same chance without. `sampled` with as many negatives as there are items is `softmax`.
 
     Raises:
         SettingsError: the name is unknown or there is no item to be a negative.
@@ -207,5 +230,40 @@ def build(name: LossName, *, item_count: int, negatives: int, seed: int, device:
         raise SettingsError(f"{item_count} item in the catalogue; a loss needs at least 2")
     if name == "softmax" or (name == "sampled" and negatives >= item_count):
         return Loss("softmax", None, item_count)
-    drawn = np.random.default_rng(seed).choice(item_count, min(negatives, item_count), replace=False)
-    return Loss(name, torch.from_numpy(np.sort(drawn)).to(device), item_count)
+    random = np.random.default_rng(seed)
+    if shares is None or negatives >= item_count:
+        drawn = random.choice(item_count, min(negatives, item_count), replace=False)
+        return Loss(name, torch.from_numpy(np.sort(drawn)).to(device), item_count)
+    chances = inclusion(shares, negatives)
+    drawn = systematic(chances, random=random)
+    counts = torch.from_numpy(1 / chances[drawn])
+    return Loss(name, torch.from_numpy(drawn).to(device), item_count, counts.to(device))
+
+
+def inclusion(shares: np.ndarray, count: int) -> np.ndarray:
+    """Chances (V,) that sum to `count`: in proportion to the shares, none above 1.
+
+    A tenth of the chances is even, so that no item stands for many just because its share was misjudged.
+    """
+    mixed = 0.9 * shares / shares.sum() + 0.1 / len(shares)
+    chances = np.zeros(len(shares))
+    sure = np.zeros(len(shares), dtype=bool)
+    while True:
+        chances[~sure] = (count - sure.sum()) * mixed[~sure] / mixed[~sure].sum()
+        over = ~sure & (chances >= 1)
+        if not over.any():
+            return chances
+        sure |= over
+        chances[over] = 1.0
+
+
+def systematic(chances: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
+    """Distinct items, sorted, each with its own chance and as many as the chances sum to (Madow 1949).
+
+    One random start and equal steps through the items, in order of their chances: those of one size are drawn evenly.
+    """
+    order = np.argsort(-chances, kind="stable")
+    ends = np.cumsum(chances[order])
+    ticks = np.arange(round(ends[-1])) + random.random()
+    places = np.searchsorted(ends, np.minimum(ticks, ends[-1] * (1 - 1e-12)), side="right")
+    return np.sort(order[places])

@@ -17,8 +17,9 @@ from torch.autograd import forward_ad
 
 from dealrec_core.errors import NotFinite
 from dealrec_core.influence.losses import Loss
-from dealrec_core.influence.parameters import Method, Parameters, States, call, choose
+from dealrec_core.influence.parameters import Method, Parameters, Precision, States, call, choose
 from dealrec_core.sequences import Sequences
+from dealrec_core.surrogate.base import outputs
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,22 @@ class Problem:
     batch_tokens: int
 
 
-def problem(model: Any, which: str, loss: Loss, *, batch_tokens: int, device: torch.device | str) -> Problem:
+def problem(
+    model: Any,
+    which: str,
+    loss: Loss,
+    *,
+    batch_tokens: int,
+    device: torch.device | str,
+    precision: Precision = "float32",
+) -> Problem:
     """The problem of that model on `device`: dropout off, only the chosen weights differentiable."""
     own = copy.deepcopy(model).to(device).eval().requires_grad_(False)
     parameters = choose(own, which)
     for value in parameters.values.values():
         value.requires_grad_(True)
-    return Problem(parameters, loss, Method(own, "item_table"), States(own), torch.device(device), batch_tokens)
+    last = States(own, precision)
+    return Problem(parameters, loss, Method(own, "item_table"), last, torch.device(device), batch_tokens)
 
 
 def mean_loss(problem: Problem, samples: Sequences) -> float:
@@ -50,6 +60,28 @@ def mean_loss(problem: Problem, samples: Sequences) -> float:
         for _, histories, targets in groups(problem, samples):
             total += problem.loss.total(call(problem.last, {}, histories, table), table, targets)
     return total / len(samples)
+
+
+@torch.no_grad()
+def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.device | str) -> np.ndarray:
+    """Mean softmax over the samples' states of each item, float64 (V,).
+
+    Raises:
+        NotFinite: a share is NaN.
+    """
+    own = copy.deepcopy(model).to(device).eval()
+    table = own.item_table()
+    total = torch.zeros(len(table), dtype=torch.float64, device=table.device)
+    for _, histories, _ in samples.batches(batch_tokens):
+        state = own.last(histories.to(table.device), table)
+        for part in state.split(max(1, 2**22 // len(table))):
+            total += (part @ outputs(table, part).T).softmax(1).double().sum(0)
+    if not torch.isfinite(total).all():
+        raise NotFinite(
+            "the surrogate's shares of the items are NaN or infinite; check the surrogate's weights or retrain it with a "
+            "lower surrogate.learning_rate"
+        )
+    return (total / len(samples)).cpu().numpy()
 
 
 def gradient(problem: Problem, samples: Sequences, *, signs: np.ndarray | None = None) -> Tensor:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dealrec_core.errors import SettingsError
+
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,22 @@ class Method(nn.Module):
 
 
 class States(nn.Module):
-    """The states of a model after several batches of histories, one below the other."""
+    """The states of a model after several batches of histories, one below the other.
 
-    def __init__(self, model: nn.Module) -> None:
+    In bf16 the network's matrix products round to bfloat16; weights, table, states and every sum keep their precision.
+    """
+
+    def __init__(self, model: nn.Module, precision: Precision = "float32") -> None:
         super().__init__()
         self.model: Any = model
+        self.precision = precision
 
     def forward(self, histories: Sequence[Tensor], table: Tensor) -> Tensor:
         """(B, D), B over all batches."""
-        return torch.cat([self.model.last(items, table) for items in histories])
+        rounded = self.precision == "bf16"
+        with torch.autocast(table.device.type, torch.bfloat16, enabled=rounded, cache_enabled=False):
+            states = torch.cat([self.model.last(items, table) for items in histories])
+        return states.to(table.dtype)
 
 
 def call(method: nn.Module, values: dict[str, Tensor], *arguments: Any) -> Any:

@@ -28,10 +28,15 @@ from dealrec_core.influence.inverse import Damping, DampingRule, Product, Soluti
 from dealrec_core.influence.kept import Kept, keep
 from dealrec_core.influence.losses import LossName
 from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.parameters import Precision
 from dealrec_core.influence.part import spread
 from dealrec_core.sequences import Sequences
 
 log = logging.getLogger(__name__)
+
+
+SHARE_SAMPLES = 2048
+"""Samples whose mean softmax decides which items are likely to be negatives."""
 
 
 class InfluenceConfig(BaseModel):
@@ -47,8 +52,9 @@ class InfluenceConfig(BaseModel):
     """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
     loss: LossName = Field(default="softmax", title="Loss")
     """softmax over the catalogue, or sampled softmax or bce with fixed negatives."""
-    negatives: int = Field(default=1024, ge=1, title="Negatives")
-    """Fixed random items of the sampled and bce losses, the same for every sample."""
+    negatives: int = Field(default=2048, ge=1, title="Negatives")
+    """Fixed random items of the sampled and bce losses, the same for every sample. Those of sampled are drawn by the
+    surrogate's own probabilities, and likely ones count less."""
     curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
     """The Hessian may have negative eigenvalues; they are detected, not repaired."""
     target: Literal["included", "released"] = Field(default="included", title="Target")
@@ -79,6 +85,8 @@ class InfluenceConfig(BaseModel):
     """Residual of a carried q on tonight's samples above which q is corrected and every score made again."""
     kept_mb: int = Field(default=1024, ge=0, title="Kept activations in MB")
     """Where the weights are one linear layer: memory for its activations, so that the network runs once; 0 keeps none."""
+    precision: Precision = Field(default="float32", title="Precision")
+    """bf16 rounds the network's matrix products to bfloat16; sums, losses and solvers stay in float32."""
     batch_tokens: int = Field(default=16384, ge=1, title="Batch size in items")
     """Items of histories in one batch: memory, not results."""
 
@@ -131,7 +139,7 @@ def score(
         NumericsError: negative curvature, a singular operator, or a risk without gradient.
     """
     _check(train, risk)
-    problem = _problem(model, config=config, seed=seed, device=device)
+    problem = problem_of(model, train, config=config, seed=seed, device=device)
     rows, counted = np.arange(len(train)), train
     if config.target == "released":
         (rows, counted), (_, risk) = _without_target(train), _without_target(risk)
@@ -177,9 +185,31 @@ def _carried(
     )
 
 
-def _problem(model: Any, *, config: InfluenceConfig, seed: int, device: torch.device | str) -> Problem:
-    loss = losses.build(config.loss, item_count=model.item_count, negatives=config.negatives, seed=seed, device=device)
-    return operators.problem(model, config.parameters, loss, batch_tokens=config.batch_tokens, device=device)
+def problem_of(
+    model: Any, train: Sequences, *, config: InfluenceConfig, seed: int, device: torch.device | str = "cpu"
+) -> Problem:
+    """The network with the loss of the settings; `seed` draws its negatives: those of sampled softmax by the network's own
+    shares of the items, those of bce evenly, as in the released code."""
+    shares = None
+    if config.loss == "sampled" and config.negatives < model.item_count:
+        some = spread(train, SHARE_SAMPLES)
+        shares = operators.shares(model, some, batch_tokens=config.batch_tokens, device=device)
+    loss = losses.build(
+        config.loss,
+        item_count=model.item_count,
+        negatives=config.negatives,
+        seed=seed,
+        shares=shares,
+        device=device,
+    )
+    return operators.problem(
+        model,
+        config.parameters,
+        loss,
+        batch_tokens=config.batch_tokens,
+        device=device,
+        precision=config.precision,
+    )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,21 @@ class Site:
             time.sleep(1)
         raise AssertionError(f"run {run['name']} is {run['state']} after {seconds} s")
 
+    def start(self, name: str, parameters: dict) -> dict:
+        """A run of a deployment."""
+        deployment = self.api(f"/deployments/name/{name}/{name}")
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        return self.api(f"/deployments/{deployment['id']}/create_flow_run", body)
+
+    def heard(self, alarm: str, *, seconds: int = 60, **facts: str) -> dict:
+        """The alarm of that name with these facts."""
+        for _ in range(seconds):
+            for message in self.alarms:
+                if {"alarm": alarm, **facts}.items() <= message.items():
+                    return message
+            time.sleep(1)
+        raise AssertionError(f"no alarm '{alarm}' among {self.alarms}")
+
 
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:

@@ -77,9 +77,6 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
     page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed").first).to_be_visible()
     picture("run")
-    page.get_by_role("tab", name="Artifacts").click()
-    expect(page.get_by_text("Version 1").first).to_be_visible()
-    picture("artifacts")
 
     artifacts = {each["key"]: each for each in site.api("/artifacts/latest/filter", {"limit": 200})}
     assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion", "report"} <= artifacts.keys()
@@ -87,8 +84,11 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
     expect(page.get_by_text("held-out users, full ranking").first).to_be_visible()
     picture("artifact")
 
-    page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['night']['latest_id']}")
-    link = page.get_by_role("link", name="Report").first
+    page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.locator("a[href*='/artifacts/artifact/']", has_text="night").first.click()
+    page.wait_for_url("**/artifacts/artifact/*")
+    link = page.get_by_role("link", name="Report", exact=True).first
     address = link.get_attribute("href")
     assert address.startswith(site.mlflow)
     page.goto(address)
@@ -113,21 +113,19 @@ def test_a_value_out_of_bounds_is_refused_before_a_run_exists(site):
     assert site.api("/flow_runs/count", {}) == before
 
 
-def test_the_reason_of_a_failure_is_one_click_from_the_list_of_runs(site, page, picture):
-    deployment = site.api("/deployments/name/nightly/nightly")["id"]
+def test_the_reason_of_a_failure_is_in_the_alarm_and_one_click_from_the_list_of_runs(site, page, picture):
     nowhere = f"{site.folder}/nowhere"
     mistakes = {
         "coreset.ratoi=0.1": "unknown setting 'coreset.ratoi'; did you mean 'ratio'?",
         f"sources.root={nowhere}": f"no folder or bucket '{nowhere}'; set sources.root",
     }
-    runs = {}
-    for line in mistakes:
-        request = {"config": "deployments/examples/demo.toml", "overrides": [line]}
-        body = {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}}
-        runs[line] = site.api(f"/deployments/{deployment}/create_flow_run", body)
+    demo = {"config": "deployments/examples/demo.toml"}
+    runs = {line: site.start("nightly", {"request": {**demo, "overrides": [line]}}) for line in mistakes}
     for line, reason in mistakes.items():
-        assert site.wait(runs[line]["id"], {"FAILED", "COMPLETED", "CRASHED"})["state"]["type"] == "FAILED"
+        run = site.wait(runs[line]["id"], {"FAILED", "COMPLETED", "CRASHED"})
+        assert run["state"]["type"] == "FAILED"
+        assert reason in site.heard("night failed", run=run["name"])["message"]
         page.goto(f"{site.prefect}/runs")
-        page.get_by_role("link", name=runs[line]["name"]).first.click()
+        page.get_by_role("link", name=run["name"]).first.click()
         expect(page.get_by_text(reason).first).to_be_visible()
         picture("failure")

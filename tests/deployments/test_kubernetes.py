@@ -76,7 +76,7 @@ def test_values_follow_the_schema_of_the_chart(name):
 
 
 def test_the_secret_of_the_jobs_holds_settings_and_variables_that_are_read_somewhere():
-    lines = (FOLDER / "dealrec.env").read_text("utf-8").splitlines()
+    lines = (FOLDER / "dealrec.env.example").read_text("utf-8").splitlines()
     names = {line.split("=")[0] for line in lines if line and not line.startswith("#")}
     for name in names:
         if name.startswith("DEALREC_"):

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import get_args
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,52 +15,61 @@ from prefect.client.schemas.objects import FlowRun
 from dealrec_core import promotions, schema
 from dealrec_core.lake import Lake
 from dealrec_core.night import Night, Snapshot, reopen
-from flows.nightly import nightly
 from flows.promote import promote
 from tasks.evaluation import CANDIDATE
-from tasks.nights import NightRequest, Step
-from tests.flows.conftest import DEMO, Town, new_town
-
-STEPS = [step for step in get_args(Step) if step != "promote"]
+from tasks.nights import NightRequest
+from tests.flows.conftest import DEMO
 
 
 @pytest.fixture(scope="module")
-def judged(prefect_server, tmp_path_factory) -> tuple[Town, str]:
-    """A night before its promotion, with a candidate that hits every target: the gate lets it through."""
-    place = new_town(tmp_path_factory.mktemp("approval"))
-    place.write(0)
-    asking = [*place.overrides, "gate.approval=true"]
-    request = NightRequest(day=place.request(0).day, config=DEMO, overrides=asking, only=STEPS)
-    night = reopen(nightly(request).night, place.lake)
+def judged(town, tmp_path_factory) -> tuple[Lake, str]:
+    """The town's first night as before its promotion, with a candidate that hits every target: the gate lets it through."""
+    place, summaries = town
+    folder = tmp_path_factory.mktemp("approval")
+    shutil.copytree(place.lake.root, folder / "lake")
+    shutil.copy(place.config.registry.tracking_uri.removeprefix("sqlite:///"), folder / "mlflow.db")
+    lake = Lake(str(folder / "lake"))
+    shutil.rmtree(folder / "lake" / "promotions")
+    night = reopen(summaries[0].night, lake)
+    lake.remove(f"nights/{night.name}/stages/promotion.json")
     found = night.need("evaluation")
     perfect = pl.when(pl.col("recommender") == CANDIDATE).then(1.0).otherwise(pl.col("recall")).alias("recall")
-    frame = night.lake.scan("evaluations").with_columns(perfect).collect()
-    version = night.lake.replace("evaluations", frame, schema=schema.EVALUATIONS)
+    frame = lake.scan("evaluations", found.version).with_columns(perfect).collect()
+    version = lake.replace("evaluations", frame, schema=schema.EVALUATIONS)
     night.record(found.model_copy(update={"version": version}))
-    return place, night.name
+    return lake, night.name
 
 
 @pytest.fixture
 def waiting(judged, tmp_path) -> Callable[..., tuple[Lake, Night, Future[Snapshot], FlowRun]]:
     """Starts the promotion on a copy of the lake, and gives the run that is paused."""
-    place, name = judged
+    before, name = judged
     lake = Lake(str(tmp_path / "lake"))
-    shutil.copytree(place.lake.root, lake.root)
+    shutil.copytree(before.root, lake.root)
     pool = ThreadPoolExecutor(1)
 
     def start(hours: float = 1.0):
-        path = f"nights/{name}/manifest.json"
         manifest = reopen(name, lake).manifest
-        gate = manifest.settings.gate.model_copy(update={"approval_hours": hours})
-        settings = manifest.settings.model_copy(update={"gate": gate})
-        lake.write_bytes(path, manifest.model_copy(update={"settings": settings}).model_dump_json().encode())
-        places = [*place.overrides, f"lake.root={lake.root}"]
-        ending = pool.submit(promote, NightRequest(night=name, config=DEMO, overrides=places))
+        asks = {"approval": True, "approval_hours": hours}
+        store = {"tracking_uri": f"sqlite:///{Path(before.root).parent}/mlflow.db"}
+        settings = manifest.settings.model_copy(
+            update={
+                "gate": manifest.settings.gate.model_copy(update=asks),
+                "registry": manifest.settings.registry.model_copy(update=store),
+            }
+        )
+        changed = manifest.model_copy(update={"settings": settings})
+        lake.write_bytes(f"nights/{name}/manifest.json", changed.model_dump_json().encode())
+        ending = pool.submit(promote, request(lake, name))
         with get_client(sync_client=True) as client:
             return lake, reopen(name, lake), ending, paused(client)
 
     yield start
     pool.shutdown()
+
+
+def request(lake: Lake, name: str) -> NightRequest:
+    return NightRequest(night=name, config=DEMO, overrides=[f"lake.root={lake.root}"])
 
 
 def paused(client: SyncPrefectClient) -> FlowRun:
@@ -89,7 +98,7 @@ def test_a_candidate_that_a_person_accepts_is_champion_and_the_row_says_who_and_
     assert reason.startswith("approved by Ada (looks right); ")
     assert (facts["promoted"], facts["reason"]) == (True, reason)
     assert promotions.champion(lake).night == night.name
-    assert promote(NightRequest(night=night.name, config=DEMO, overrides=[f"lake.root={lake.root}"])).facts == facts
+    assert promote(request(lake, night.name)).facts == facts
 
 
 def test_a_candidate_that_a_person_rejects_is_not_champion(waiting):

@@ -13,7 +13,7 @@ from dealrec_core.night import reopen
 from tasks import progress
 from tests.flows.conftest import LOG, Town, new_town
 
-HUGE = 2500
+HUGE = 1000
 
 
 @pytest.fixture(scope="module")
