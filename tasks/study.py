@@ -53,9 +53,9 @@ def write_tables(config: StudyConfig) -> str:
     """Writes table.md, table.csv, cells.csv and plots below the study's folder; returns the Markdown."""
     folder = Path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = report.markdown(config)
-    (folder / TABLE_MD).write_text(text + "\n", encoding="utf-8")
     frame = report.table(config)
+    text = report.markdown(config, frame)
+    (folder / TABLE_MD).write_text(text + "\n", encoding="utf-8")
     if not frame.is_empty():
         frame.write_csv(folder / TABLE_CSV)
         rows = [{**found.cell._asdict(), **found.facts} for found in report.finished(config)]

@@ -146,9 +146,8 @@ def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def markdown(config: StudyConfig) -> str:
-    """The table for reading, one section per data set, backend and ratio."""
-    frame = table(config)
+def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
+    """The `table` for reading, one section per data set, backend and ratio."""
     lines = [f"Metric of the verdict: {config.metric}@{config.evaluate.k}; intervals at {config.confidence:.0%}.", ""]
     if frame.is_empty():
         return "\n".join([*lines, "No cell has finished."])

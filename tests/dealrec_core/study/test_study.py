@@ -114,7 +114,7 @@ def test_the_table_pairs_seeds_and_judges_by_the_interval(tmp_path):
     assert rows["greedy"]["ndcg gain"] == pytest.approx(0.2)
     assert (rows["greedy"]["verdict"], rows["random"]["verdict"]) == ("better", "reference")
     assert rows["greedy"]["total_s"] == 3.0
-    text = report.markdown(config)
+    text = report.markdown(config, report.table(config))
     assert "| greedy | sasrec | 2 | 0.3500 | 0.3500 | +0.2000 [+0.2000, +0.2000] |" in text
     # one seed has an interval over users, is not judged, and leaves the other p alone: 1 / 200 resamples, once
     assert (rows["el2n"]["verdict"], rows["el2n"]["p holm"]) == ("one seed, not judged", None)
@@ -126,11 +126,13 @@ def test_without_the_reference_nothing_is_compared(tmp_path):
     config = with_seeds(tmp_path, 0)
     fake(config, "greedy", 0, [0.3, 0.4])
     assert report.table(config)["verdict"].to_list() == ["not compared"]
-    assert "| greedy | sasrec | 1 | 0.3500 | 0.3500 | — | — | — | not compared |" in report.markdown(config)
+    assert "| greedy | sasrec | 1 | 0.3500 | 0.3500 | — | — | — | not compared |" in report.markdown(
+        config, report.table(config)
+    )
 
 
 def test_a_study_without_finished_cells_says_so(tiny):
-    assert "No cell has finished." in report.markdown(tiny)
+    assert "No cell has finished." in report.markdown(tiny, report.table(tiny))
 
 
 def test_a_finished_cell_is_never_written_again(tiny):
