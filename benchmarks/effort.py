@@ -11,6 +11,7 @@ it is measured; `--only tiger` makes one of them.
 """
 
 import argparse
+import copy
 import json
 import os
 import tempfile
@@ -138,7 +139,7 @@ def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
     lora = LoraConfig(dropout=0)
     torch.manual_seed(0)
     model = tiger.network(NETWORK, ids).to(DEVICE).eval()
-    tuned: Any = with_lora(tiger.network(NETWORK, ids), lora, seed=0).to(DEVICE).eval()
+    tuned: Any = with_lora(copy.deepcopy(model), lora, seed=0).to(DEVICE).eval()
     batches = list(tiger.exact_batches(sample, NETWORK, batch_tokens=EffortConfig().batch_tokens, ids=ids))
 
     def plain(groups: list[np.ndarray]) -> None:
