@@ -12,6 +12,7 @@ from pydantic_settings import EnvSettingsSource
 from dealrec_core.config import Config
 from dealrec_core.errors import SettingsError
 from dealrec_core.study.config import StudyConfig
+from dealrec_core.study.fidelity import FidelityConfig
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -31,6 +32,15 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
         SettingsError: as for `load`.
     """
     return _validated(StudyConfig, path, _toml(Path(path)), overrides)
+
+
+def load_fidelity(path: Path | str, overrides: Sequence[str] = ()) -> FidelityConfig:
+    """Settings of a fidelity study, likewise.
+
+    Raises:
+        SettingsError: as for `load`.
+    """
+    return _validated(FidelityConfig, path, _toml(Path(path)), overrides)
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

@@ -10,7 +10,12 @@ from pathlib import Path
 FOLDER = Path("var/study/games")
 RESULTS = Path("benchmarks/results/study")
 PAGE = Path("docs/study.md")
-PLOTS = ("gains-games-tiger.png", "gains-games-1000-bigrec.png", "costs-games-tiger.png")
+PLOTS = (
+    "gains-games-tiger.png",
+    "gains-games-1000-bigrec.png",
+    "gains-games-1000-tiger.png",
+    "costs-games-1000-tiger.png",
+)
 BEGIN, END = "<!-- tables: written by docs/study.py -->\n", "<!-- end of tables -->"
 
 

@@ -27,6 +27,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
 out = Console(soft_wrap=True)
+studies = typer.Typer(invoke_without_command=True)
+app.add_typer(studies, name="study")
 
 Day = Annotated[
     datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); today when left out.")
@@ -259,14 +261,21 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
             out.print(f"    {name + ': ' if name else ''}{value}", markup=False, highlight=False)
 
 
-@app.command()
+@studies.callback()
 def study(
-    config: Annotated[str, typer.Option("--config", help="The study's own settings file.")],
+    context: typer.Context,
+    config: Annotated[str | None, typer.Option("--config", help="The study's own settings file.")] = None,
     set: Set = None,
     tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
     json: Json = False,
 ) -> None:
     """Compare selection methods: run what has not finished, then write tables and plots."""
+    if context.invoked_subcommand:
+        if config or set or tables or json:
+            raise SettingsError(f"options of 'study {context.invoked_subcommand}' stand after its name")
+        return
+    if config is None:
+        raise SettingsError("dealrec study needs a settings file; name one with --config")
     from flows import study as flow
 
     request = flow.StudyRequest(config=config, overrides=set or [], tables_only=tables)
@@ -278,6 +287,27 @@ def study(
         return
     out.print(found.table, markup=False, highlight=False)
     out.print(f"{found.ran} cells ran, {found.kept} were done before; tables and plots are in {found.folder}")
+
+
+@studies.command("fidelity")
+def fidelity(
+    config: Annotated[
+        str, typer.Option("--config", help="The study's own settings file.")
+    ] = "deployments/studies/fidelity-movielens.toml",
+    set: Set = None,
+    json: Json = False,
+) -> None:
+    """Compare influence scores with what retraining without samples does, for every estimator."""
+    from dealrec_core import settings
+    from dealrec_core.study import fidelity as core
+
+    wanted = settings.load_fidelity(config, set or [])
+    found = core.study(wanted)
+    if json:
+        out.print_json(data=found)
+        return
+    out.print(core.table(found), markup=False, highlight=False)
+    out.print(f"{wanted.starts} starts are kept in {wanted.folder}", markup=False, highlight=False)
 
 
 @app.command()

@@ -5,11 +5,13 @@ from prefect.logging import get_run_logger
 
 from dealrec_core import report
 from dealrec_core.errors import DealrecError, RegistryError
-from dealrec_core.night import Night, Snapshot
+from dealrec_core.night import STAGES, Night, Snapshot
 from tasks import registry, tracking
 from tasks.nights import NightSummary
 
 REPORT = "report.html"
+PAGES = [stage.replace("_", "-") for stage in STAGES]
+"""Keys of the artifacts of the stages; the page of a run in Prefect lists only those of the run itself."""
 
 
 def show_stage(night: Night, snapshot: Snapshot) -> None:
@@ -78,7 +80,6 @@ def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
         "coreset": summary.coreset,
         "model version": summary.version or "none",
         "champion": summary.champion or "none",
-        "coreset against random": summary.verdict or "not judged",
     }
     recall = [f"| {name} | {value:.4f} |" for name, value in summary.recall.items()]
     return "\n".join(
@@ -87,7 +88,9 @@ def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
             "",
             summary.message,
             "",
+            *([f"Coreset against random: {summary.verdict}", ""] if summary.verdict else []),
             *[f"- [{name}]({address})" for name, address in (links or {}).items()],
+            f"- Stages: {', '.join(f'[{key}](/artifacts/key/{key})' for key in PAGES)}",
             "",
             "| | |",
             "|---|---|",

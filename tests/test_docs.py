@@ -7,7 +7,7 @@ import pytest
 
 from dealrec_core import schema
 from dealrec_core.config import Config
-from dealrec_core.settings import load_study
+from dealrec_core.settings import load_fidelity, load_study
 from dealrec_core.study.config import cells
 from tasks.coreset import EMITTED
 
@@ -56,13 +56,16 @@ def test_the_settings_page_is_up_to_date():
     assert runpy.run_path("docs/settings.py")["page"]() == written, "run python docs/settings.py and commit the page"
 
 
-def test_the_command_of_the_study_page_is_one_that_the_settings_know():
-    page = Path("docs/study.md").read_text("utf-8")
-    overrides = re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\| --|\n)", page)
-    assert len(overrides) >= 3
-    for override in overrides:
-        found = cells(load_study("deployments/studies/games.toml", [override]))
-        assert found, override
+def test_the_commands_of_the_study_page_are_ones_that_the_settings_know():
+    found = []
+    for line in Path("docs/study.md").read_text("utf-8").splitlines():
+        for override in re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\|\s+--|\s+#|$)", line):
+            if "study fidelity" in line:
+                found.append(load_fidelity("deployments/studies/fidelity-games.toml", [override]))
+            else:
+                found.append(cells(load_study("deployments/studies/games.toml", [override])))
+    assert len(found) >= 5
+    assert all(found)
 
 
 def test_the_tables_of_the_study_page_are_those_that_the_command_wrote():

@@ -22,7 +22,7 @@ def choose(pool: Pool, options: Options) -> Choice:
     """
     scores, share = overall(pool, options)
     membership = stratify.groups(scores, options.groups)
-    traits = [pool.feature("category"), fifths(pool.feature("popularity")), fifths(pool.feature("recency"))]
+    traits = [numbered(pool.feature("category")), fifths(pool.feature("popularity")), fifths(pool.feature("recency"))]
     chosen = np.zeros(len(pool), dtype=bool)
     for members, floor in floors(traits, options):
         missing = floor - int(chosen[members].sum())
@@ -41,22 +41,26 @@ def _filled(scores: np.ndarray, membership: np.ndarray, rows: np.ndarray, budget
 
 
 def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray, int]]:
-    """(rows, at least so many of them) of every value of every trait (N,), the rarest first.
+    """(rows, at least so many of them) of every value of every trait, small integers (N,), the rarest first.
 
     floor(coverage · budget · share of the value): over T traits at most T · coverage · budget, so coverage <= 1/T always fits.
     """
     found = []
-    for trait in traits:
-        values = np.unique(trait)
-        codes = np.searchsorted(values, trait).astype(np.min_scalar_type(len(values)))  # sorted by radix: linear in N
+    for codes in traits:
         sizes = np.bincount(codes)
         wanted = (options.coverage * options.budget * sizes / len(codes)).astype(np.int64)
-        by_code = np.argsort(codes, kind="stable")
+        by_code = np.argsort(codes, kind="stable")  # a radix sort where two bytes hold them: linear in N
         ends = np.cumsum(sizes)
         found += [
             (by_code[ends[code] - sizes[code] : ends[code]], int(wanted[code])) for code in np.flatnonzero(wanted)
         ]
     return sorted(found, key=lambda floor: len(floor[0]))
+
+
+def numbered(values: np.ndarray) -> np.ndarray:
+    """The place of each value (N,) among the distinct ones, in as few bytes as hold it."""
+    distinct = np.unique(values)
+    return np.searchsorted(distinct, values).astype(np.min_scalar_type(len(distinct)))
 
 
 def fifths(values: np.ndarray) -> np.ndarray:

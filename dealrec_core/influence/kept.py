@@ -69,8 +69,8 @@ class _Tape:
     inputs: list[Tensor] = field(default_factory=list)
     shifts: list[Tensor] = field(default_factory=list)
 
-    def record(self, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-        exact = module.get_parameter("weight").dtype
+    def record(self, module: nn.Linear, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        exact = module.weight.dtype
         shift = torch.zeros_like(output, dtype=exact).requires_grad_(True)
         self.inputs.append(arguments[0].detach().to(exact))
         self.shifts.append(shift)

@@ -53,8 +53,8 @@ class InfluenceConfig(BaseModel):
     loss: LossName = Field(default="softmax", title="Loss")
     """softmax over the catalogue, or sampled softmax or bce with fixed negatives."""
     negatives: int = Field(default=2048, ge=1, title="Negatives")
-    """Fixed random items of the sampled and bce losses, the same for every sample; likely ones are drawn more often and
-    count less."""
+    """Fixed random items of the sampled and bce losses, the same for every sample. Those of sampled are drawn by the
+    surrogate's own probabilities, and likely ones count less."""
     curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
     """The Hessian may have negative eigenvalues; they are detected, not repaired."""
     target: Literal["included", "released"] = Field(default="included", title="Target")
@@ -188,9 +188,10 @@ def _carried(
 def problem_of(
     model: Any, train: Sequences, *, config: InfluenceConfig, seed: int, device: torch.device | str = "cpu"
 ) -> Problem:
-    """The network with the loss of the settings; `seed` draws its negatives, by the network's own shares of the items."""
+    """The network with the loss of the settings; `seed` draws its negatives: those of sampled softmax by the network's own
+    shares of the items, those of bce evenly, as in the released code."""
     shares = None
-    if config.loss != "softmax" and config.negatives < model.item_count:
+    if config.loss == "sampled" and config.negatives < model.item_count:
         some = spread(train, SHARE_SAMPLES)
         shares = operators.shares(model, some, batch_tokens=config.batch_tokens, device=device)
     loss = losses.build(

@@ -102,7 +102,8 @@ def _plain(axes: Any, *, grid: str) -> None:
 def _title(part: pl.DataFrame, *, ratio: bool = True) -> str:
     first = part.row(0, named=True)
     size = f", {first['ratio']:.1%} of the samples" if ratio else ""
-    return f"{first['dataset']}, {first['backend']}{size}, {max(part['seeds'])} seeds"
+    seeds = max(part["seeds"].to_list())
+    return f"{first['dataset']}, {first['backend']}{size}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def _labels(part: pl.DataFrame) -> Sequence[str]:

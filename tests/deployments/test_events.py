@@ -64,8 +64,8 @@ def test_old_runs_and_versions_are_deleted_from_the_server_but_none_with_an_alia
     nights_run = [client.create_run(experiment, tags={"dealrec.night": f"night {number}"}) for number in range(3)]
     below = [client.create_run(experiment, tags={"mlflow.parentRunId": run.info.run_id}) for run in nights_run]
     for run in nights_run:
-        client.create_model_version("old", f"{site.folder}/none", run_id=run.info.run_id)
-        client.create_model_version("old-surrogate", f"{site.folder}/none", run_id=run.info.run_id)
+        client.create_model_version("old", f"{run.info.artifact_uri}/model", run_id=run.info.run_id)
+        client.create_model_version("old-surrogate", f"{run.info.artifact_uri}/model", run_id=run.info.run_id)
     client.set_registered_model_alias("old", "champion", "2")
     names = ["registry.experiment=old", "registry.model=old", "registry.surrogate=old-surrogate"]
     run = site.start("retain", {"keep_days": 0, "config": DEMO, "overrides": names})

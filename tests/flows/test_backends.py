@@ -13,17 +13,17 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from dealrec_core import effort, promotions, schema
+from dealrec_core import effort, promotions, schema, settings, synthetic
 from dealrec_core import night as nights
 from dealrec_core.errors import DataError
 from dealrec_core.night import Champion
-from dealrec_core.recommenders.prompts import Prompter
+from dealrec_core.recommenders.prompts import Prompter, words
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
 from tasks import base_model, tuning
-from tests.flows.conftest import Town, new_town
+from tests.flows.conftest import DEMO, Town, new_town
 
 PROMOTE = ["gate.confidence=0.5"]
 
@@ -91,12 +91,9 @@ def instruction_model(tmp_path: Path) -> Path:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        ["Crimson Harbor", "user", "assistant"],
-        trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<|im_start|>", "<|im_end|>", "<|endoftext|>"]),
-    )
+    alphabet, control = pre_tokenizers.ByteLevel.alphabet(), ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    seen = [*words(settings.load(DEMO, []).recommender.prompt), *(synthetic.title(series, 0) for series in range(40))]
+    tokenizer.train_from_iterator(seen * 2, trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=control))
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     wrapped.chat_template = (
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"

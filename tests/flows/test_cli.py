@@ -9,6 +9,7 @@ from dealrec_core.lake import Lake, lock
 from dealrec_core.night import reopen
 from dealrec_core.sources import InteractionSource, SourcesConfig
 from flows import cli
+from tests.dealrec_core.study.conftest import write_released
 from tests.flows.conftest import DEMO
 
 
@@ -182,3 +183,26 @@ def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
     assert code == 0
     assert "of its first 4 records 3 would land, 0 be filtered out, 1 go to quarantine" in out
     assert "rating is not a number" in out
+
+
+def test_a_study_wants_a_settings_file_and_the_fidelity_study_its_options_after_its_name(capsys, monkeypatch):
+    code, _, err = run(capsys, monkeypatch, "study")
+    assert (code, err) == (1, "error: dealrec study needs a settings file; name one with --config\n")
+    code, _, err = run(capsys, monkeypatch, "study", "--json", "fidelity")
+    assert (code, err) == (1, "error: options of 'study fidelity' stand after its name\n")
+
+
+def test_the_fidelity_study_runs_from_the_command_line(capsys, monkeypatch, tmp_path):
+    data = write_released(tmp_path / "data", users=30, items=8)
+    (tmp_path / "fidelity.toml").write_text(
+        f'kind = "released"\ndata = "{data}"\nfolder = "{tmp_path}/starts"\nitems = 8\nhistory_length = 2\n'
+        "width = 4\nstarts = 1\nhalves = 3\nleft_out = 3\nsettling = 5\nrefit = { steps = 5 }\n"
+    )
+    command = ("study", "fidelity", "--config", f"{tmp_path}/fidelity.toml")
+    code, out, err = run(capsys, monkeypatch, *command, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert {"identity", "released", "random"} < set(found["estimators"])
+    code, out, _ = run(capsys, monkeypatch, *command)  # from the start that was kept
+    assert f"1 starts are kept in {tmp_path}/starts" in out
+    assert f"| identity | 0 | {found['estimators']['identity']['lds'][0]:.2f} [" in out

@@ -240,3 +240,21 @@ def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(
     written = place.lake.scan("influences").filter(pl.col(schema.NIGHT) == second.name).collect()
     found = train.select(schema.SAMPLE_ID).join(written, on=schema.SAMPLE_ID, maintain_order="left")[schema.INFLUENCE]
     np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_night_scores_by_dcrec_and_the_next_one_knows_its_graphs_are_others(tmp_path, prefect_server):
+    place = new_town(tmp_path)
+    graphs = Town([*place.overrides, "surrogate.network=dcrec"])
+    for day in range(2):
+        place.write(day)
+        for step in (ingest, retrain_surrogate, score_samples):
+            step(graphs.request(day))
+    first, second = nights.nights(place.lake)
+    for night in (first, second):
+        train = samples_of(night, "train")
+        scores = place.lake.scan("influences").filter(pl.col(schema.NIGHT) == night.name).collect()
+        assert set(scores[schema.SAMPLE_ID]) == set(train[schema.SAMPLE_ID])
+        assert scores[schema.INFLUENCE].is_finite().all()
+        assert night.need("influence").facts["residual"] <= night.config.influence.tolerance
+    assert second.need("surrogate").facts["started from"] == first.need("surrogate").path
+    assert second.need("influence").facts["why"] == "all computed: the network is another"

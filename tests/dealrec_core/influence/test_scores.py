@@ -124,7 +124,8 @@ def negatives_of(network, train: Sequences, config: InfluenceConfig, *, seed: in
     loss = problem_of(network, train, config=config, seed=seed).loss
     if loss.negatives is None:
         return {}
-    return dict(zip(loss.negatives.tolist(), loss.counts.tolist(), strict=True))
+    even = [(ITEMS - 1) / len(loss.negatives)] * len(loss.negatives)
+    return dict(zip(loss.negatives.tolist(), even if loss.counts is None else loss.counts.tolist(), strict=True))
 
 
 def names_of(network, which: str) -> list[str]:
