@@ -47,7 +47,6 @@ def test_a_gain_is_the_difference_of_two_correlations_on_the_same_refits(found) 
     ours, random = (found["estimators"][name]["lds"] for name in ("cg, damping = decay", "random"))
     gain = found["estimators"]["cg, damping = decay"]["lds, gain over random"]
     assert gain[0] == pytest.approx(ours[0] - random[0], abs=2e-3)
-    assert gain[1] <= gain[0] <= gain[2]
 
 
 def test_finished_starts_are_read_and_not_made_again(place: Path, found) -> None:
