@@ -78,8 +78,8 @@ def score_on(
         for each in (reference, model)
     )
     distance = moved(before, tonight, train, carried.q)
-    if not distance <= config.most_moved:
-        why = f"the surrogate moved by {distance:.3f}, more than {config.most_moved:g}"
+    if not distance < config.most_moved:
+        why = f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}"
         return replace(anew(model, train, risk, config=config, seed=seed, device=device, why=why), moved=distance)
     carried = followed(before, carried, train=earlier.train, risk=earlier.risk)
     if carried.residual <= config.most_residual:

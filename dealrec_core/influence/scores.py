@@ -79,8 +79,8 @@ class InfluenceConfig(BaseModel):
     most_steps: int = Field(default=100, ge=1, title="Most products")
     """Curvature products after which cg gives up."""
     most_moved: float = Field(default=0.05, ge=0, le=2, title="Most movement")
-    """How far a night's surrogate may be from the one that an earlier night scored with, as 1 − Spearman's correlation of
-    a few scores, for its sums and scores to be carried on; 0 computes everything every night."""
+    """A night's surrogate must be nearer than this to the one that an earlier night scored with, as 1 − Spearman's
+    correlation of a few scores, for its sums and scores to be carried on; 0 computes everything every night."""
     most_residual: float = Field(default=0.05, ge=0, lt=1, title="Most residual of a kept q")
     """Residual of a carried q on tonight's samples above which q is corrected and every score made again."""
     kept_mb: int = Field(default=1024, ge=0, title="Kept activations in MB")
