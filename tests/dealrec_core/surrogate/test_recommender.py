@@ -9,7 +9,7 @@ from dealrec_core.surrogate.sasrec import Shape
 
 @pytest.fixture
 def recommender() -> SurrogateRecommender:
-    model = networks.build("sasrec", Shape(4, width=4, history_length=5), seed=0)
+    model = networks.build("sasrec", Shape(4, width=4, history_length=5), seed=0).eval()
     return SurrogateRecommender(model, ["a", "b", "c", "d"], popular=["d", "a", "b"])
 
 
