@@ -199,7 +199,7 @@ def test_a_wrong_key_is_told_and_changes_nothing(real_bucket, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(LakeError, match="table 't'"):
         Lake(f"{real_bucket}/lake").append("t", pl.DataFrame(schema=schema.ITEMS), schema=schema.ITEMS)
-    with pytest.raises(LakeError, match="cannot open table 'interactions'.*privileges"):
+    with pytest.raises(LakeError, match="cannot open table 'files'.*privileges"):
         take(real_bucket)
     with pytest.raises(SourceError, match="check sources.root and the AWS_"):
         sources.find(f"{real_bucket}/raw", ["*.csv"])
