@@ -1,9 +1,11 @@
 """Puts influence and effort on one scale and adds them."""
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from dealrec_core import parallel
 from dealrec_core.coreset import ordering
 
 Normalisation = Literal["rank", "minmax", "robust", "none"]
@@ -24,8 +26,11 @@ def combine(
     where one outlier decides. `rank` uses ranks from 0 to 1 instead.
     The share is cov(lambda * delta, I_s) / var(I_s), 0 when all scores are equal; the rest is due to influence.
     """
-    weighted_effort = effort_weight * normalise(effort, normalisation)
-    overall = influence_weight * normalise(influence, normalisation) + weighted_effort
+    scaled = parallel.in_order(partial(normalise, how=normalisation), [influence, effort], threads=2)
+    weighted_influence, weighted_effort = (
+        weight * values for weight, values in zip((influence_weight, effort_weight), scaled, strict=True)
+    )
+    overall = weighted_influence + weighted_effort
     spread = overall - overall.mean()
     variance = float(spread @ spread)
     if variance == 0:

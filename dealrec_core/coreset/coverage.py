@@ -5,8 +5,12 @@ is guaranteed to every category and to every fifth by popularity and by recency;
 (`strata`) or on the highest scores (`highest`), and the floors are filled by the same rule.
 """
 
+import itertools
+from functools import partial
+
 import numpy as np
 
+from dealrec_core import parallel
 from dealrec_core.coreset import stratify
 from dealrec_core.coreset.base import Choice, Options, Pool, highest
 from dealrec_core.coreset.dealrec import overall
@@ -22,7 +26,7 @@ def choose(pool: Pool, options: Options) -> Choice:
     """
     scores, share = overall(pool, options)
     membership = stratify.groups(scores, options.groups)
-    traits = [numbered(pool.feature("category")), fifths(pool.feature("popularity")), fifths(pool.feature("recency"))]
+    traits = list(parallel.in_order(partial(_classes, pool), ("category", "popularity", "recency"), threads=2))
     chosen = np.zeros(len(pool), dtype=bool)
     for members, floor in floors(traits, options):
         missing = floor - int(chosen[members].sum())
@@ -45,16 +49,22 @@ def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray,
 
     floor(coverage · budget · share of the value): over T traits at most T · coverage · budget, so coverage <= 1/T always fits.
     """
-    found = []
-    for codes in traits:
-        sizes = np.bincount(codes)
-        wanted = (options.coverage * options.budget * sizes / len(codes)).astype(np.int64)
-        by_code = np.argsort(codes, kind="stable")  # a radix sort where two bytes hold them: linear in N
-        ends = np.cumsum(sizes)
-        found += [
-            (by_code[ends[code] - sizes[code] : ends[code]], int(wanted[code])) for code in np.flatnonzero(wanted)
-        ]
-    return sorted(found, key=lambda floor: len(floor[0]))
+    found = parallel.in_order(partial(_floors_of, options=options), traits, threads=2)
+    return sorted(itertools.chain.from_iterable(found), key=lambda floor: len(floor[0]))
+
+
+def _floors_of(codes: np.ndarray, options: Options) -> list[tuple[np.ndarray, int]]:
+    sizes = np.bincount(codes)
+    wanted = (options.coverage * options.budget * sizes / len(codes)).astype(np.int64)
+    by_code = np.argsort(codes, kind="stable")  # a radix sort where two bytes hold them: linear in N
+    ends = np.cumsum(sizes)
+    return [(by_code[ends[code] - sizes[code] : ends[code]], int(wanted[code])) for code in np.flatnonzero(wanted)]
+
+
+def _classes(pool: Pool, trait: str) -> np.ndarray:
+    """Every category is a class, popularity and recency are cut into fifths."""
+    values = pool.feature(trait)
+    return numbered(values) if trait == "category" else fifths(values)
 
 
 def numbered(values: np.ndarray) -> np.ndarray:
