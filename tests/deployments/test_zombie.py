@@ -45,7 +45,7 @@ def test_a_killed_night_is_marked_within_ninety_seconds_and_goes_on_by_itself(si
 
 def next_run(site, deployment: str, *, after: str) -> dict:
     """The run that an automation started."""
-    for _ in range(120):
+    for _ in range(240):
         wanted = {"deployment_id": {"any_": [deployment]}, "tags": {"all_": ["started-again"]}}
         found = [run for run in site.api("/flow_runs/filter", {"flow_runs": wanted}) if run["id"] != after]
         if found:
