@@ -54,7 +54,7 @@ def _up(clone: Path) -> dict[str, Any]:
     """Seconds from `make up` to each page and to all deployments, then what stopping took and left."""
     ports = {name: servers.free_port() for name in ("PREFECT_PORT", "MLFLOW_PORT", "BRIDGE_PORT")}
     pages = {
-        "prefect": f"http://127.0.0.1:{ports['PREFECT_PORT']}/deployments",
+        "prefect": f"http://127.0.0.1:{ports['PREFECT_PORT']}/",  # pages below it are made in the browser
         "mlflow": f"http://127.0.0.1:{ports['MLFLOW_PORT']}/",
     }
     environment = {**os.environ, **{name: str(port) for name, port in ports.items()}}
