@@ -8,6 +8,7 @@ import polars as pl
 from scipy import sparse
 
 from dealrec_core import schema
+from dealrec_core.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,5 @@ def item_knn(interactions: pl.DataFrame, *, neighbours: int = 100, name: str = "
     cosine = (norm @ (taken.T @ taken) @ norm).tocsr()
     cosine.setdiag(0)
     cosine.eliminate_zeros()
-    return ItemKNN(name, item_ids, _nearest(cosine, neighbours))
-
-
-def _nearest(similarity: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """Keeps the largest entries of each row; of equal ones, those of the more popular items."""
-    similarity.sort_indices()
-    rows = np.repeat(np.arange(similarity.shape[0]), np.diff(similarity.indptr))
-    order = np.lexsort((similarity.indices, -similarity.data, rows))
-    rank = np.arange(len(order)) - similarity.indptr[rows[order]]
-    kept = order[rank < neighbours]
-    return sparse.csr_matrix((similarity.data[kept], (rows[kept], similarity.indices[kept])), shape=similarity.shape)
+    # Columns are in order of popularity: of equal neighbours the more popular ones are kept.
+    return ItemKNN(name, item_ids, nearest(cosine, neighbours))

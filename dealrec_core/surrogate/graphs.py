@@ -12,6 +12,8 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from dealrec_core.nearest import nearest
+
 
 class Graph(nn.Module):
     """A symmetric sparse matrix (V, V) as buffers; items beyond it have no neighbours."""
@@ -58,8 +60,8 @@ def companions(windows: Sequence[np.ndarray], *, item_count: int, neighbours: in
     cosine = (norm @ (held.T @ held) @ norm).tocsr()
     cosine.setdiag(0)
     cosine.eliminate_zeros()
-    nearest = _nearest(cosine, neighbours)
-    return _scaled(nearest.maximum(nearest.T).tocsr())
+    kept = nearest(cosine, neighbours)
+    return _scaled(kept.maximum(kept.T).tocsr())
 
 
 def product(edges: Tensor, weights: Tensor, vectors: Tensor) -> Tensor:
@@ -96,16 +98,6 @@ def _matrix(rows: np.ndarray, columns: np.ndarray, item_count: int) -> sparse.cs
     found = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(item_count, item_count))
     found.sum_duplicates()
     return found
-
-
-def _nearest(similarity: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """Keeps the largest entries of each row; of equal ones, those of lower columns."""
-    similarity.sort_indices()
-    rows = np.repeat(np.arange(similarity.shape[0]), np.diff(similarity.indptr))
-    order = np.lexsort((similarity.indices, -similarity.data, rows))
-    rank = np.arange(len(order)) - similarity.indptr[rows[order]]
-    kept = order[rank < neighbours]
-    return sparse.csr_matrix((similarity.data[kept], (rows[kept], similarity.indices[kept])), shape=similarity.shape)
 
 
 def _scaled(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
