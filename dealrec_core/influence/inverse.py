@@ -1,10 +1,11 @@
 """Solving (G + dI) q = v when G is only a product.
 
-The damping d follows a rule: a share of the largest eigenvalue (`top`) or a plain number (`absolute`). Every solver
-returns its evidence.
+The damping d follows a rule: multiples of the mean eigenvalue (`trace`), a share of the largest (`top`), or a plain
+number (`absolute`). Every solver returns its evidence.
 """
 
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,14 +16,19 @@ from torch import Tensor
 from dealrec_core.errors import NotConverged, NotFinite, NumericsError, SettingsError
 
 Product = Callable[[Tensor], Tensor]
-DampingRule = Literal["top", "absolute"]
+DampingRule = Literal["trace", "top", "absolute"]
 EXACT_LIMIT = 5000
 """Most parameters of a dense solve."""
 TOP_TOLERANCE = 1e-2
 """How well the largest eigenvalue is known before damping follows it."""
+TRACE_TOLERANCE = 0.05
+"""Standard error of the trace, as a share of it."""
+MOST_PROBES = 100
 
-PREPARED_TOLERANCE = 0.1
-"""Residual of a direction on a part of the samples; the part's sampling error is not far below."""
+PREPARED_TOLERANCE = 0.2
+"""Residual of a direction by the cheap product; what that product itself is off by is not far below."""
+MOST_CHEAP = 1000
+"""Cheap products for one direction."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Damping:
 
     def given(self, top: float) -> float:
         """d for an operator whose largest eigenvalue is `top`."""
-        return self.value if self.rule == "absolute" else self.value * top
+        return self.value * top if self.rule == "top" else self.value
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,27 @@ class Solution:
     """Largest absolute eigenvalue of G, as far as v sees it."""
     left: Tensor | None = None
     """v − (G + dI)q where the solver ends with it."""
+
+
+def mean_eigenvalue(product: Product, like: Tensor, *, samples: int) -> float:
+    """Mean of the eigenvalues of a positive semidefinite G that can differ from 0: its trace over the lesser of the number of
+    weights (those of `like`) and of samples.
+
+    At d = this, samples of one size are worth a leverage ∇L(s)ᵀ(G + dI)⁻¹∇L(s) / N of no more than 1, mean over all of
+    them: what a linear score can tell. Random signs z with mean zᵀGz = tr G (Hutchinson 1990), always the same ones, until
+    the standard error is TRACE_TOLERANCE.
+
+    Raises:
+        NotFinite: a product holds NaN or infinity.
+    """
+    random = torch.Generator().manual_seed(0)
+    found: list[float] = []
+    while len(found) < MOST_PROBES:
+        probe = torch.randint(2, (len(like),), generator=random).to(like) * 2 - 1
+        found.append(_dot(probe, _finite(product(probe))))
+        if len(found) > 2 and statistics.stdev(found) <= TRACE_TOLERANCE * statistics.mean(found) * len(found) ** 0.5:
+            break
+    return max(0.0, statistics.mean(found)) / min(len(like), samples)
 
 
 def conjugate_gradients(
@@ -97,41 +124,33 @@ def conjugate_gradients(
 
 def prepared(
     product: Product,
-    part_product: Product,
+    cheap_product: Product,
     v: Tensor,
     *,
-    share: float,
     damping: Damping,
     tolerance: float,
     most_steps: int,
 ) -> Solution:
-    """q by generalised conjugate residuals over all samples, each direction prepared on a part of them.
+    """q by generalised conjugate residuals, each direction prepared with a cheap product that is nearly G.
 
-    A direction is p ≈ (G_part + dI)⁻¹ r for the residual r, by conjugate gradients with the cheap products of the part.
-    Were the part all samples, one product would do; what is left after each is the sampling error of the part, some
-    tenfold per product where plain conjugate gradients gain about twofold. The damping follows the part's top
-    eigenvalue. The residual is that of all samples, and each step makes it least over all directions so far.
+    A direction is p ≈ (C + dI)⁻¹ r for the residual r and the cheap C, by conjugate gradients. Were C equal to G, one
+    product with G would do; what is left after each is how far C is off, which gains four- to sixfold per product where
+    plain conjugate gradients gain a fraction. The damping follows C where it follows the largest eigenvalue. The residual is that
+    of G itself, and each step makes it least over all directions so far.
     Source: Eisenstat, Elman and Schultz 1983, "Variational iterative methods for nonsymmetric systems" (GCR).
 
-    Args:
-        share: cost of one `part_product` in full products.
-
     Raises:
-        NotConverged: the products spent reach `most_steps` and the residual is above `tolerance`.
-        NumericsError: G_part + dI is singular or not positive definite, or v is zero.
+        NotConverged: the residual after `most_steps` products is above `tolerance`.
+        NumericsError: C + dI is singular or not positive definite, or v is zero.
         NotFinite: v or a product holds NaN or infinity.
     """
     size = _norm(v)
-    first = conjugate_gradients(
-        part_product, v, damping=damping, tolerance=PREPARED_TOLERANCE, most_steps=math.ceil(most_steps / share)
-    )
+    first = conjugate_gradients(cheap_product, v, damping=damping, tolerance=PREPARED_TOLERANCE, most_steps=MOST_CHEAP)
     added = Damping(first.damping, "absolute")
-    direction, spent = first.q, first.products * share
-    q, residual = torch.zeros_like(v), v
+    direction, q, residual = first.q, torch.zeros_like(v), v
     pairs: list[tuple[Tensor, Tensor]] = []
     while True:
         image = _finite(product(direction)) + first.damping * direction
-        spent += 1
         for known, known_image in pairs:
             overlap = _dot(known_image, image)
             direction, image = direction - overlap * known, image - overlap * known_image
@@ -141,18 +160,15 @@ def prepared(
         q, residual = q + gain * pairs[-1][0], residual - gain * pairs[-1][1]
         left = residual.double().norm().item() / size
         if left <= tolerance:
-            return Solution(q, left, math.ceil(spent), first.damping, first.top, residual)
-        if spent >= most_steps:
+            return Solution(q, left, len(pairs), first.damping, first.top, residual)
+        if len(pairs) >= most_steps:
             raise NotConverged(
-                f"residual {left:.1e} after {math.ceil(spent)} products, wanted {tolerance:.1e}; raise "
+                f"residual {left:.1e} after {len(pairs)} products, wanted {tolerance:.1e}; raise "
                 f"influence.damping ({damping.value:g}), influence.part_samples or influence.most_steps ({most_steps})"
             )
         # No finer than what is still missing.
         aim = max(PREPARED_TOLERANCE, 0.3 * tolerance / left)
-        found = conjugate_gradients(
-            part_product, residual, damping=added, tolerance=aim, most_steps=math.ceil(most_steps / share)
-        )
-        direction, spent = found.q, spent + found.products * share
+        direction = conjugate_gradients(cheap_product, residual, damping=added, tolerance=aim, most_steps=MOST_CHEAP).q
 
 
 @dataclass(frozen=True)

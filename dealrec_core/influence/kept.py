@@ -14,16 +14,20 @@ What is kept grows with the samples, so it is bounded in bytes: batches beyond t
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dealrec_core.influence import operators
+from dealrec_core.influence.drawn import Drawn
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.parameters import call
 from dealrec_core.sequences import Sequences
+
+_LossKept = Literal["weights", "slopes", "drawn"]
+"""Of the loss: its curvature and slopes, slopes alone, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class KeptBatch:
     shifts: list[Tensor]
     """Zeros (B, …, D_out) added to the layer's outputs: leaves that the graphs below lead to."""
     slopes: list[Tensor]
-    """g: derivative of the loss by the outputs, shaped like the shifts."""
+    """g: derivative of the loss by the outputs, shaped like the shifts; none where outputs are drawn."""
     state: Tensor
     """(B, D), with its graph back to the shifts."""
     probe: Tensor
@@ -60,6 +64,8 @@ class Kept:
     rest: np.ndarray
     """Places of the samples beyond the bound."""
     size_bytes: int
+    drawn: Drawn | None = None
+    """Outputs in the place of the loss's curvature; then there are products alone, no gradients."""
 
 
 @dataclass
@@ -85,14 +91,15 @@ def layer_of(problem: Problem) -> nn.Linear | None:
     return found if isinstance(found, nn.Linear) else None
 
 
-def keep(problem: Problem, samples: Sequences, *, most_bytes: int) -> Kept | None:
+def keep(problem: Problem, samples: Sequences, *, most_bytes: int, drawn: Drawn | None = None) -> Kept | None:
     """The activations of the problem's layer for as many batches as fit; None where its weights are not one linear
     layer, or where the item table depends on them."""
     layer = layer_of(problem)
     table = call(problem.table, problem.parameters.values)
     if layer is None or table.requires_grad:
         return None
-    with_weights = len(samples) * problem.loss.width * table.element_size() <= most_bytes // 2
+    fits = len(samples) * problem.loss.width * table.element_size() <= most_bytes // 2
+    loss: _LossKept = "drawn" if drawn is not None else "weights" if fits else "slopes"
     kept: list[KeptBatch] = []
     rest: list[np.ndarray] = []
     size = 0
@@ -102,10 +109,10 @@ def keep(problem: Problem, samples: Sequences, *, most_bytes: int) -> Kept | Non
             continue
         counted = _Counter()
         with torch.autograd.graph.saved_tensors_hooks(counted.count, lambda tensor: tensor):
-            kept.append(_kept(problem, layer, table, rows, histories, targets, with_weights=with_weights))
+            kept.append(_kept(problem, layer, table, rows, histories, targets, loss=loss))
         weights = [] if kept[-1].weights is None else [kept[-1].weights]
         size += counted.size_bytes + sum(part.nbytes for part in (*kept[-1].inputs, *kept[-1].slopes, *weights))
-    return Kept(problem, samples, table, kept, np.concatenate([np.empty(0, np.int64), *rest]), size)
+    return Kept(problem, samples, table, kept, np.concatenate([np.empty(0, np.int64), *rest]), size, drawn)
 
 
 def gauss_newton(kept: Kept, direction: Tensor) -> Tensor:
@@ -115,19 +122,19 @@ def gauss_newton(kept: Kept, direction: Tensor) -> Tensor:
     for batch in kept.batches:
         moved = [_moved(inputs, along) for inputs in batch.inputs]
         (state_dot,) = torch.autograd.grad(batch.pulled, batch.probe, moved, retain_graph=True)
-        curved = kept.problem.loss.gauss_newton(
-            batch.state.detach(),
-            kept.table,
-            batch.targets,
-            state_dot=state_dot,
-            table_dot=None,
-            weights=batch.weights,
-        )
+        state = batch.state.detach()
+        if kept.drawn is not None:
+            curved = kept.drawn.gauss_newton(batch.rows, state, kept.table, state_dot=state_dot, table_dot=None)
+        else:
+            curved = kept.problem.loss.gauss_newton(
+                state, kept.table, batch.targets, state_dot=state_dot, table_dot=None, weights=batch.weights
+            )
         slopes = torch.autograd.grad(batch.state, batch.shifts, curved, retain_graph=True)
         _add_outer(total, batch.inputs, slopes)
     found = kept.problem.parameters.flat(list(total.values())) / len(kept.samples)
     if len(kept.rest):
-        others = operators.gauss_newton(kept.problem, kept.samples.take(kept.rest), direction)
+        drawn = None if kept.drawn is None else kept.drawn.take(kept.rest)
+        others = operators.gauss_newton(kept.problem, kept.samples.take(kept.rest), direction, drawn=drawn)
         found = found + others * (len(kept.rest) / len(kept.samples))
     return found
 
@@ -187,7 +194,7 @@ def _kept(
     histories: Tensor,
     targets: Tensor,
     *,
-    with_weights: bool,
+    loss: _LossKept,
 ) -> KeptBatch:
     tape = _Tape()
     hook = layer.register_forward_hook(tape.record)
@@ -198,11 +205,14 @@ def _kept(
         hook.remove()
     probe = torch.zeros_like(state).requires_grad_(True)
     pulled = torch.autograd.grad(state, tape.shifts, probe, create_graph=True)
-    if with_weights:
+    slopes: Iterable[Tensor] = ()
+    weights = None
+    if loss == "weights":
         by_state, weights = problem.loss.linearised(state.detach(), table, targets)
-    else:
-        by_state, weights = problem.loss.gradient(state.detach(), table, targets), None
-    slopes = torch.autograd.grad(state, tape.shifts, by_state, retain_graph=True)
+    elif loss == "slopes":
+        by_state = problem.loss.gradient(state.detach(), table, targets)
+    if loss != "drawn":
+        slopes = torch.autograd.grad(state, tape.shifts, by_state, retain_graph=True)
     return KeptBatch(rows, targets, tape.inputs, tape.shifts, list(slopes), state, probe, list(pulled), weights)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dealrec_core.errors import SettingsError
+from dealrec_core.influence.drawn import drawn_by
 from dealrec_core.surrogate.base import outputs
 
 LossName = Literal["softmax", "sampled", "bce"]
@@ -124,14 +125,32 @@ class Loss:
         `weights` are those of `linearised` for the same outputs; without them the logits are computed again.
         """
         found = _Sums(state, into)
+        left, right = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
+        if left is None or right is None:
+            return found.state
         for rows in self._blocks(state):
             some, wanted = state[rows], targets[rows]
             known = self._weights(self._logits(some, table, wanted)) if weights is None else weights[rows]
-            moved = [] if state_dot is None else [self._products(state_dot[rows], table, wanted)]
-            moved += [] if table_dot is None else [self._products(some, table_dot, wanted)]
-            logits_dot = sum(moved[1:], moved[0]) if moved else torch.zeros_like(known)
-            self._pull_back(found, self._curved(known, logits_dot), rows, state, table, targets)
+            curved = self._curved(known, self._products(left[rows], right, wanted))
+            self._pull_back(found, curved, rows, state, table, targets)
         return found.state
+
+    @torch.no_grad()
+    def drawn(self, state: Tensor, table: Tensor, targets: Tensor, *, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Items (B, K) drawn by the curvature's weights at the places `at` (B, K) of their running sum, and what each of a
+        sample's counts, (B,)."""
+        items, counts = [], []
+        for rows in self._blocks(state):
+            weights = self._weights(self._logits(state[rows], table, targets[rows]))
+            columns = drawn_by(weights, at[rows])
+            items.append(columns if self.negatives is None else self._items(columns, targets[rows]))
+            counts.append(weights.sum(1) / at.shape[1])
+        return torch.cat(items), torch.cat(counts)
+
+    def _items(self, columns: Tensor, targets: Tensor) -> Tensor:
+        """What stands in those columns (B, K) of the logits: the target first, then the negatives."""
+        assert self.negatives is not None
+        return torch.where(columns == 0, targets[:, None], self.negatives[(columns - 1).clamp(min=0)])
 
     def _logits(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """(B, V), or (B, 1 + K) with the target first."""
@@ -176,10 +195,10 @@ class Loss:
         return weight * torch.sigmoid(logits) * torch.sigmoid(-logits)
 
     def _curved(self, weights: Tensor, logits_dot: Tensor) -> Tensor:
-        """Hessian by the logits times `logits_dot`."""
-        if self.name == "bce":
-            return weights * logits_dot
-        return weights * (logits_dot - torch.linalg.vecdot(weights, logits_dot)[:, None])
+        """Hessian by the logits times `logits_dot`, in the place of `logits_dot`."""
+        if self.name != "bce":
+            logits_dot -= torch.linalg.vecdot(weights, logits_dot)[:, None]
+        return logits_dot.mul_(weights)
 
     def _pull_back(
         self, sums: "_Sums", slope: Tensor, rows: slice, state: Tensor, table: Tensor, targets: Tensor
@@ -199,6 +218,18 @@ class Loss:
     def _blocks(self, state: Tensor) -> Iterator[slice]:
         step = max(1, _CELLS // self.width)
         return (slice(at, at + step) for at in range(0, len(state), step))
+
+
+def _moving(
+    state: Tensor, table: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Two factors whose product is ḣ Eᵀ + h Ėᵀ, the derivative of the logits: one product of twice the width costs less."""
+    if table_dot is None:
+        return state_dot, table
+    table_dot = outputs(table_dot, state)
+    if state_dot is None:
+        return state, table_dot
+    return torch.cat([state_dot, state], 1), torch.cat([table, table_dot], 1)
 
 
 class _Sums:

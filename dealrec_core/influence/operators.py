@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from dealrec_core.errors import NotFinite
+from dealrec_core.influence.drawn import Drawn, places
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.parameters import Method, Parameters, Precision, States, call, choose
 from dealrec_core.sequences import Sequences
@@ -89,9 +90,25 @@ def gradient(problem: Problem, samples: Sequences, *, signs: np.ndarray | None =
     return _pulled_back(problem, samples, direction=None, signs=signs)
 
 
-def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
-    """(1/N) Σ Jᵀ B J u (P,): the Hessian without the network's own curvature; symmetric positive semidefinite."""
-    return _pulled_back(problem, samples, direction=direction.detach())
+def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor, *, drawn: Drawn | None = None) -> Tensor:
+    """(1/N) Σ Jᵀ B J u (P,): the Hessian without the network's own curvature; symmetric positive semidefinite. With `drawn`
+    outputs in the place of B, for a fraction of the cost."""
+    return _pulled_back(problem, samples, direction=direction.detach(), drawn=drawn)
+
+
+def draw(problem: Problem, samples: Sequences, count: int) -> Drawn:
+    """`count` outputs of each sample that stand for all in the curvature of its loss; costs a forward pass."""
+    items = torch.empty((len(samples), count), dtype=torch.long, device=problem.device)
+    weights = torch.empty(len(samples), device=problem.device)
+    with torch.no_grad():
+        table = call(problem.table, {})
+        for rows, histories, targets in groups(problem, samples):
+            state = call(problem.last, {}, histories, table)
+            at = places(rows, count).to(problem.device)
+            where = torch.from_numpy(rows).to(problem.device)
+            weights = weights.to(state)
+            items[where], weights[where] = problem.loss.drawn(state, table, targets, at=at)
+    return Drawn(items, weights, centred=problem.loss.name != "bce")
 
 
 def hessian(problem: Problem, samples: Sequences, direction: Tensor) -> Tensor:
@@ -129,7 +146,12 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
 
 
 def _pulled_back(
-    problem: Problem, samples: Sequences, *, direction: Tensor | None, signs: np.ndarray | None = None
+    problem: Problem,
+    samples: Sequences,
+    *,
+    direction: Tensor | None,
+    signs: np.ndarray | None = None,
+    drawn: Drawn | None = None,
 ) -> Tensor:
     """Mean over samples of Jᵀ c; c is the loss's gradient by the outputs or, along a direction, its curvature there."""
     values = problem.parameters.values
@@ -148,6 +170,8 @@ def _pulled_back(
         if direction is None:
             own = None if signs is None else torch.from_numpy(signs[rows]).to(state)
             by_state = problem.loss.gradient(state, outputs, targets, into=by_table, signs=own)
+        elif drawn is not None:
+            by_state = drawn.gauss_newton(rows, state, outputs, state_dot=state_dot, table_dot=table_dot, into=by_table)
         else:
             by_state = problem.loss.gauss_newton(
                 state, outputs, targets, state_dot=state_dot, table_dot=table_dot, into=by_table

@@ -24,6 +24,7 @@ from dealrec_core.errors import DataError
 from dealrec_core.influence import inverse, losses, operators
 from dealrec_core.influence import kept as kept_layer
 from dealrec_core.influence.carried import Carried
+from dealrec_core.influence.drawn import Drawn
 from dealrec_core.influence.inverse import Damping, DampingRule, Product, Solution
 from dealrec_core.influence.kept import Kept, keep
 from dealrec_core.influence.losses import LossName
@@ -67,17 +68,21 @@ class InfluenceConfig(BaseModel):
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
     """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
     then that of the drawn samples' curvature."""
-    part_samples: int | None = Field(default=2048, ge=1, title="Samples of cheap products")
-    """cg prepares its steps on so many train samples, chosen by their content, and then needs few products over all;
-    None, or fewer than twice as many train samples: every product is over all."""
-    damping: float = Field(default=0.1, gt=0, title="Damping")
-    """Added to every eigenvalue, in units of the rule. Larger is stabler and blunter."""
-    damping_rule: DampingRule = Field(default="top", title="Damping rule")
-    """top: a share of the largest eigenvalue. absolute: the number itself."""
+    part_samples: int | None = Field(default=16384, ge=1, title="Samples of cheap products")
+    """cg prepares its steps on so many train samples, chosen by their content and no more than there are weights, and
+    then needs few products over all; None: every product is over all."""
+    part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
+    """Of each of those samples, drawn by the surrogate's probabilities in the place of all; a catalogue, or negatives, of
+    fewer than four times as many are used whole."""
+    damping: float = Field(default=3.0, gt=0, title="Damping")
+    """Added to every eigenvalue, in units of the rule. Larger is stabler, cheaper and blunter."""
+    damping_rule: DampingRule = Field(default="trace", title="Damping rule")
+    """trace: multiples of the mean eigenvalue, over as many as there are weights or samples, whichever are fewer. top: a
+    share of the largest eigenvalue. absolute: the number itself."""
     tolerance: float = Field(default=1e-3, gt=0, lt=1, title="Tolerance")
     """Largest residual of q, relative to the risk's gradient."""
     most_steps: int = Field(default=100, ge=1, title="Most products")
-    """Curvature products after which cg gives up."""
+    """Curvature products over all samples after which cg gives up."""
     most_moved: float = Field(default=0.05, ge=0, le=2, title="Most movement")
     """A night's surrogate must be nearer than this to the one that an earlier night scored with, as 1 − Spearman's
     correlation of a few scores, for its sums and scores to be carried on; 0 computes everything every night."""
@@ -219,16 +224,18 @@ class Curved:
     problem: Problem
     samples: Sequences
     kept: Kept | None = None
+    drawn: Drawn | None = None
 
     @staticmethod
-    def over(problem: Problem, samples: Sequences, *, config: InfluenceConfig) -> "Curved":
+    def over(problem: Problem, samples: Sequences, *, config: InfluenceConfig, drawn: Drawn | None = None) -> "Curved":
         wanted = config.kept_mb and config.curvature == "gauss_newton" and config.solver in ("cg", "exact")
-        return Curved(problem, samples, keep(problem, samples, most_bytes=config.kept_mb * 2**20) if wanted else None)
+        kept = keep(problem, samples, most_bytes=config.kept_mb * 2**20, drawn=drawn) if wanted else None
+        return Curved(problem, samples, kept, drawn)
 
     def gauss_newton(self, direction: Tensor) -> Tensor:
         if self.kept is not None:
             return kept_layer.gauss_newton(self.kept, direction)
-        return operators.gauss_newton(self.problem, self.samples, direction)
+        return operators.gauss_newton(self.problem, self.samples, direction, drawn=self.drawn)
 
     def directional(self, direction: Tensor) -> np.ndarray:
         if self.kept is not None:
@@ -241,16 +248,17 @@ def solve(
 ) -> Solution:
     curvature = operators.hessian if config.curvature == "hessian" else operators.gauss_newton
     product: Product = partial(curvature, problem, train) if curved.kept is None else curved.gauss_newton
+    part = _part(problem, train, config=config)
     damping = Damping(config.damping, config.damping_rule)
+    if config.damping_rule == "trace" and config.solver in ("cg", "lissa", "exact"):
+        mean = inverse.mean_eigenvalue((part or curved).gauss_newton, v, samples=len(train))
+        damping = Damping(config.damping * mean, "absolute")
     match config.solver:
-        case "cg" if _prepares(train, config):
-            assert config.part_samples is not None
-            part = Curved.over(problem, spread(train, config.part_samples), config=config)
+        case "cg" if part is not None:
             return inverse.prepared(
                 product,
                 part.gauss_newton,
                 v,
-                share=len(part.samples.items) / len(train.items),
                 damping=damping,
                 tolerance=config.tolerance,
                 most_steps=config.most_steps,
@@ -281,10 +289,17 @@ def solve(
             return inverse.identity(v)
 
 
-def _prepares(train: Sequences, config: InfluenceConfig) -> bool:
-    return (
-        config.curvature == "gauss_newton" and config.part_samples is not None and len(train) >= 2 * config.part_samples
-    )
+def _part(problem: Problem, train: Sequences, *, config: InfluenceConfig) -> Curved | None:
+    """What makes a cheap product: fewer samples, or fewer outputs of each; None where neither is cheap."""
+    if config.curvature != "gauss_newton" or config.part_samples is None:
+        return None
+    draws = problem.loss.width > 4 * config.part_outputs
+    count = min(config.part_samples, problem.parameters.size)
+    if not draws and len(train) < 2 * count:
+        return None
+    samples = spread(train, count)
+    drawn = operators.draw(problem, samples, config.part_outputs) if draws else None
+    return Curved.over(problem, samples, config=config, drawn=drawn)
 
 
 def _check(train: Sequences, risk: Sequences) -> None:

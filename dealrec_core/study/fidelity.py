@@ -2,16 +2,16 @@
 
 On the popular items of MovieLens-small or Games, from several starts: the linear datamodelling score over random halves
 and the rank correlation with leaving samples out one by one (dealrec_core/influence/fidelity.py), with intervals, and the
-paired gain over estimators that know no curvature or nothing at all. A start is a file of its own: a study that was
-killed goes on, and more starts or another look at the same refits cost no refit.
+paired gain over estimators that know no curvature or nothing at all. What happened from a start is a file, and what the
+estimators said of it another: a study that was killed goes on, and more starts or other estimators cost no refit twice.
 """
 
-import copy
 import hashlib
 import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ RELEASED = {
     "curvature": "hessian",
 }
 DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0)
-SHARES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
+SHARES = (1e-3, 1e-2, 1e-1)
 BASELINES = ("identity", "released", "random")
 
 
@@ -83,11 +84,13 @@ def estimators(decay: float) -> dict[str, dict[str, Any]]:
     """Settings of each estimator, as changes of the defaults; the random one has none and is drawn."""
     optimum: dict[str, Any] = {"damping": decay, "damping_rule": "absolute"}
     return {
+        "cg, default settings": {},
         "cg, damping = decay": optimum,
+        **{f"cg, damping {times:g} of mean": {"damping": times, "damping_rule": "trace"} for times in MULTIPLES},
         **{f"cg, damping {value:g}": {"damping": value, "damping_rule": "absolute"} for value in DAMPINGS},
         **{f"cg, damping {share:g} of top": {"damping": share, "damping_rule": "top"} for share in SHARES},
         "cg, Hessian, damping 0.1": {"damping": 0.1, "damping_rule": "absolute", "curvature": "hessian"},
-        "lissa, damping 0.1 of top": {"damping": 0.1, "damping_rule": "top", "solver": "lissa"},
+        "lissa, default damping": {"solver": "lissa"},
         "cg, damping = decay, residual 0.1": {**optimum, "tolerance": 0.1},
         "cg, damping = decay, risk of train": {**optimum, "risk": "train"},
         "exact, damping = decay, released weight": {**optimum, "parameters": "released", "solver": "exact"},
@@ -97,20 +100,34 @@ def estimators(decay: float) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Start:
-    """What each estimator predicted from one start, and what happened."""
+class Refits:
+    """What happened from one start."""
 
     facts: dict[str, float]
     risks: list[float]
     """After a refit on each half."""
     moved: list[float]
     """Rise of the risk without each of the samples left out."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What each estimator said of it."""
+
     sums: dict[str, list[float]]
-    """What an estimator says of each half: the sum of its scores over what was left out."""
+    """Of each half: the sum of its scores over what was left out."""
     alone: dict[str, list[float]]
     """Its scores of the samples left out."""
     evidence: dict[str, dict[str, Any]]
     """Residual, products, damping, or the error of an estimator that gave no answer."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything of one start."""
+
+    refits: Refits
+    predictions: Predictions
 
 
 def study(config: FidelityConfig) -> dict[str, Any]:
@@ -123,7 +140,7 @@ def study(config: FidelityConfig) -> dict[str, Any]:
     events = fidelity_data.READERS[config.kind](Path(config.data))
     users = fidelity_data.popular(events, config.items)
     train, risk = fidelity_data.samples(users, history=config.history_length, targets=config.targets)
-    found = [_kept(train, risk, config=config, seed=seed) for seed in range(config.starts)]
+    starts = [_start(train, risk, config=config, seed=seed) for seed in range(config.starts)]
     return {
         "data": {
             "train": len(train),
@@ -131,8 +148,8 @@ def study(config: FidelityConfig) -> dict[str, Any]:
             "loss of popularity": fidelity_data.popularity_loss(train, risk, items=config.items),
         },
         "config": config.model_dump(),
-        "starts": [start.facts for start in found],
-        "estimators": {name: _summary(name, found) for name in found[0].evidence},
+        "starts": [start.refits.facts for start in starts],
+        "estimators": {name: _summary(name, starts) for name in starts[0].predictions.evidence},
     }
 
 
@@ -151,47 +168,44 @@ def _interval(found: list[float] | None) -> str:
     return "" if found is None else "{:.2f} [{:.2f}, {:.2f}]".format(*found)
 
 
-def _kept(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Start:
-    """The start's file, written first where it is missing."""
-    settings = config.model_dump(exclude={"data", "folder", "starts"}) | {
-        "seed": seed,
-        "estimators": estimators(config.refit.decay),
-    }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for part in (train.items, train.targets, risk.items, risk.targets):
-        digest.update(part.tobytes())
-    path = Path(config.folder) / f"start-{seed}-{digest.hexdigest()[:16]}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(json.dumps(asdict(_start(train, risk, config=config, seed=seed))), encoding="utf-8")
-        unfinished.rename(path)
-    return Start(**json.loads(path.read_text("utf-8")))
-
-
 def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Start:
+    """Of that seed: from its two files, which are written first where they are missing."""
+    asked = config.model_dump(exclude={"data", "folder", "starts"}) | {"seed": seed}
+    asked["samples"] = hashlib.sha256(
+        b"".join(part.tobytes() for part in (train.items, train.targets, risk.items, risk.targets))
+    ).hexdigest()
+    names = {name: InfluenceConfig(**changes).model_dump() for name, changes in estimators(config.refit.decay).items()}
+    folder, place = Path(config.folder), (train, risk)
+    refits = _kept(folder, f"refits-{seed}", asked, lambda: asdict(_refits(*place, config=config, seed=seed)))
+    asked["estimators"] = names
+    said = _kept(folder, f"scores-{seed}", asked, lambda: asdict(_predictions(*place, config=config, seed=seed)))
+    return Start(Refits(**refits), Predictions(**said))
+
+
+def _kept(folder: Path, name: str, asked: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The content of the file that answers these settings."""
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    path = folder / f"{name}-{digest[:16]}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        unfinished.write_text(json.dumps(make()), encoding="utf-8")
+        unfinished.rename(path)
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Refits:
     began = time.process_time()
-    shape = Shape(config.items, width=config.width, layers=1, history_length=config.history_length)
-    fit: Fit
+    fitted = _fitted(train, risk, config=config, seed=seed)
+    fit = _fit(train, risk, config=config, seed=seed)
+    risks = fidelity.half_risks(fit, train, risk, kept=_halves(train, config=config, seed=seed))
+    moved = np.empty(0)
     if config.training == "optimum":
-        start = networks.build("sasrec", shape, seed=seed)
-        fit = partial(fidelity.refit, start, config=config.refit)
-        fitted = fidelity.refit(
-            copy.deepcopy(start).double(), train, config.refit.model_copy(update={"steps": config.settling})
-        )
-    else:
-        surrogate = SurrogateConfig(width=shape.width, layers=shape.layers, history_length=shape.history_length)
-        fit = lambda some: training.train(some, risk, item_count=config.items, config=surrogate, seed=seed).model  # noqa: E731
-        fitted = fit(train)
-    scores, evidence = _scores(fitted, train, risk, decay=config.refit.decay, seed=seed)
-    kept = fidelity.halves(len(train), subsets=config.halves, seed=100 + seed)
-    risks = fidelity.half_risks(fit, train, risk, kept=kept)
-    rows, moved = np.empty(0, np.int64), np.empty(0)
-    if config.training == "optimum":
-        rows = np.random.default_rng(200 + seed).choice(len(train), config.left_out, replace=False)
         gentle = config.refit.model_copy(update={"learning_rate": config.refit.learning_rate / 10})
-        moved = fidelity.leave_one_out(partial(fidelity.refit, fitted, config=gentle), train, risk, rows=rows)
-    return Start(
+        again = partial(fidelity.refit, fitted, config=gentle)
+        moved = fidelity.leave_one_out(again, train, risk, rows=_left_out(train, config=config, seed=seed))
+    return Refits(
         facts={
             "train loss": fidelity.risk_of(fitted, train),
             "risk": fidelity.risk_of(fitted, risk),
@@ -202,10 +216,49 @@ def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: i
         },
         risks=risks.tolist(),
         moved=moved.tolist(),
+    )
+
+
+def _predictions(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Predictions:
+    fitted = _fitted(train, risk, config=config, seed=seed)
+    scores, evidence = _scores(fitted, train, risk, decay=config.refit.decay, seed=seed)
+    kept, rows = _halves(train, config=config, seed=seed), _left_out(train, config=config, seed=seed)
+    return Predictions(
         sums={name: fidelity.left_out_sums(values, kept).tolist() for name, values in scores.items()},
         alone={name: values[rows].tolist() for name, values in scores.items()},
         evidence=evidence,
     )
+
+
+def _network(config: FidelityConfig, *, seed: int) -> Any:
+    shape = Shape(config.items, width=config.width, layers=1, history_length=config.history_length)
+    return networks.build("sasrec", shape, seed=seed)
+
+
+def _fit(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Fit:
+    """How a half is fitted."""
+    if config.training == "optimum":
+        return partial(fidelity.refit, _network(config, seed=seed), config=config.refit)
+    surrogate = SurrogateConfig(width=config.width, layers=1, history_length=config.history_length)
+    return lambda some: training.train(some, risk, item_count=config.items, config=surrogate, seed=seed).model
+
+
+def _fitted(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Any:
+    """The network that is scored: fitted to all samples."""
+    if config.training == "nightly":
+        return _fit(train, risk, config=config, seed=seed)(train)
+    settling = config.refit.model_copy(update={"steps": config.settling})
+    return fidelity.refit(_network(config, seed=seed).double(), train, settling)
+
+
+def _halves(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndarray:
+    return fidelity.halves(len(train), subsets=config.halves, seed=100 + seed)
+
+
+def _left_out(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndarray:
+    """Places of the samples that are left out one by one; none where training drowns what one sample does."""
+    count = config.left_out if config.training == "optimum" else 0
+    return np.random.default_rng(200 + seed).choice(len(train), count, replace=False)
 
 
 def _scores(
@@ -235,12 +288,12 @@ def _scores(
 
 def _summary(name: str, starts: list[Start]) -> dict[str, Any]:
     """Mean correlations over the starts, with intervals, and the paired gains over each baseline."""
-    summary: dict[str, Any] = {"evidence": [start.evidence[name] for start in starts]}
-    if any(name not in start.sums for start in starts):
+    summary: dict[str, Any] = {"evidence": [start.predictions.evidence[name] for start in starts]}
+    if any(name not in start.predictions.sums for start in starts):
         return summary  # it failed from one of the starts; its evidence says why
     for title, predicted, happened in (
-        ("lds", lambda start: start.sums, lambda start: start.risks),
-        ("leave one out", lambda start: start.alone, lambda start: start.moved),
+        ("lds", lambda start: start.predictions.sums, lambda start: start.refits.risks),
+        ("leave one out", lambda start: start.predictions.alone, lambda start: start.refits.moved),
     ):
         if not happened(starts[0]):
             continue

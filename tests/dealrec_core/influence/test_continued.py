@@ -149,7 +149,12 @@ def test_what_is_carried_comes_back_from_disk(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"solver": "identity"}, {"curvature": "hessian", "damping": 9.0}, {"curvature_samples": 5}]
+    "changes",
+    [
+        {"solver": "identity"},
+        {"curvature": "hessian", "damping": 9.0, "damping_rule": "top"},
+        {"curvature_samples": 5},
+    ],
 )
 def test_settings_without_sums_over_all_samples_leave_nothing(changes) -> None:
     config = EXACTLY.model_copy(update=changes)

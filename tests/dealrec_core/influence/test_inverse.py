@@ -38,7 +38,6 @@ def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
             lambda u: weights * u,
             lambda u, part=part: part * u,
             v,
-            share=1e-6,
             damping=damping,
             tolerance=1e-9,
             most_steps=9,
@@ -46,6 +45,21 @@ def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
         np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0], rtol=1e-8)
         assert found.residual <= 1e-9
         assert (weights * found.q + found.q - v).norm() <= 1e-8 * v.norm()
+
+
+@pytest.mark.parametrize(("samples", "mean"), [(2, 2.0), (3, 4 / 3), (9, 4 / 3)])
+def test_the_mean_eigenvalue_is_over_weights_or_samples_whichever_are_fewer(samples: int, mean: float) -> None:
+    """G = diag(3, 1, 0): a probe of signs gives the trace of a diagonal exactly."""
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    assert influence.inverse.mean_eigenvalue(lambda u: weights * u, weights, samples=samples) == pytest.approx(mean)
+
+
+def test_the_trace_of_a_full_matrix_is_found_to_a_twentieth() -> None:
+    """Two large eigenvalues among 40, so that single probes differ by half of the trace."""
+    basis, _ = torch.linalg.qr(torch.randn(40, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    dense = (basis * torch.tensor([9.0, 7.0] + [0.1] * 38, dtype=torch.float64)) @ basis.T
+    found = influence.inverse.mean_eigenvalue(lambda u: dense @ u, dense[0], samples=1000)
+    assert found == pytest.approx(19.8 / 40, rel=2 * influence.inverse.TRACE_TOLERANCE)
 
 
 def test_a_singular_operator_is_named() -> None:
@@ -66,9 +80,7 @@ def test_a_product_that_is_not_finite_is_named(bad: float) -> None:
     with pytest.raises(
         NotFinite, match=r"3 of 3 entries of a gradient or curvature product are NaN or infinite; check"
     ):
-        influence.inverse.prepared(
-            lambda u: bad * u, lambda u: u, v, share=0.1, damping=damping, tolerance=1e-3, most_steps=5
-        )
+        influence.inverse.prepared(lambda u: bad * u, lambda u: u, v, damping=damping, tolerance=1e-3, most_steps=5)
 
 
 def test_a_risk_without_gradient_is_named() -> None:

@@ -139,7 +139,13 @@ def names_of(network, which: str) -> list[str]:
 SOLVERS: dict[str, dict[str, object]] = {
     "cg": {"damping": 0.25, "tolerance": 1e-8},
     "cg, prepared": {"damping": 0.25, "tolerance": 1e-8, "part_samples": 4},
-    "cg, hessian": {"curvature": "hessian", "damping": 3.0, "parameters": "layer:items", "tolerance": 1e-9},
+    "cg, hessian": {
+        "curvature": "hessian",
+        "damping": 3.0,
+        "damping_rule": "top",
+        "parameters": "layer:items",
+        "tolerance": 1e-9,
+    },
     "lissa": {"solver": "lissa", "damping": 2.0, "tolerance": 1e-8},
     "exact": {"solver": "exact", "parameters": "layer:items"},
     "identity": {"solver": "identity"},
@@ -215,13 +221,17 @@ def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(
     np.testing.assert_allclose(found.scores, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-def test_the_damping_is_the_given_share_of_the_largest_eigenvalue() -> None:
+def test_the_damping_follows_its_rule() -> None:
     network, train, risk = model(), sequences(12, seed=2), sequences(5, seed=3)
-    found = influence.score(network, train, risk, config=InfluenceConfig(damping=0.25, tolerance=1e-8), seed=0)
+    config = InfluenceConfig(damping=0.25, damping_rule="top", tolerance=1e-8)
+    found = influence.score(network, train, risk, config=config, seed=0)
     dense = naive_gauss_newton(network, train, names_of(network, "all"), loss="softmax", negatives={})
     top = torch.linalg.eigvalsh(dense)[-1].item()
     assert found.damping == pytest.approx(0.25 * top, rel=1e-2)
     assert found.damping == pytest.approx(0.25 * found.top_eigenvalue)
+    config = InfluenceConfig(damping=2.0, damping_rule="trace")
+    found = influence.score(network, train, risk, config=config, seed=0)
+    assert found.damping == pytest.approx(2 * dense.trace().item() / 12, rel=0.15)  # fewer samples than weights
 
 
 def test_float32_agrees_with_float64() -> None:
@@ -358,6 +368,28 @@ def test_preparing_on_a_part_gives_the_q_of_plain_conjugate_gradients(which: str
     settings |= {"damping": found.damping, "damping_rule": "absolute"}
     wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
     assert found.residual <= 1e-8
+    assert np.linalg.norm(found.q - wanted.q) <= 1e-6 * np.linalg.norm(wanted.q)
+
+
+@pytest.mark.parametrize("which", ["all", "released"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_preparing_with_drawn_outputs_gives_the_q_of_plain_conjugate_gradients(which: str, loss: str) -> None:
+    shape = Shape(40, width=WIDTH, layers=2, heads=2, history_length=6)
+    network = networks.build("sasrec", shape, seed=0).double().eval()
+    train, risk = sequences(60, seed=2, items=40), sequences(5, seed=3, items=40)
+    settings = {
+        "parameters": which,
+        "loss": loss,
+        "negatives": 30,
+        "damping": 0.3,
+        "tolerance": 1e-8,
+        "most_steps": 500,
+    }
+    found = influence.score(network, train, risk, config=InfluenceConfig(**settings, part_outputs=4), seed=0)
+    settings |= {"damping": found.damping, "damping_rule": "absolute", "part_samples": None}
+    wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
+    assert found.residual <= 1e-8
+    assert found.products < wanted.products
     assert np.linalg.norm(found.q - wanted.q) <= 1e-6 * np.linalg.norm(wanted.q)
 
 

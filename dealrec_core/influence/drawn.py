@@ -1,0 +1,74 @@
+"""The loss's curvature from a few outputs of each sample: a stand-in for the Gauss-Newton product that makes no logits.
+
+The curvature by the logits is diag(w) − w wᵀ for softmax, w its probabilities. With K outputs drawn by them, each counting
+1/K in the place of w, it is that of a softmax over K outputs: positive semidefinite, and a product with it costs K rows of
+the table and no (B, V) logits. bce has diag(w), w not of sum 1, and nothing to subtract. Draws are systematic (Madow 1949), at
+places that the order of the samples decides: no seed changes them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dealrec_core.surrogate.base import outputs
+
+_GOLDEN = 0.6180339887498949  # fractional parts of its multiples lie evenly in [0, 1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Outputs of N samples."""
+
+    items: Tensor
+    """(N, K), with repetitions."""
+    weights: Tensor
+    """What each of a sample's outputs counts, (N,)."""
+    centred: bool
+    """diag(w) − w wᵀ, else diag(w)."""
+
+    def take(self, rows: np.ndarray) -> "Drawn":
+        """Those of some samples."""
+        places = torch.from_numpy(rows).to(self.items.device)
+        return Drawn(self.items[places], self.weights[places], self.centred)
+
+    @torch.no_grad()
+    def gauss_newton(
+        self,
+        rows: np.ndarray,
+        state: Tensor,
+        table: Tensor,
+        *,
+        state_dot: Tensor | None,
+        table_dot: Tensor | None,
+        into: Tensor | None = None,
+    ) -> Tensor:
+        """Jᵀ B J along the direction, up to the outputs, of the samples `rows`: as Loss.gauss_newton has it."""
+        own = self.take(rows)
+        vectors = outputs(table, state)[own.items]  # (B, K, D)
+        logits_dot = torch.zeros_like(vectors[..., 0])
+        if state_dot is not None:
+            logits_dot += torch.linalg.vecdot(vectors, state_dot[:, None])
+        if table_dot is not None:
+            logits_dot += torch.linalg.vecdot(outputs(table_dot, state)[own.items], state[:, None])
+        if self.centred:
+            logits_dot -= logits_dot.mean(1, keepdim=True)
+        curved = logits_dot * own.weights[:, None]
+        if into is not None:
+            along = curved[..., None] * state[:, None]
+            outputs(into, state).index_add_(0, own.items.flatten(), along.flatten(0, 1))
+        return (curved[:, None] @ vectors)[:, 0]
+
+
+def places(rows: np.ndarray, count: int) -> Tensor:
+    """Where in (0, 1) each of some samples (B,) draws its outputs: (B, count), evenly spaced from a start of its own."""
+    starts = (rows + 0.5) * _GOLDEN % 1
+    return torch.from_numpy((np.arange(count) + starts[:, None]) / count)
+
+
+def drawn_by(weights: Tensor, at: Tensor) -> Tensor:
+    """Columns (B, K) of the weights (B, width) at those places of their running sum."""
+    sums = weights.cumsum(1)
+    found = torch.searchsorted(sums, at.to(sums) * sums[:, -1:])
+    return found.clamp_(max=weights.shape[1] - 1)
