@@ -8,6 +8,7 @@ docs/images/fidelity.png: LDS against damping.
 import argparse
 import json
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -47,27 +48,32 @@ def main() -> None:
 
 
 def draw(cases: dict[str, Any]) -> None:
-    """LDS of conjugate gradients against the damping, and of the estimators that have none as level lines."""
+    """LDS of conjugate gradients against the damping, the default marked, and level lines of estimators that have none."""
     figure = Figure(figsize=(9, 6.5))
-    for place, (name, case) in enumerate(cases.items()):
+    for place, name in enumerate(name for name in CASES if name in cases):
         axes = figure.add_subplot(2, 2, place + 1, title=name)
-        found = {estimator: summary["lds"] for estimator, summary in case["estimators"].items() if "lds" in summary}
+        found = {key: summary for key, summary in cases[name]["estimators"].items() if "lds" in summary}
         points = sorted(
-            (
-                case["estimators"][f"cg, damping {damping:g}"]["evidence"][0]["damping"],
-                *found[f"cg, damping {damping:g}"],
-            )
-            for damping in fidelity.DAMPINGS
+            (_damping(found[key]), *found[key]["lds"])
+            for key in found
+            if key.startswith("cg, damping ") and "," not in key[4:]
         )
         dampings, middle, low, high = (list(column) for column in zip(*points, strict=True))
-        axes.plot(dampings, middle, marker="o", label="conjugate gradients")
+        axes.plot(dampings, middle, marker="o", markersize=3, label="conjugate gradients")
         axes.fill_between(dampings, low, high, alpha=0.2)
+        axes.axvline(_damping(found["cg, default settings"]), color="black", linewidth=0.8, label="default damping")
         for level, style in (("identity", "--"), ("released", ":")):
-            axes.axhline(found[level][0], color="grey", linestyle=style, label=level)
-        axes.set(xscale="log", xlabel="damping", ylabel="LDS, 95% interval", ylim=(-0.6, 1))
-        axes.legend(fontsize=7)
+            axes.axhline(found[level]["lds"][0], color="grey", linestyle=style, label=level)
+        axes.set(xscale="log", xlabel="damping", ylabel="LDS, 95% interval", ylim=(-0.3, 1))
+        if place == 1:
+            axes.legend(fontsize=8, loc="upper right")
     figure.tight_layout()
     figure.savefig(PLOT, dpi=110, metadata={"Software": None})
+
+
+def _damping(summary: dict[str, Any]) -> float:
+    """Mean over the starts."""
+    return statistics.mean(evidence["damping"] for evidence in summary["evidence"])
 
 
 def _data(name: str) -> list[str]:

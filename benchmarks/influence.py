@@ -1,8 +1,8 @@
 """What influence costs on Games, in units of one plain forward pass: `python benchmarks/influence.py [--only PART ...]`.
 
 Side by side in one process, in CPU seconds of its one thread: 1 = the mean loss of all samples over the same unpadded
-batches, without gradients, for the same loss. The surrogate is trained for a moment first. Writes
-each part into benchmarks/results/influence.json with the machine's facts; parts measured before are kept.
+batches, without gradients, for the same loss, before and after each thing that is timed. The surrogate is trained for a
+moment first. Writes each part into benchmarks/results/influence.json with the machine's facts; parts measured before are kept.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -52,9 +53,7 @@ def main() -> None:
     sizes = {"samples": len(samples), "tokens": len(samples.items), "items": item_count, "risk": len(recent)}
     _write("data", sizes)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        f"{loss} {which}": partial(
-            _measure, model, samples, recent, loss=loss, which=which, repeats=2 if loss == "sampled" else 1
-        )
+        f"{loss} {which}": partial(_measure, model, samples, recent, loss=loss, which=which, repeats=2)
         for loss in ("sampled", "softmax")
         for which in ("all", LAYER)
     }
@@ -118,32 +117,43 @@ def _measure(
             "scores given q, kept": lambda: kept.directional(cached, direction),
             "Gauss-Newton product, kept": lambda: kept.gauss_newton(cached, direction),
         }
-    seconds = {name: min(_seconds(step) for _ in range(repeats)) for name, step in steps.items()}
-    unit = seconds.pop("forward")
-    ratios = {name: round(spent / unit, 2) for name, spent in seconds.items()}
-    start = time.process_time()
-    result = influence.score(model, samples, recent, config=config, seed=0)
-    stage = time.process_time() - start
-    each = _backward_per_sample(problem, samples, count=200)
-    given_q = seconds.get("scores given q, kept", seconds["scores given q"])
+    forward = steps.pop("forward")
+    ratios = {name: _in_passes(step, forward, repeats=repeats) for name, step in steps.items()}
+    results = []
+    stage = _in_passes(
+        lambda: results.append(influence.score(model, samples, recent, config=config, seed=0)), forward, repeats=repeats
+    )
+    each = _in_passes(_backward_per_sample(problem, samples, count=200), forward, repeats=1) * len(samples) / 200
+    given_q = ratios.get("scores given q, kept", ratios["scores given q"])
+    result = results[0]
     return {
-        "forward_s": round(unit, 3),
-        **ratios,
-        "damping": config.damping,
+        "forward_s": round(_seconds(forward), 3),
+        **{name: round(ratio, 2) for name, ratio in ratios.items()},
+        "damping": f"{config.damping} {config.damping_rule}",
         "negatives": config.negatives if loss == "sampled" else 0,
-        "whole stage": round(stage / unit, 2),
-        "products": result.products,
+        "whole stage": round(stage, 2),
+        "products over all samples": result.products,
         "kept MB": round(cached.size_bytes / 2**20) if cached else 0,
         "samples not kept": len(cached.rest) if cached else len(samples),
         "residual": float(f"{result.residual:.2e}"),
+        "damping over the top eigenvalue": float(f"{result.damping / result.top_eigenvalue:.1e}"),
         "alignment of q and v": round(result.alignment, 4),
-        "one backward per sample": round(each / unit, 1),
+        "one backward per sample": round(each, 1),
         "times faster than one backward per sample": round(each / given_q, 1),
     }
 
 
-def _backward_per_sample(problem: Problem, samples: Sequences, *, count: int) -> float:
-    """Seconds for one plain backward and one inner product per sample over all samples, from a random part of them."""
+def _in_passes(step: Callable[[], Any], forward: Callable[[], Any], *, repeats: int) -> float:
+    """CPU seconds of a step over those of the plain passes just before and just after it; the median of some."""
+    ratios = []
+    for _ in range(repeats):
+        before, spent, after = _seconds(forward), _seconds(step), _seconds(forward)
+        ratios.append(2 * spent / (before + after))
+    return statistics.median(ratios)
+
+
+def _backward_per_sample(problem: Problem, samples: Sequences, *, count: int) -> Callable[[], None]:
+    """One plain backward and one inner product for each of some random samples."""
     model = problem.last.model
     weights = tuple(problem.parameters.values.values())
     rows = np.random.default_rng(0).choice(len(samples), count, replace=False)
@@ -157,7 +167,7 @@ def _backward_per_sample(problem: Problem, samples: Sequences, *, count: int) ->
             parts = torch.autograd.grad(value, weights)
             sum((part * direction).sum() for part, direction in zip(parts, directions, strict=True))
 
-    return _seconds(step) * len(samples) / count
+    return step
 
 
 def _repeatability(model: Any, samples: Sequences, recent: Sequences) -> dict[str, dict[str, float]]:
@@ -255,19 +265,26 @@ def _agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 
 def _memory() -> dict[str, Any]:
-    """Peak resident memory of the whole stage in fresh processes, with a tenth of the samples and with all of them."""
-    small, large = (
+    """Peak resident memory of the whole stage in fresh processes: a tenth of Games, which fills few batches of one length, all of
+    it, and all of it ten times."""
+    tenth, once, ten_times = (
         float(subprocess.run([sys.executable, __file__, "--peak", str(times)], capture_output=True, check=True).stdout)
-        for times in (1, 10)
+        for times in (1, 10, 100)
     )
-    return {"peak MB, a tenth of the samples": small, "peak MB, all": large, "ratio": round(large / small, 3)}
+    peaks = {"peak MB, a tenth of the samples": tenth, "peak MB, all": once, "peak MB, all ten times": ten_times}
+    return {
+        **peaks,
+        "ratio, all to a tenth": round(once / tenth, 3),
+        "ratio, ten times to all": round(ten_times / once, 3),
+    }
 
 
 def _peak_mb(samples: Sequences, recent: Sequences, item_count: int, *, times: int) -> float:
     """Of the whole stage on `times` tenths of the samples, an untrained network."""
     model = networks.build("sasrec", Shape(item_count), seed=0)
-    some = samples.take(np.random.default_rng(0).permutation(len(samples))[: len(samples) * times // 10])
-    config = InfluenceConfig(loss="sampled", damping=1.0)
+    order = np.random.default_rng(0).permutation(len(samples))
+    some = samples.take(np.resize(order, len(samples) * times // 10))
+    config = InfluenceConfig(loss="sampled", damping=0.1, damping_rule="top")
     influence.score(model, some, recent.take(np.arange(1000)), config=config, seed=0)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dealrec_core.surrogate.base import outputs
 
+_CELLS = 2**20  # of the drawn outputs' vectors in one block of rows: 4 MB
 _GOLDEN = 0.6180339887498949  # fractional parts of its multiples lie evenly in [0, 1)
 
 
@@ -46,19 +47,26 @@ class Drawn:
     ) -> Tensor:
         """Jᵀ B J along the direction, up to the outputs, of the samples `rows`: as Loss.gauss_newton has it."""
         own = self.take(rows)
-        vectors = outputs(table, state)[own.items]  # (B, K, D)
-        logits_dot = torch.zeros_like(vectors[..., 0])
-        if state_dot is not None:
-            logits_dot += torch.linalg.vecdot(vectors, state_dot[:, None])
-        if table_dot is not None:
-            logits_dot += torch.linalg.vecdot(outputs(table_dot, state)[own.items], state[:, None])
-        if self.centred:
-            logits_dot -= logits_dot.mean(1, keepdim=True)
-        curved = logits_dot * own.weights[:, None]
-        if into is not None:
-            along = curved[..., None] * state[:, None]
-            outputs(into, state).index_add_(0, own.items.flatten(), along.flatten(0, 1))
-        return (curved[:, None] @ vectors)[:, 0]
+        table, into = outputs(table, state), None if into is None else outputs(into, state)
+        table_dot = None if table_dot is None else outputs(table_dot, state)
+        found = torch.zeros_like(state)
+        step = max(1, _CELLS // (own.items.shape[1] * state.shape[1]))
+        for at in range(0, len(state), step):
+            block = slice(at, at + step)
+            items, some = own.items[block], state[block]
+            vectors = table[items]  # (B, K, D)
+            logits_dot = torch.zeros_like(vectors[..., 0])
+            if state_dot is not None:
+                logits_dot += torch.linalg.vecdot(vectors, state_dot[block, None])
+            if table_dot is not None:
+                logits_dot += torch.linalg.vecdot(table_dot[items], some[:, None])
+            if self.centred:
+                logits_dot -= logits_dot.mean(1, keepdim=True)
+            curved = logits_dot * own.weights[block, None]
+            if into is not None:
+                into.index_add_(0, items.flatten(), (curved[..., None] * some[:, None]).flatten(0, 1))
+            found[block] = (curved[:, None] @ vectors)[:, 0]
+        return found
 
 
 def places(rows: np.ndarray, count: int) -> Tensor:

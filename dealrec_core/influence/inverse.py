@@ -37,10 +37,12 @@ class Damping:
 
     value: float
     rule: DampingRule
+    mean: float = 1.0
+    """Mean eigenvalue, for the rule that needs it."""
 
     def given(self, top: float) -> float:
         """d for an operator whose largest eigenvalue is `top`."""
-        return self.value * top if self.rule == "top" else self.value
+        return self.value * {"trace": self.mean, "top": top, "absolute": 1.0}[self.rule]
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ class Solution:
     """v − (G + dI)q where the solver ends with it."""
 
 
-def mean_eigenvalue(product: Product, like: Tensor, *, samples: int) -> float:
-    """Mean of the eigenvalues of a positive semidefinite G that can differ from 0: its trace over the lesser of the number of
-    weights (those of `like`) and of samples.
+def mean_eigenvalue(product: Product, like: Tensor, *, samples: int) -> tuple[float, int]:
+    """Trace of a positive semidefinite G over the lesser of the number of weights (those of `like`) and of samples, and the
+    products spent on it.
 
-    At d = this, samples of one size are worth a leverage ∇L(s)ᵀ(G + dI)⁻¹∇L(s) / N of no more than 1, mean over all of
-    them: what a linear score can tell. Random signs z with mean zᵀGz = tr G (Hutchinson 1990), always the same ones, until
-    the standard error is TRACE_TOLERANCE.
+    At d = tr G / N the mean leverage of a sample, tr G(G + dI)⁻¹ / N, is at most 1: leaving it out stays within what a
+    linear score can tell. Random signs z have mean zᵀGz = tr G (Hutchinson 1990); they are always the same ones, and as
+    many as bring the standard error to TRACE_TOLERANCE of the trace.
 
     Raises:
         NotFinite: a product holds NaN or infinity.
@@ -78,7 +80,7 @@ def mean_eigenvalue(product: Product, like: Tensor, *, samples: int) -> float:
         found.append(_dot(probe, _finite(product(probe))))
         if len(found) > 2 and statistics.stdev(found) <= TRACE_TOLERANCE * statistics.mean(found) * len(found) ** 0.5:
             break
-    return max(0.0, statistics.mean(found)) / min(len(like), samples)
+    return max(0.0, statistics.mean(found)) / min(len(like), samples), len(found)
 
 
 def conjugate_gradients(
@@ -192,7 +194,7 @@ def _iterate(alphas: list[float], betas: list[float], *, damping: Damping) -> _I
     largest = int(values.abs().argmax())
     top, top_error = abs(values[largest].item()), betas[-1] * abs(vectors[-1, largest].item())
     added = damping.given(top)
-    if damping.rule == "absolute" or top_error <= TOP_TOLERANCE * top:
+    if damping.rule != "top" or top_error <= TOP_TOLERANCE * top:
         # Values found so far lie within the spectrum: what is not positive here is not positive at all.
         _check_definite(values[0].item(), damping=added, top=top)
     weights = vectors @ (vectors[0] / (values + added))

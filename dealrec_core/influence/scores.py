@@ -11,7 +11,7 @@ curvature is Gauss-Newton, which is never negative; the residual is checked.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -246,13 +246,29 @@ class Curved:
 def solve(
     problem: Problem, train: Sequences, curved: Curved, v: Tensor, *, config: InfluenceConfig, seed: int
 ) -> Solution:
+    """q by the solver of the settings, the damping by their rule."""
+    part = _part(problem, train, config=config)
+    damping, spent = Damping(config.damping, config.damping_rule), 0
+    if config.damping_rule == "trace" and config.solver in ("cg", "lissa", "exact"):
+        mean, spent = inverse.mean_eigenvalue((part or curved).gauss_newton, v, samples=len(train))
+        damping = replace(damping, mean=mean)
+    found = _solved(problem, train, curved, part, v, damping=damping, config=config, seed=seed)
+    return found if part is not None else replace(found, products=found.products + spent)
+
+
+def _solved(
+    problem: Problem,
+    train: Sequences,
+    curved: Curved,
+    part: Curved | None,
+    v: Tensor,
+    *,
+    damping: Damping,
+    config: InfluenceConfig,
+    seed: int,
+) -> Solution:
     curvature = operators.hessian if config.curvature == "hessian" else operators.gauss_newton
     product: Product = partial(curvature, problem, train) if curved.kept is None else curved.gauss_newton
-    part = _part(problem, train, config=config)
-    damping = Damping(config.damping, config.damping_rule)
-    if config.damping_rule == "trace" and config.solver in ("cg", "lissa", "exact"):
-        mean = inverse.mean_eigenvalue((part or curved).gauss_newton, v, samples=len(train))
-        damping = Damping(config.damping * mean, "absolute")
     match config.solver:
         case "cg" if part is not None:
             return inverse.prepared(
@@ -291,7 +307,7 @@ def solve(
 
 def _part(problem: Problem, train: Sequences, *, config: InfluenceConfig) -> Curved | None:
     """What makes a cheap product: fewer samples, or fewer outputs of each; None where neither is cheap."""
-    if config.curvature != "gauss_newton" or config.part_samples is None:
+    if config.solver != "cg" or config.curvature != "gauss_newton" or config.part_samples is None:
         return None
     draws = problem.loss.width > 4 * config.part_outputs
     count = min(config.part_samples, problem.parameters.size)
