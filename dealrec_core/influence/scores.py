@@ -74,7 +74,7 @@ class InfluenceConfig(BaseModel):
     part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
     """Of each of those samples, drawn by the surrogate's probabilities in the place of all; a catalogue, or negatives, of
     fewer than four times as many are used whole."""
-    damping: float = Field(default=3.0, gt=0, title="Damping")
+    damping: float = Field(default=5.0, gt=0, title="Damping")
     """Added to every eigenvalue, in units of the rule. Larger is stabler, cheaper and blunter."""
     damping_rule: DampingRule = Field(default="trace", title="Damping rule")
     """trace: multiples of the mean eigenvalue, over as many as there are weights or samples, whichever are fewer. top: a

@@ -389,7 +389,7 @@ def test_preparing_with_drawn_outputs_gives_the_q_of_plain_conjugate_gradients(w
     settings |= {"damping": found.damping, "damping_rule": "absolute", "part_samples": None}
     wanted = influence.score(network, train, risk, config=InfluenceConfig(**settings), seed=0)
     assert found.residual <= 1e-8
-    assert found.products < wanted.products
+    assert found.products < wanted.products or which == "released"  # 16 weights: as many products solve anything
     assert np.linalg.norm(found.q - wanted.q) <= 1e-6 * np.linalg.norm(wanted.q)
 
 
