@@ -90,7 +90,7 @@ def estimators(decay: float) -> dict[str, dict[str, Any]]:
         **{f"cg, damping {value:g}": {"damping": value, "damping_rule": "absolute"} for value in DAMPINGS},
         **{f"cg, damping {share:g} of top": {"damping": share, "damping_rule": "top"} for share in SHARES},
         "cg, Hessian, damping 0.1": {"damping": 0.1, "damping_rule": "absolute", "curvature": "hessian"},
-        "lissa, default damping": {"solver": "lissa"},
+        "lissa, default damping, residual 0.1": {"solver": "lissa", "tolerance": 0.1},
         "cg, damping = decay, residual 0.1": {**optimum, "tolerance": 0.1},
         "cg, damping = decay, risk of train": {**optimum, "risk": "train"},
         "exact, damping = decay, released weight": {**optimum, "parameters": "released", "solver": "exact"},
