@@ -8,9 +8,7 @@ moment first. Writes each part into benchmarks/results/influence.json with the m
 import argparse
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine
 
 from dealrec_core import influence
 from dealrec_core.influence import InfluenceConfig, continued, kept, operators
@@ -53,7 +52,7 @@ def main() -> None:
     sizes = {"samples": len(samples), "tokens": len(samples.items), "items": item_count, "risk": len(recent)}
     _write("data", sizes)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        f"{loss} {which}": partial(_measure, model, samples, recent, loss=loss, which=which, repeats=1)
+        f"{loss} {which}": partial(_measure, model, samples, recent, loss=loss, which=which)
         for loss in ("sampled", "softmax")
         for which in ("all", LAYER)
     }
@@ -86,21 +85,7 @@ def games(folder: Path) -> tuple[Sequences, Sequences, int]:
     return samples, recent, int(count)
 
 
-def machine() -> dict[str, Any]:
-    """What a reader needs to compare figures."""
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def _measure(
-    model: Any, samples: Sequences, recent: Sequences, *, loss: str, which: str, repeats: int
-) -> dict[str, Any]:
+def _measure(model: Any, samples: Sequences, recent: Sequences, *, loss: str, which: str) -> dict[str, Any]:
     config = InfluenceConfig(loss=loss, parameters=which)
     problem = problem_of(model, samples, config=config, seed=0)
     direction = torch.randn(problem.parameters.size, generator=torch.Generator().manual_seed(0))
@@ -118,12 +103,10 @@ def _measure(
             "Gauss-Newton product, kept": lambda: kept.gauss_newton(cached, direction),
         }
     forward = steps.pop("forward")
-    ratios = {name: _in_passes(step, forward, repeats=repeats) for name, step in steps.items()}
+    ratios = {name: _in_passes(step, forward) for name, step in steps.items()}
     results = []
-    stage = _in_passes(
-        lambda: results.append(influence.score(model, samples, recent, config=config, seed=0)), forward, repeats=repeats
-    )
-    each = _in_passes(_backward_per_sample(problem, samples, count=200), forward, repeats=1) * len(samples) / 200
+    stage = _in_passes(lambda: results.append(influence.score(model, samples, recent, config=config, seed=0)), forward)
+    each = _in_passes(_backward_per_sample(problem, samples, count=200), forward) * len(samples) / 200
     given_q = ratios.get("scores given q, kept", ratios["scores given q"])
     result = results[0]
     return {
@@ -143,13 +126,10 @@ def _measure(
     }
 
 
-def _in_passes(step: Callable[[], Any], forward: Callable[[], Any], *, repeats: int) -> float:
-    """CPU seconds of a step over those of the plain passes just before and just after it; the median of some."""
-    ratios = []
-    for _ in range(repeats):
-        before, spent, after = _seconds(forward), _seconds(step), _seconds(forward)
-        ratios.append(2 * spent / (before + after))
-    return statistics.median(ratios)
+def _in_passes(step: Callable[[], Any], forward: Callable[[], Any]) -> float:
+    """CPU seconds of a step over those of the plain passes just before and just after it."""
+    before, spent, after = _seconds(forward), _seconds(step), _seconds(forward)
+    return 2 * spent / (before + after)
 
 
 def _backward_per_sample(problem: Problem, samples: Sequences, *, count: int) -> Callable[[], None]:

@@ -24,6 +24,7 @@ TOP_TOLERANCE = 1e-2
 TRACE_TOLERANCE = 0.05
 """Standard error of the trace, as a share of it."""
 MOST_PROBES = 100
+"""Products for the trace."""
 
 PREPARED_TOLERANCE = 0.2
 """Residual of a direction by the cheap product; what that product itself is off by is not far below."""
@@ -147,7 +148,7 @@ def prepared(
         NotFinite: v or a product holds NaN or infinity.
     """
     size = _norm(v)
-    first = conjugate_gradients(cheap_product, v, damping=damping, tolerance=PREPARED_TOLERANCE, most_steps=MOST_CHEAP)
+    first = _cheaply(cheap_product, v, damping=damping, tolerance=PREPARED_TOLERANCE)
     added = Damping(first.damping, "absolute")
     direction, q, residual = first.q, torch.zeros_like(v), v
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -170,7 +171,17 @@ def prepared(
             )
         # No finer than what is still missing.
         aim = max(PREPARED_TOLERANCE, 0.3 * tolerance / left)
-        direction = conjugate_gradients(cheap_product, residual, damping=added, tolerance=aim, most_steps=MOST_CHEAP).q
+        direction = _cheaply(cheap_product, residual, damping=added, tolerance=aim).q
+
+
+def _cheaply(cheap_product: Product, residual: Tensor, *, damping: Damping, tolerance: float) -> Solution:
+    try:
+        return conjugate_gradients(cheap_product, residual, damping=damping, tolerance=tolerance, most_steps=MOST_CHEAP)
+    except NotConverged as error:
+        raise NotConverged(
+            f"a direction was not found in {MOST_CHEAP} cheap products at damping {damping.given(0.0):.1e}; "
+            "raise influence.damping"
+        ) from error
 
 
 @dataclass(frozen=True)

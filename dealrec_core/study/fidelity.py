@@ -174,11 +174,14 @@ def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: i
     asked["samples"] = hashlib.sha256(
         b"".join(part.tobytes() for part in (train.items, train.targets, risk.items, risk.targets))
     ).hexdigest()
-    names = {name: InfluenceConfig(**changes).model_dump() for name, changes in estimators(config.refit.decay).items()}
-    folder, place = Path(config.folder), (train, risk)
-    refits = _kept(folder, f"refits-{seed}", asked, lambda: asdict(_refits(*place, config=config, seed=seed)))
-    asked["estimators"] = names
-    said = _kept(folder, f"scores-{seed}", asked, lambda: asdict(_predictions(*place, config=config, seed=seed)))
+    of_whom = {
+        name: InfluenceConfig(**changes).model_dump() for name, changes in estimators(config.refit.decay).items()
+    }
+    folder, all_asked = Path(config.folder), {**asked, "estimators": of_whom}
+    refits = _kept(folder, f"refits-{seed}", asked, lambda: asdict(_refits(train, risk, config=config, seed=seed)))
+    said = _kept(
+        folder, f"scores-{seed}", all_asked, lambda: asdict(_predictions(train, risk, config=config, seed=seed))
+    )
     return Start(Refits(**refits), Predictions(**said))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dealrec_core import influence
-from dealrec_core.errors import NotFinite, NumericsError
+from dealrec_core.errors import NotConverged, NotFinite, NumericsError
 
 
 def test_the_released_recursion_tends_to_a_damping_of_a_quarter() -> None:
@@ -45,6 +45,18 @@ def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
         np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0], rtol=1e-8)
         assert found.residual <= 1e-9
         assert (weights * found.q + found.q - v).norm() <= 1e-8 * v.norm()
+
+
+def test_too_many_cheap_products_for_a_direction_say_what_to_raise(monkeypatch) -> None:
+    monkeypatch.setattr(influence.inverse, "MOST_CHEAP", 1)
+    weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    damping = influence.inverse.Damping(0.5, "absolute")
+    with pytest.raises(
+        NotConverged, match=r"not found in 1 cheap products at damping 5.0e-01; raise influence.damping"
+    ):
+        influence.inverse.prepared(
+            lambda u: weights * u, lambda u: weights * u, weights + 1, damping=damping, tolerance=1e-3, most_steps=9
+        )
 
 
 @pytest.mark.parametrize(("samples", "mean"), [(2, 2.0), (3, 4 / 3), (9, 4 / 3)])
