@@ -22,7 +22,7 @@ from dealrec_core.study import fidelity
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "fidelity.json"
 PLOT = ROOT / "docs" / "images" / "fidelity.png"
-NIGHTLY = ["training=nightly"]
+NIGHTLY = ["training=nightly", "trainings=8"]
 CASES = {
     f"{data}{', as a night trains' if changes else ''}": (data, changes)
     for data in ("movielens", "games")

@@ -21,7 +21,7 @@ EXACT_LIMIT = 5000
 """Most parameters of a dense solve."""
 TOP_TOLERANCE = 1e-2
 """How well the largest eigenvalue is known before damping follows it."""
-TRACE_TOLERANCE = 0.05
+TRACE_TOLERANCE = 0.1
 """Standard error of the trace, as a share of it."""
 MOST_PROBES = 100
 """Products for the trace."""

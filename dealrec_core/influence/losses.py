@@ -25,7 +25,7 @@ from dealrec_core.influence.drawn import drawn_by
 from dealrec_core.surrogate.base import outputs
 
 LossName = Literal["softmax", "sampled", "bce"]
-_CELLS = 2**21  # logits in one block of rows: 8 MB
+_CELLS = 2**20  # logits in one block of rows: 4 MB
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Loss:
 
     name: LossName
     negatives: Tensor | None
-    """Items (K,) that stand for the catalogue, None for all of it."""
+    """Items (K,) that stand for the catalogue, each once and in order; None for all of it."""
     item_count: int
     counts: Tensor | None = None
     """For how many items (K,) each negative stands: one over its chance to be drawn. None: all for the same number."""
@@ -157,9 +157,12 @@ class Loss:
         logits = self._products(state, table, targets)
         if self.negatives is None:
             return logits
-        shift = 0.0 if self.name == "bce" else self._counts(logits).log()
-        others = (logits[:, 1:] + shift).masked_fill(self.negatives == targets[:, None], -torch.inf)
-        return torch.cat([logits[:, :1], others], 1)
+        if self.name != "bce":
+            logits[:, 1:] += self._counts(logits).log()
+        places = torch.searchsorted(self.negatives, targets).clamp_(max=len(self.negatives) - 1)
+        rows = (self.negatives[places] == targets).nonzero()[:, 0]
+        logits[rows, 1 + places[rows]] = -torch.inf
+        return logits
 
     def _counts(self, like: Tensor) -> Tensor:
         """For how many items each negative stands, (K,)."""

@@ -92,7 +92,7 @@ class InfluenceConfig(BaseModel):
     """Where the weights are one linear layer: memory for its activations, so that the network runs once; 0 keeps none."""
     precision: Precision = Field(default="float32", title="Precision")
     """bf16 rounds the network's matrix products to bfloat16; sums, losses and solvers stay in float32."""
-    batch_tokens: int = Field(default=16384, ge=1, title="Batch size in items")
+    batch_tokens: int = Field(default=4096, ge=1, title="Batch size in items")
     """Items of histories in one batch: memory, not results."""
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,8 @@ DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0)
 MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
 SHARES = (1e-3, 1e-2, 1e-1)
 BASELINES = ("identity", "released", "random")
+MEMORY = {"batch_tokens", "kept_mb"}
+"""Settings of the influence that change no score."""
 
 
 class FidelityConfig(BaseModel):
@@ -74,6 +77,9 @@ class FidelityConfig(BaseModel):
     training: Literal["optimum", "nightly"] = "optimum"
     """optimum: `refit`, near the optimum that the mathematics supposes; nightly: as a night trains its surrogate, with
     dropout, mini-batches and early stopping on the risk samples; what one sample does drowns in them and is not tried."""
+    trainings: int = Field(default=1, ge=1)
+    """Of each half as a night trains, with seeds of their own: what happened is their mean risk. The optimum knows no chance
+    and takes one."""
     refit: RefitConfig = RefitConfig()
     """Of the optimum, in float32. Leaving samples out goes on from the fitted weights, in float64, at a tenth of the rate."""
     settling: int = Field(default=600, ge=1)
@@ -175,7 +181,8 @@ def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: i
         b"".join(part.tobytes() for part in (train.items, train.targets, risk.items, risk.targets))
     ).hexdigest()
     of_whom = {
-        name: InfluenceConfig(**changes).model_dump() for name, changes in estimators(config.refit.decay).items()
+        name: InfluenceConfig(**changes).model_dump(exclude=MEMORY)
+        for name, changes in estimators(config.refit.decay).items()
     }
     folder, all_asked = Path(config.folder), {**asked, "estimators": of_whom}
     refits = _kept(folder, f"refits-{seed}", asked, lambda: asdict(_refits(train, risk, config=config, seed=seed)))
@@ -201,8 +208,11 @@ def _kept(folder: Path, name: str, asked: dict[str, Any], make: Callable[[], dic
 def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Refits:
     began = time.process_time()
     fitted = _fitted(train, risk, config=config, seed=seed)
-    fit = _fit(train, risk, config=config, seed=seed)
-    risks = fidelity.half_risks(fit, train, risk, kept=_halves(train, config=config, seed=seed))
+    kept = _halves(train, config=config, seed=seed)
+    each = np.stack(
+        [fidelity.half_risks(fit, train, risk, kept=kept) for fit in _fits(train, risk, config=config, seed=seed)]
+    )
+    risks = each.mean(0)
     moved = np.empty(0)
     if config.training == "optimum":
         gentle = config.refit.model_copy(update={"learning_rate": config.refit.learning_rate / 10})
@@ -214,6 +224,7 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
             "risk": fidelity.risk_of(fitted, risk),
             "risk over halves, mean": float(risks.mean()),
             "risk over halves, standard deviation": float(risks.std()),
+            **_trust(each),
             "slope of the objective left": fidelity.slope_left(fitted, train, config.refit),
             "cpu_s": round(time.process_time() - began, 1),
         },
@@ -238,18 +249,36 @@ def _network(config: FidelityConfig, *, seed: int) -> Any:
     return networks.build("sasrec", shape, seed=seed)
 
 
-def _fit(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Fit:
-    """How a half is fitted."""
+def _trust(risks: np.ndarray) -> dict[str, float]:
+    """How far two trainings (T, subsets) of the same halves agree, and the means of T with those of another T (Spearman-Brown): no
+    estimator's expected correlation is above the root of the latter."""
+    count = len(risks)
+    if count == 1:
+        return {}
+    pairs = [fidelity.rank_correlation(*pair, seed=0, resamples=1).value for pair in combinations(risks, 2)]
+    one = float(np.mean(pairs))
+    above = max(one, 0.0)  # chance alone also goes below 0
+    return {"agreement of two trainings": one, "agreement of the means": count * above / (1 + (count - 1) * above)}
+
+
+def _fits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> list[Fit]:
+    """How a half is fitted, once or several times."""
     if config.training == "optimum":
-        return partial(fidelity.refit, _network(config, seed=seed), config=config.refit)
+        return [partial(fidelity.refit, _network(config, seed=seed), config=config.refit)]
+    return [
+        partial(_as_a_night, risk=risk, config=config, seed=seed + 1000 * number) for number in range(config.trainings)
+    ]
+
+
+def _as_a_night(train: Sequences, *, risk: Sequences, config: FidelityConfig, seed: int) -> Any:
     surrogate = SurrogateConfig(width=config.width, layers=1, history_length=config.history_length)
-    return lambda some: training.train(some, risk, item_count=config.items, config=surrogate, seed=seed).model
+    return training.train(train, risk, item_count=config.items, config=surrogate, seed=seed).model
 
 
 def _fitted(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Any:
     """The network that is scored: fitted to all samples."""
     if config.training == "nightly":
-        return _fit(train, risk, config=config, seed=seed)(train)
+        return _as_a_night(train, risk=risk, config=config, seed=seed)
     settling = config.refit.model_copy(update={"steps": config.settling})
     return fidelity.refit(_network(config, seed=seed).double(), train, settling)
 

@@ -71,6 +71,20 @@ def test_a_surrogate_as_a_night_trains_it_is_refitted_on_halves_alone(place: Pat
     assert set(found["estimators"]["identity"]) >= {"lds", "lds, gain over released", "evidence"}
 
 
+def test_several_trainings_of_a_half_differ_and_their_mean_is_what_happened(place: Path) -> None:
+    """More trainings change what happened and not what an estimator says of it."""
+    changes = {"training": "nightly", "halves": 6}
+    once, twice = (fidelity.study(config(place, **changes, trainings=count)) for count in (1, 2))
+    assert not {key for key in once["starts"][0] if "agreement" in key}
+    facts = twice["starts"][0]
+    agree = facts["agreement of two trainings"]
+    assert -1 <= agree < 1
+    assert facts["agreement of the means"] == pytest.approx(2 * max(agree, 0) / (1 + max(agree, 0)))
+    assert facts["risk over halves, mean"] != once["starts"][0]["risk over halves, mean"]
+    evidence = (found["estimators"]["identity"]["evidence"] for found in (once, twice))
+    assert next(evidence) == next(evidence)
+
+
 def test_popular_items_are_numbered_by_popularity_and_others_dropped() -> None:
     """Item 7 stands three times, 5 and 3 twice (the lower one first), 9 once."""
     events = pl.DataFrame({"user": [0, 0, 0, 1, 1, 1, 1, 2], "item": [7, 5, 3, 5, 7, 9, 3, 7]})
