@@ -31,8 +31,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/dealrec demo
 
+# Tests of the core start no Prefect and share nothing, so two files run at once; the others wait for servers more than they compute.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/dealrec_core
+	$(BIN)/python -m pytest --ignore tests/dealrec_core
 
 up: setup
 	deployments/up.sh

@@ -8,7 +8,6 @@ moment first. Writes each part into benchmarks/results/influence.json with the m
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -266,7 +265,10 @@ def _peak_mb(samples: Sequences, recent: Sequences, item_count: int, *, times: i
     some = samples.take(np.resize(order, len(samples) * times // 10))
     config = InfluenceConfig(loss="sampled", damping=0.1, damping_rule="top")
     influence.score(model, some, recent.take(np.arange(1000)), config=config, seed=0)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    status = Path("/proc/self/status").read_text(
+        encoding="utf-8"
+    )  # ru_maxrss would hold what the parent had at the fork
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
 def _sequences(pairs: list[tuple[np.ndarray, Any]]) -> Sequences:

@@ -53,7 +53,7 @@ class InfluenceConfig(BaseModel):
     """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
     loss: LossName = Field(default="softmax", title="Loss")
     """softmax over the catalogue, or sampled softmax or bce with fixed negatives."""
-    negatives: int = Field(default=2048, ge=1, title="Negatives")
+    negatives: int = Field(default=8192, ge=1, title="Negatives")
     """Fixed random items of the sampled and bce losses, the same for every sample. Those of sampled are drawn by the
     surrogate's own probabilities, and likely ones count less."""
     curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
