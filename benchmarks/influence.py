@@ -265,9 +265,8 @@ def _peak_mb(samples: Sequences, recent: Sequences, item_count: int, *, times: i
     some = samples.take(np.resize(order, len(samples) * times // 10))
     config = InfluenceConfig(loss="sampled", damping=0.1, damping_rule="top")
     influence.score(model, some, recent.take(np.arange(1000)), config=config, seed=0)
-    status = Path("/proc/self/status").read_text(
-        encoding="utf-8"
-    )  # ru_maxrss would hold what the parent had at the fork
+    # Not ru_maxrss, which starts from what the parent had at the fork.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 

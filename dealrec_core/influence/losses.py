@@ -39,6 +39,10 @@ class Loss:
     counts: Tensor | None = None
     """For how many items (K,) each negative stands: one over its chance to be drawn. None: all for the same number."""
 
+    def __post_init__(self) -> None:
+        if self.negatives is not None and (self.negatives.diff() <= 0).any():
+            raise SettingsError("the negatives of a loss must be item numbers in rising order, each once; sort them")
+
     def values(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """Loss of each sample, (B,); differentiable, and the definition that everything below differentiates."""
         logits = self._logits(state, table, targets)

@@ -224,7 +224,7 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
             "risk": fidelity.risk_of(fitted, risk),
             "risk over halves, mean": float(risks.mean()),
             "risk over halves, standard deviation": float(risks.std()),
-            **_trust(each),
+            **_agreement(each),
             "slope of the objective left": fidelity.slope_left(fitted, train, config.refit),
             "cpu_s": round(time.process_time() - began, 1),
         },
@@ -249,7 +249,7 @@ def _network(config: FidelityConfig, *, seed: int) -> Any:
     return networks.build("sasrec", shape, seed=seed)
 
 
-def _trust(risks: np.ndarray) -> dict[str, float]:
+def _agreement(risks: np.ndarray) -> dict[str, float]:
     """How far two trainings (T, subsets) of the same halves agree, and the means of T with those of another T (Spearman-Brown): no
     estimator's expected correlation is above the root of the latter."""
     count = len(risks)

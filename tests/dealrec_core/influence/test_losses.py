@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from dealrec_core.errors import SettingsError
 from dealrec_core.influence import losses
 
 
@@ -34,3 +36,9 @@ def test_a_negative_stands_for_one_over_its_chance() -> None:
 
 def test_as_many_negatives_as_items_are_the_softmax() -> None:
     assert losses.build("sampled", item_count=4, negatives=4, seed=0, shares=np.ones(4)).name == "softmax"
+
+
+@pytest.mark.parametrize("negatives", [[3, 1], [1, 1]])
+def test_negatives_out_of_order_or_twice_are_refused(negatives: list[int]) -> None:
+    with pytest.raises(SettingsError, match="rising order, each once"):
+        losses.Loss("sampled", torch.tensor(negatives), 5)

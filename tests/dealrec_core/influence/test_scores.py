@@ -248,7 +248,7 @@ def test_float32_agrees_with_float64() -> None:
 def test_scores_are_the_same_in_every_run_batch_size_and_order_of_samples(name: str, loss: str) -> None:
     network, train, risk = model(name), sequences(12, seed=2), sequences(4, seed=3)
     order = np.random.default_rng(0).permutation(12)
-    config = InfluenceConfig(loss=loss, negatives=4, damping=20, tolerance=1e-8, part_samples=5)
+    config = InfluenceConfig(loss=loss, negatives=4, damping=0.5, tolerance=1e-8, part_samples=5)
     straight, again = (influence.score(network, train, risk, config=config, seed=0).scores for _ in range(2))
     assert straight.tobytes() == again.tobytes()
     one_by_one = config.model_copy(update={"batch_tokens": 1})

@@ -66,7 +66,7 @@ def test_the_table_has_a_line_for_every_estimator_also_for_one_that_failed(found
 
 
 def test_a_surrogate_as_a_night_trains_it_is_refitted_on_halves_alone(place: Path) -> None:
-    found = fidelity.study(config(place, training="nightly", halves=3))
+    found = fidelity.study(config(place, training="nightly", halves=6))
     assert "leave one out" not in found["estimators"]["identity"]
     assert set(found["estimators"]["identity"]) >= {"lds", "lds, gain over released", "evidence"}
 
