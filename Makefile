@@ -31,10 +31,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/dealrec demo
 
-# Tests of the core start no Prefect and share nothing, so two files run at once; the others wait for servers more than they compute.
+# Two at once: tests that wait for servers leave a core to others. tests/conftest.py says what goes together and in which order.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/dealrec_core
-	$(BIN)/python -m pytest --ignore tests/dealrec_core
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
 up: setup
 	deployments/up.sh
