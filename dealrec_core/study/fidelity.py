@@ -45,6 +45,8 @@ DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0)
 MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
 SHARES = (1e-3, 1e-2, 1e-1)
 BASELINES = ("identity", "released", "random")
+FORMAT = 2
+"""Of finished starts; another number where the same settings come to mean something else."""
 MEMORY = {"batch_tokens", "kept_mb"}
 """Settings of the influence that change no score."""
 
@@ -76,7 +78,8 @@ class FidelityConfig(BaseModel):
     """Refits of each start without one sample."""
     training: Literal["optimum", "nightly"] = "optimum"
     """optimum: `refit`, near the optimum that the mathematics supposes; nightly: as a night trains its surrogate, with
-    dropout, mini-batches and early stopping on the risk samples; what one sample does drowns in them and is not tried."""
+    dropout, mini-batches and early stopping on the risk samples, but each sample by itself, since a night's windows predict
+    what was left out from later histories; what one sample does drowns in it and is not tried."""
     trainings: int = Field(default=1, ge=1)
     """Of each half as a night trains, with seeds of their own: what happened is their mean risk. The optimum knows no chance
     and takes one."""
@@ -176,7 +179,7 @@ def _interval(found: list[float] | None) -> str:
 
 def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Start:
     """Of that seed: from its two files, which are written first where they are missing."""
-    asked = config.model_dump(exclude={"data", "folder", "starts"}) | {"seed": seed}
+    asked = config.model_dump(exclude={"data", "folder", "starts"}) | {"seed": seed, "format": FORMAT}
     asked["samples"] = hashlib.sha256(
         b"".join(part.tobytes() for part in (train.items, train.targets, risk.items, risk.targets))
     ).hexdigest()
@@ -272,7 +275,7 @@ def _fits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: in
 
 def _as_a_night(train: Sequences, *, risk: Sequences, config: FidelityConfig, seed: int) -> Any:
     surrogate = SurrogateConfig(width=config.width, layers=1, history_length=config.history_length)
-    return training.train(train, risk, item_count=config.items, config=surrogate, seed=seed).model
+    return training.train(train, risk, item_count=config.items, config=surrogate, seed=seed, alone=True).model
 
 
 def _fitted(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Any:

@@ -2,7 +2,9 @@
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +16,9 @@ from torch.nn import functional
 from dealrec_core.errors import DataError, NotFinite
 from dealrec_core.progress import Progress, silent
 from dealrec_core.sequences import Sequences
-from dealrec_core.surrogate import base, networks
+from dealrec_core.surrogate import base, networks, windows
 from dealrec_core.surrogate.networks import NetworkName
 from dealrec_core.surrogate.sasrec import Shape
-from dealrec_core.surrogate.windows import windows
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,15 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     initial: Any | None = None,
+    alone: bool = False,
     progress: Progress = silent,
 ) -> Trained:
     """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
-    counts as epoch 0 and is grown when the catalogue is larger. `progress` is told after every epoch.
+    counts as epoch 0 and is grown when the catalogue is larger. `progress` is told after every epoch. `alone`: each sample is
+    one prediction, and costs a whole history; for refits, since windows predict what was left out from later histories.
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
@@ -114,7 +117,8 @@ def train(
     """
     _check(train, validation, item_count=item_count)
     model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
-    parts = windows(train, length=config.history_length)
+    parts = (windows.alone if alone else windows.windows)(train, length=config.history_length)
+    predict = partial(_target, model) if alone else model.predictions
     networks.show(model, parts)
     cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = _sampled(validation, config.validation_samples, seed=seed)
@@ -124,7 +128,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         for number in range(1, config.epochs + 1):
             torch.manual_seed(seed + number)  # dropout
-            loss = _pass(model, cut, optimiser=optimiser, config=config, seed=seed + number)
+            loss = _pass(model, cut, predict, optimiser=optimiser, config=config, seed=seed + number)
             history.append(_epoch(model, validation, number=number, loss=loss))
             progress(number, config.epochs)
             if best is None or history[-1].ndcg > best.ndcg:
@@ -151,15 +155,26 @@ def ranks(model: Any, samples: Sequences, *, device: torch.device | str = "cpu",
     return found
 
 
+def _target(model: Any, windows: Tensor, table: Tensor, *, seed: int) -> base.Predictions:
+    """As `predictions`, of the last item alone."""
+    return base.Predictions(model.last(windows[:, :-1], table), windows[:, -1])
+
+
 def _pass(
-    model: Any, cut: list[Tensor], *, optimiser: torch.optim.Optimizer, config: SurrogateConfig, seed: int
+    model: Any,
+    cut: list[Tensor],
+    predict: Callable[..., base.Predictions],
+    *,
+    optimiser: torch.optim.Optimizer,
+    config: SurrogateConfig,
+    seed: int,
 ) -> float:
     model.train()
     total, count = 0.0, 0
     for step, batch in enumerate(_shuffled(cut, config.batch_tokens, seed=seed)):
         step_seed = seed * 1_000_003 + step
         table = model.item_table()
-        states, targets, beside = model.predictions(batch, table, seed=step_seed)
+        states, targets, beside = predict(batch, table, seed=step_seed)
         found = base.outputs(table, states)
         loss = _loss_sum(states, found, targets, negatives=config.negatives, seed=step_seed)
         whole = loss if beside is None else loss + beside

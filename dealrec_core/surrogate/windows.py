@@ -24,6 +24,12 @@ def windows(samples: Sequences, *, length: int) -> list[np.ndarray]:
     return [items[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes)]
 
 
+def alone(samples: Sequences, *, length: int) -> list[np.ndarray]:
+    """Arrays (W, L + 1) of equal-length windows, one window a sample: the latest items of its history and its target."""
+    batches = samples.batches(len(samples.items))
+    return [np.column_stack([histories[:, -length:], targets]) for _, histories, targets in batches]
+
+
 def _pieces(items: np.ndarray, offsets: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sizes = np.diff(offsets)
     counts = -(-(sizes - 1) // length)

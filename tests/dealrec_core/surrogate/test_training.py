@@ -69,6 +69,19 @@ def test_a_warm_start_is_never_worse_on_validation_and_is_left_alone() -> None:
     assert torch.equal(cold.model.items.weight, before)
 
 
+def test_alone_what_was_left_out_is_not_learnt_from_later_histories() -> None:
+    """Samples with odd targets are left out, but their steps stand in the histories of the others."""
+    odd = cycle(12).targets % 2 == 1
+    train, left_out = (cycle(12).take(np.flatnonzero(rows)) for rows in (~odd, odd))
+    config = SMALL.model_copy(update={"epochs": 60, "patience": 60})
+    windows, alone = (
+        training.train(train, train, item_count=ITEMS, config=config, seed=0, alone=alone) for alone in (False, True)
+    )
+    assert windows.best.ndcg == alone.best.ndcg == 1.0
+    assert training.ranks(windows.model, left_out).max() <= 2
+    assert training.ranks(alone.model, left_out).min() >= 3
+
+
 def test_sampled_training_learns_the_walk_as_well() -> None:
     config = SMALL.model_copy(update={"negatives": 6, "epochs": 60, "patience": 20})
     found = training.train(cycle(48), cycle(12), item_count=ITEMS, config=config, seed=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dealrec_core.sequences import Sequences
-from dealrec_core.surrogate.windows import windows
+from dealrec_core.surrogate.windows import alone, windows
 
 
 def samples_of(*pairs: tuple[list[int], int]) -> Sequences:
@@ -41,6 +41,11 @@ def test_histories_cut_to_the_same_length_are_joined() -> None:
 def test_a_user_who_repeats_one_item_is_not_lost() -> None:
     found = windows(samples_of(([3, 3], 3), ([3, 3], 3)), length=10)
     assert rows(found) == [[3, 3, 3], [3, 3, 3]]
+
+
+def test_alone_each_sample_is_a_window_of_its_latest_items() -> None:
+    found = alone(samples_of(([1], 2), ([1, 2, 3], 4), ([1, 2], 3), ([7, 8, 9], 1)), length=2)
+    assert rows(found) == [[1, 2], [1, 2, 3], [2, 3, 4], [8, 9, 1]]
 
 
 @pytest.mark.parametrize("seed", range(5))
