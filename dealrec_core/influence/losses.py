@@ -99,16 +99,14 @@ class Loss:
     ) -> Tensor:
         """Derivative of each sample's loss along the direction, (B,)."""
         found = state.new_zeros(len(state))
+        left, right = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
+        if left is None or right is None:
+            return found
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
-            pulled = _Sums(state[rows])
-            self._pull_back(pulled, slope, slice(None), state[rows], table, targets[rows])
-            if state_dot is not None:
-                found[rows] += (pulled.state * state_dot[rows]).sum(1)
-            if table_dot is not None:
-                pulled = _Sums(state[rows])
-                self._pull_back(pulled, slope, slice(None), state[rows], table_dot, targets[rows])
-                found[rows] += (pulled.state * state[rows]).sum(1)
+            pulled = _Sums(left[rows])
+            self._pull_back(pulled, slope, slice(None), left[rows], right, targets[rows])
+            found[rows] = (pulled.state * left[rows]).sum(1)
         return found
 
     @torch.no_grad()
