@@ -33,7 +33,7 @@ demo: setup
 
 # Two at once: tests that wait for servers leave a core to others. tests/conftest.py says what goes together and in which order.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 25
+	$(BIN)/python -m pytest -n 2 --durations 25
 
 up: setup
 	deployments/up.sh

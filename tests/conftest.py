@@ -8,26 +8,38 @@ os.environ.setdefault(
 )  # before torch: small models gain nothing from more, and a busy machine loses much
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = ["deployments", "flows", "deployments/test_big_night.py"]
+GROUPS = ["tests/deployments", "tests/flows", "tests/deployments/test_big_night.py"]
 """Folders with servers of their own, and what takes minutes without them, longest first; other files come after."""
 
 
+class Groups(LoadScopeScheduling):
+    """With several workers, tests that share servers stay on one of them. (`--dist loadgroup` groups nothing with pytest 9.2.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers, tests that share servers stay on one of them and the longest groups start first."""
-    if not hasattr(config, "workerinput"):
-        return
-    order = {group: place for place, group in enumerate(GROUPS)}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
-    items.sort(key=lambda item: order.get(_group(item.path), len(order)))
+    """With several workers, the longest groups start first."""
+    if hasattr(config, "workerinput"):
+        order = {group: place for place, group in enumerate(GROUPS)}
+        items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
 
 
-def _group(file: Path) -> str:
-    """Group of a test file: itself, or its folder where that has servers for the session."""
-    place = file.relative_to(ROOT / "tests")
-    return next((group for group in (str(place), place.parts[0]) if group in GROUPS), str(place))
+def _group(nodeid: str) -> str:
+    """Group of a test: its file, or its folder where that has servers for the session."""
+    file = nodeid.split("::")[0]
+    return next((group for group in (file, str(Path(file).parent)) if group in GROUPS), file)
 
 
 @pytest.fixture(scope="session")
