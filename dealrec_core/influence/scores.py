@@ -69,8 +69,8 @@ class InfluenceConfig(BaseModel):
     """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
     then that of the drawn samples' curvature."""
     part_samples: int | None = Field(default=16384, ge=1, title="Samples of cheap products")
-    """cg prepares its steps on so many train samples, chosen by their content and no more than there are weights, and
-    then needs few products over all; None: every product is over all."""
+    """cg prepares its steps on so many train samples, chosen by their content, and then needs few products over all; no more
+    than there are weights, nor than a quarter of all where outputs are drawn. None: every product is over all."""
     part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
     """Of each of those samples, drawn by the surrogate's probabilities in the place of all; a catalogue, or negatives, of
     fewer than four times as many are used whole."""
@@ -311,7 +311,9 @@ def _part(problem: Problem, train: Sequences, *, config: InfluenceConfig) -> Cur
         return None
     draws = problem.loss.width > 4 * config.part_outputs
     count = min(config.part_samples, problem.parameters.size)
-    if not draws and len(train) < 2 * count:
+    if draws:
+        count = min(count, max(1, len(train) // 4))
+    elif len(train) < 2 * count:
         return None
     samples = spread(train, count)
     drawn = operators.draw(problem, samples, config.part_outputs) if draws else None

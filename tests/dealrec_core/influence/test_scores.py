@@ -376,7 +376,7 @@ def test_preparing_on_a_part_gives_the_q_of_plain_conjugate_gradients(which: str
 def test_preparing_with_drawn_outputs_gives_the_q_of_plain_conjugate_gradients(which: str, loss: str) -> None:
     shape = Shape(40, width=WIDTH, layers=2, heads=2, history_length=6)
     network = networks.build("sasrec", shape, seed=0).double().eval()
-    train, risk = sequences(60, seed=2, items=40), sequences(5, seed=3, items=40)
+    train, risk = sequences(500, seed=2, items=40), sequences(5, seed=3, items=40)
     settings = {
         "parameters": which,
         "loss": loss,
