@@ -66,7 +66,7 @@ def draw(cases: dict[str, Any]) -> None:
             axes.axhline(found[level]["lds"][0], color="grey", linestyle=style, label=level)
         axes.set(xscale="log", xlabel="damping", ylabel="LDS, 95% interval", ylim=(-0.3, 1))
         if place == 1:
-            axes.legend(fontsize=8, loc="upper right")
+            axes.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(PLOT, dpi=110, metadata={"Software": None})
 
