@@ -8,7 +8,6 @@ os.environ.setdefault(
 )  # before torch: small models gain nothing from more, and a busy machine loses much
 
 import pytest
-from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +23,7 @@ class Groups(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
     config.option.loadscopereorder = False
     return Groups(config, log)
 

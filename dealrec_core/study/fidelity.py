@@ -78,8 +78,8 @@ class FidelityConfig(BaseModel):
     """Refits of each start without one sample."""
     training: Literal["optimum", "nightly"] = "optimum"
     """optimum: `refit`, near the optimum that the mathematics supposes; nightly: as a night trains its surrogate, with
-    dropout, mini-batches and early stopping on the risk samples, but each sample by itself, since a night's windows predict
-    what was left out from later histories; what one sample does drowns in it and is not tried."""
+    dropout, mini-batches and early stopping on the risk samples, but each sample is one prediction: a night's windows
+    would predict what was left out where it stands in later histories. What one sample does drowns in chance and is not tried."""
     trainings: int = Field(default=1, ge=1)
     """Of each half as a night trains, with seeds of their own: what happened is their mean risk. The optimum knows no chance
     and takes one."""

@@ -109,7 +109,8 @@ def train(
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
     counts as epoch 0 and is grown when the catalogue is larger. `progress` is told after every epoch. `alone`: each sample is
-    one prediction, and costs a whole history; for refits, since windows predict what was left out from later histories.
+    one prediction, at the cost of a whole history. For refits on a part of the samples: a sample that was left out still stands
+    in the histories of later ones, and windows would predict it there.
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
@@ -155,9 +156,9 @@ def ranks(model: Any, samples: Sequences, *, device: torch.device | str = "cpu",
     return found
 
 
-def _target(model: Any, windows: Tensor, table: Tensor, *, seed: int) -> base.Predictions:
-    """As `predictions`, of the last item alone."""
-    return base.Predictions(model.last(windows[:, :-1], table), windows[:, -1])
+def _target(model: Any, batch: Tensor, table: Tensor, *, seed: int) -> base.Predictions:
+    """As the network's `predictions`, but of each window's last item alone; nothing is drawn by the seed."""
+    return base.Predictions(model.last(batch[:, :-1], table), batch[:, -1])
 
 
 def _pass(
