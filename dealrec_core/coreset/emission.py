@@ -109,7 +109,10 @@ def _titled(chosen: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 def _texts(rows: pl.DataFrame, *, prompt: PromptConfig, history_length: int) -> list[tuple[str, str, str]]:
     """Instruction, input and output of each row: what the tuned model sees, but for its bound on tokens."""
     task, given = words(prompt)
-    clean = lambda title: " ".join(title.split())[: prompt.title_characters]  # noqa: E731
+
+    def clean(title: str) -> str:
+        return " ".join(title.split())[: prompt.title_characters]
+
     return [
         (task, given + SEPARATOR.join(clean(title) for title in titles[-history_length:]), clean(target))
         for titles, target in rows.select("history_titles", schema.TITLE).iter_rows()

@@ -121,13 +121,12 @@ def within(token_budget: int, chosen: Callable[[int], Choice], tokens: np.ndarra
     Raises:
         DataError: not even one sample fits.
     """
-    cost = lambda choice: int(tokens[choice.rows].sum())  # noqa: E731
     fits, over = 0, len(tokens) + 1
     best = None
     guess = int(np.clip(token_budget / max(tokens.mean(), 1e-9), 1, len(tokens)))
     while over - fits > 1:
         choice = chosen(guess)
-        if cost(choice) <= token_budget:
+        if tokens[choice.rows].sum() <= token_budget:
             fits, best = guess, choice
         else:
             over = guess

@@ -297,8 +297,9 @@ def _solved(
             )
         case "released":
             random = np.random.default_rng(seed)
-            one = lambda u: curvature(problem, train.take(random.integers(len(train), size=1)), u)  # noqa: E731
-            return inverse.released(product, one, v)
+            return inverse.released(
+                product, lambda u: curvature(problem, train.take(random.integers(len(train), size=1)), u), v
+            )
         case "exact":
             return inverse.exact(product, v, damping=damping)
         case "identity":

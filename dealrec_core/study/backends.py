@@ -123,7 +123,7 @@ class BIGRecBackend:
 
     def prepare(self) -> None:
         """Pretrains the base, once."""
-        self.base  # noqa: B018
+        _ = self.base
 
     def effort(self, samples: pl.DataFrame) -> np.ndarray:
         """Norm of the answer loss's gradient by a fresh adapter."""
@@ -229,7 +229,7 @@ class TigerBackend:
 
     def prepare(self) -> None:
         """Trains the base, once."""
-        self.base  # noqa: B018
+        _ = self.base
 
     def effort(self, samples: pl.DataFrame) -> np.ndarray:
         """Norm of the loss's gradient by a fresh adapter."""

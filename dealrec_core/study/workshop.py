@@ -110,7 +110,10 @@ class Workshop:
             seconds += spent
             pool |= of_pool
             aims |= of_aims
-        wanted = lambda found: {key: values for key, values in found.items() if _asked(key, needs)}  # noqa: E731
+
+        def wanted(found: Arrays) -> Arrays:
+            return {key: values for key, values in found.items() if _asked(key, needs)}
+
         return Features(wanted(pool), wanted(aims), seconds)
 
     @property
@@ -162,19 +165,20 @@ class Workshop:
     def _effort(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         backend = self.backend(cell.backend)
         name = f"effort-{_base_of(cell)}"
-        make = lambda: {"effort": backend.effort(self.data.pool)}  # noqa: E731
-        found, seconds = self._of_base(cell, "effort").arrays(name, make)
+        found, seconds = self._of_base(cell, "effort").arrays(name, lambda: {"effort": backend.effort(self.data.pool)})
         return {**found, "gradient_norm": found["effort"]}, {}, seconds
 
     def _early(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        make = lambda: early.norms(  # noqa: E731
-            self._sequences(self.data.pool),
-            self._sequences(self.data.recent),
-            item_count=len(self.data.catalogue),
-            surrogate=self.config.surrogate,
-            config=self.config.early,
-            seed=self.config.seed + 1,
-        )
+        def make() -> Arrays:
+            return early.norms(
+                self._sequences(self.data.pool),
+                self._sequences(self.data.recent),
+                item_count=len(self.data.catalogue),
+                surrogate=self.config.surrogate,
+                config=self.config.early,
+                seed=self.config.seed + 1,
+            )
+
         found, seconds = self._shelf("surrogate", "early").arrays("early", make)
         return found, {}, seconds
 
@@ -186,7 +190,10 @@ class Workshop:
 
     def _hidden(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         backend = self.backend(cell.backend)
-        make = lambda: {"pool": backend.hidden(self.data.pool), "aims": backend.hidden(self._aims)}  # noqa: E731
+
+        def make() -> Arrays:
+            return {"pool": backend.hidden(self.data.pool), "aims": backend.hidden(self._aims)}
+
         found, seconds = self._of_base(cell, "aims").arrays(f"hidden-{_base_of(cell)}", make)
         alike = ("hidden", "vector", "text")
         return dict.fromkeys(alike, found["pool"]), dict.fromkeys(alike, found["aims"]), seconds
@@ -208,17 +215,16 @@ class Workshop:
     def _adam_gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         backend, told = self.backend(cell.backend), {"width": self.config.gradient_width, "seed": self.config.seed}
         some = self.data.pool.sample(min(512, len(self.data.pool)), seed=self.config.seed)
-        make = lambda: {  # noqa: E731
-            "adam_gradient": np.concatenate(
-                gradients.adam_projected(
-                    lambda: backend.gradients(self.data.pool),
-                    lambda: backend.gradients(some),
-                    len(self.data.pool),
-                    **told,
-                ),
-                axis=1,
+
+        def make() -> Arrays:
+            parts = gradients.adam_projected(
+                lambda: backend.gradients(self.data.pool),
+                lambda: backend.gradients(some),
+                len(self.data.pool),
+                **told,
             )
-        }
+            return {"adam_gradient": np.concatenate(parts, axis=1)}
+
         found, seconds = self._of_base(cell, "gradient_width", "effort").arrays(f"adam-gradient-{_base_of(cell)}", make)
         return found, {}, seconds
 
@@ -227,7 +233,10 @@ class Workshop:
 
     def _item(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         number = {item: place for place, item in enumerate(self.data.catalogue.item_ids)}
-        numbered = lambda samples: {"item": np.array([number[item] for item in samples[schema.ITEM_ID]])}  # noqa: E731
+
+        def numbered(samples: pl.DataFrame) -> Arrays:
+            return {"item": np.array([number[item] for item in samples[schema.ITEM_ID]])}
+
         return numbered(self.data.pool), numbered(self.data.recent), 0.0
 
     @property
