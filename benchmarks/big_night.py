@@ -29,7 +29,7 @@ from benchmarks import servers
 from benchmarks import town as towns
 from benchmarks.machine import machine
 from dealrec_core.lake import Lake
-from dealrec_core.night import Night, nights
+from dealrec_core.lake.nights import Night, nights
 from tests import ceph
 
 RESULTS = towns.ROOT / "benchmarks" / "results" / "big_night.json"

@@ -18,12 +18,12 @@ from games import Games
 from machine import machine
 from recommenders import LANGUAGE_MODEL, PROMPT
 
-from dealrec_core import language_model
+from dealrec_core.language import language_model
 from dealrec_core.recommenders import semantic_ids, tiger
-from dealrec_core.recommenders.base import Recommender
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
-from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
-from dealrec_core.recommenders.tiger import Tiger, TigerConfig
+from dealrec_core.recommenders.bigrec import BIGRec
+from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples.recommender import Recommender
+from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "decoding.json"

@@ -25,16 +25,15 @@ import torch
 from games import Games
 from machine import machine
 
-from dealrec_core import effort, language_model
-from dealrec_core.answer_loss import answer_losses, length_batches
-from dealrec_core.effort import EffortConfig
-from dealrec_core.fine_tuning import LoraConfig, with_lora
-from dealrec_core.language_model import LanguageModelConfig, padded
+from dealrec_core.language import effort, language_model
+from dealrec_core.language.answer_loss import answer_losses, length_batches
+from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.language_model import padded
+from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import semantic_ids, tiger
-from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
-from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
-from dealrec_core.recommenders.tiger import TigerConfig
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.language import EffortConfig, LanguageModelConfig, LoraConfig, PromptConfig
+from dealrec_core.settings.recommenders import SemanticIdsConfig, TigerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(os.environ.get("EFFORT_RESULTS", ROOT / "benchmarks" / "results" / "effort.json"))

@@ -30,7 +30,7 @@ def _built(folder: Path) -> dict[str, Any]:
     import torch
     from prefect.logging import disable_run_logger
 
-    from dealrec_core import synthetic
+    from dealrec_core.ingest import synthetic
     from tasks.base_model import base_model_of, provide_base_model
     from tasks.ingest import build_samples, take_new_files
     from tasks.nights import NightRequest, one_night

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from dealrec_core import settings
 from dealrec_core.study import fidelity
+from dealrec_core.study.fidelity import FidelityConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "fidelity.json"
@@ -38,7 +39,7 @@ def main() -> None:
     for name in parser.parse_args().only or CASES:
         data, changes = CASES[name]
         file = ROOT / "deployments" / "studies" / f"fidelity-{data}.toml"
-        config = settings.load_fidelity(file, [*_data(data), *changes])
+        config = settings.read(FidelityConfig, file, [*_data(data), *changes])
         found = fidelity.study(config)
         print(f"{name}\n{fidelity.table(found)}\n", flush=True)
         known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.items import Catalogue
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.samples.sequences import Sequences
 
 
 class Games:

@@ -21,14 +21,17 @@ import torch
 from machine import machine
 
 from dealrec_core import influence
-from dealrec_core.influence import InfluenceConfig, continued, kept, operators
+from dealrec_core.influence import continued, kept, operators
 from dealrec_core.influence.carried import Change, followed, moved
 from dealrec_core.influence.continued import Earlier
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.scores import problem_of
-from dealrec_core.sequences import Sequences
-from dealrec_core.surrogate import SurrogateConfig, networks, train
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
+from dealrec_core.surrogate.training import train
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "influence.json"

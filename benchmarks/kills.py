@@ -136,8 +136,8 @@ class _Watch(logging.Handler):
         self.timeline: dict[str, dict[str, Any]] = {}
 
     def install(self) -> None:
-        from dealrec_core.appender import Appender
         from dealrec_core.lake import Lake
+        from dealrec_core.lake.appender import Appender
 
         log = logging.getLogger("prefect.task_runs")
         log.addHandler(self)
@@ -225,7 +225,7 @@ def _write_differences(folder: Path) -> None:
 def _state(folder: Path, town: str) -> dict[str, Any]:
     """Every table's rows, every published file's bytes, every stage's facts, and the registry, by name."""
     from dealrec_core.lake import Lake
-    from dealrec_core.night import TABLES, nights
+    from dealrec_core.lake.nights import TABLES, nights
 
     lake = Lake(str(folder / town / "lake"))
     state: dict[str, Any] = {}

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dealrec_core import interactions, sample_table, samples
+from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake
-from dealrec_core.sources import InteractionSource, SourcesConfig
+from dealrec_core.samples import sample_table, split
+from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 FIRST = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
 DAYS, DAY = 365, 86_400
@@ -174,9 +175,9 @@ def lake_job(folder: Path) -> int:
 
 def samples_job(folder: Path) -> int:
     """What a night does after ingestion: the moments that split the log, and the samples that are not there yet."""
-    lake, config = Lake(str(folder / "lake")), samples.SamplesConfig()
+    lake, config = Lake(str(folder / "lake")), split.SamplesConfig()
     version = lake.version("interactions")
-    samples.boundaries(lake.scan("interactions", version), config, not_before=None)
+    split.boundaries(lake.scan("interactions", version), config, not_before=None)
     return sample_table.update(lake, log_version=version, length=config.history_length).written
 
 

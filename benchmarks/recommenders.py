@@ -20,18 +20,20 @@ import torch
 from games import Games
 from machine import machine
 
-from dealrec_core import language_model, metrics, schema
-from dealrec_core.fine_tuning import FineTuneConfig, LoraConfig, fine_tune
-from dealrec_core.language_model import LanguageModelConfig
+from dealrec_core import schema
+from dealrec_core.evaluation import metrics
+from dealrec_core.language import language_model
+from dealrec_core.language.fine_tuning import fine_tune
+from dealrec_core.language.prompts import Example
 from dealrec_core.recommenders import baselines, semantic_ids, tiger
-from dealrec_core.recommenders.base import Recommender
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_judge
-from dealrec_core.recommenders.prompts import Example, PromptConfig
-from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
-from dealrec_core.recommenders.tiger import Tiger, TigerConfig
+from dealrec_core.recommenders.bigrec import BIGRec, title_judge
+from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples.recommender import Recommender
+from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, LoraConfig, PromptConfig
+from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
+from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import training
 from dealrec_core.surrogate.recommender import SurrogateRecommender
-from dealrec_core.surrogate.training import SurrogateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "recommenders.json"

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from dealrec_core.coreset import CoresetConfig, select
+from dealrec_core.coreset import select
+from dealrec_core.settings.coreset import CoresetConfig
 
 RESULTS = Path(__file__).resolve().parent / "results" / "selection.json"
 METHODS = ("dealrec", "dealrec-released", "coverage", "ccs", "greedy", "random")

@@ -34,9 +34,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import zstandard
 
-from dealrec_core import interactions
+from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake
-from dealrec_core.sources import InteractionSource, SourcesConfig
+from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 NAMES = {"user_id": "u", "item_id": "i", "timestamp": "t", "rating": "r", "event_type": "e"}
 COLUMNS = list(NAMES.values())
@@ -81,7 +81,7 @@ def main() -> None:
 def torture(folder: Path, *, files: int, seed: int) -> dict[str, Any]:
     """Ingests so many mutated files; what was found. No entry under `faults` means that all is right."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dealrec_core.interactions", "benchmarks.torture_files"])
+    context.set_forkserver_preload(["dealrec_core.ingest.interactions", "benchmarks.torture_files"])
     found: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

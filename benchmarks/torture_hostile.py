@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from dealrec_core import interactions
+from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake
-from dealrec_core.sources import InteractionSource, SourcesConfig
+from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 HEADER, GOOD = b"user_id,item_id,timestamp\n", b"good,item,1767225600\n"
 MIB = 2**20

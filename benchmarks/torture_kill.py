@@ -33,11 +33,11 @@ import polars as pl
 import zstandard
 from deltalake.exceptions import DeltaError
 
-from dealrec_core import books, interactions
-from dealrec_core.appender import Appender
-from dealrec_core.lake import Lake
-from dealrec_core.load import Load
-from dealrec_core.sources import InteractionSource, SourcesConfig
+from dealrec_core.ingest import interactions
+from dealrec_core.ingest.load import Load
+from dealrec_core.lake import Lake, books
+from dealrec_core.lake.appender import Appender
+from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 FIRST = date(2026, 1, 1)
 DAYS, DAY = 8, 86_400
@@ -79,7 +79,7 @@ def torture(folder: Path, *, kills: int, seed: int, rows: int = 150) -> dict[str
     """Runs rounds until so many ingests were killed; what was found. No entry under `faults` means that all is right."""
     world, oracle = random.Random(seed), Oracle()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dealrec_core.interactions", "benchmarks.torture_kill", __name__])
+    context.set_forkserver_preload(["dealrec_core.ingest.interactions", "benchmarks.torture_kill", __name__])
     (folder / "errors").mkdir()
     took = [0.3]
     hit: Counter[str] = Counter()

@@ -44,7 +44,7 @@ def overrides(folder: Path, town: str, *, size: list[str] = SMALL) -> list[str]:
 
 def log() -> Any:
     """A log of some 900 events, 60 more each day."""
-    from dealrec_core import synthetic
+    from dealrec_core.ingest import synthetic
 
     return synthetic.SyntheticConfig(users=60, series=12, events_a_day=60, past_days=20)
 
@@ -57,7 +57,7 @@ def day(number: int) -> date:
 
 def write_day(folder: Path, number: int) -> None:
     """Adds a day to the log that all towns of the folder read."""
-    from dealrec_core import synthetic
+    from dealrec_core.ingest import synthetic
 
     synthetic.write_day(folder / "data", number, log())
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dealrec_core.config import Config
+from dealrec_core.settings import Config
 
 HEAD = """# Settings
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from dealrec_core.errors import DealrecError, SettingsError
 
 if TYPE_CHECKING:
-    from dealrec_core.preview import Preview
+    from dealrec_core.ingest.preview import Preview
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
@@ -249,7 +249,7 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
     """Follow one sample through every stage, from the raw line to the tuned model."""
     from dealrec_core import settings
     from dealrec_core.lake import Lake
-    from dealrec_core.trace import trace as follow
+    from tasks.report.trace import trace as follow
 
     steps = follow(Lake(settings.load(config, set or []).lake.root), sample_id)
     if json:
@@ -301,7 +301,7 @@ def fidelity(
     from dealrec_core import settings
     from dealrec_core.study import fidelity as core
 
-    wanted = settings.load_fidelity(config, set or [])
+    wanted = settings.read(core.FidelityConfig, config, set or [])
     found = core.study(wanted)
     if json:
         out.print_json(data=found)

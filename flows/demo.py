@@ -4,7 +4,8 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-from dealrec_core import settings, synthetic
+from dealrec_core import settings
+from dealrec_core.ingest import synthetic
 from flows.nightly import nightly
 from tasks.nights import NightRequest, NightSummary
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from dealrec_core.night import Snapshot
+from dealrec_core.lake.nights import Snapshot
 from tasks.evaluation import evaluate
 from tasks.nights import NightRequest, one_night
 from tasks.verdict import judge_coreset

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from dealrec_core.night import Snapshot
+from dealrec_core.lake.nights import Snapshot
 from tasks import events
 from tasks.ingest import build_samples, take_new_files
 from tasks.nights import NightRequest, one_night

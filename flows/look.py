@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from dealrec_core import interactions, promotions, settings, sources
-from dealrec_core.config import Config
+from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
-from dealrec_core.lake import Lake
-from dealrec_core.night import TABLES, Night, nights, reopen
-from dealrec_core.preview import Preview, preview
-from dealrec_core.report import page
+from dealrec_core.ingest import interactions, sources
+from dealrec_core.ingest.preview import Preview, preview
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import TABLES, Night, nights, reopen
+from dealrec_core.settings import Config
 from tasks import registry
+from tasks.report import page
 
 
 class NightLine(BaseModel):

@@ -9,7 +9,7 @@ raw logs ─ ingest ─▶ samples ─┬─ retrain_surrogate ─▶ surrogate 
 from prefect import flow
 from prefect.deployments import run_deployment
 
-from dealrec_core.night import Night
+from dealrec_core.lake.nights import Night
 from flows.evaluate_candidate import evaluate_candidate
 from flows.fine_tune import fine_tune
 from flows.ingest import ingest

@@ -6,7 +6,7 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from dealrec_core.night import Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot
 from tasks import promotion
 from tasks.nights import NightRequest, one_night
 from tasks.promotion import Approval

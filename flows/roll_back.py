@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from dealrec_core import settings
 from dealrec_core.lake import Lake, lock
-from dealrec_core.night import Champion
+from dealrec_core.lake.nights import Champion
 from tasks.nights import PIPELINE
 from tasks.promotion import roll_back as restore
 

@@ -22,7 +22,7 @@ class StudyRequest(BaseModel):
 
     def settings(self) -> StudyConfig:
         """The settings that this request asks for."""
-        return settings.load_study(self.config, self.overrides)
+        return settings.read(StudyConfig, self.config, self.overrides)
 
 
 class StudySummary(BaseModel):

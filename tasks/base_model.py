@@ -10,12 +10,14 @@ import polars as pl
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dealrec_core import language_model, schema, sequences
-from dealrec_core.config import Config
-from dealrec_core.night import Night, Snapshot, fingerprint, nights
+from dealrec_core import schema
+from dealrec_core.lake.nights import Night, Snapshot, fingerprint, nights
+from dealrec_core.language import language_model
+from dealrec_core.language.prompts import Example
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
-from dealrec_core.recommenders.prompts import Example
 from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples import sequences
+from dealrec_core.settings import Config
 from tasks import storage
 from tasks.catalogue import known_catalogue
 from tasks.ingest import samples_of

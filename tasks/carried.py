@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dealrec_core import schema, sequences
+from dealrec_core import schema
 from dealrec_core.errors import DataError, LakeError
 from dealrec_core.influence import carried
 from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Continued, Earlier
-from dealrec_core.night import Night, Snapshot, nights
+from dealrec_core.lake.nights import Night, Snapshot, nights
+from dealrec_core.samples import sequences
 from dealrec_core.surrogate import checkpoint
 from tasks import storage
 from tasks.ingest import samples_of

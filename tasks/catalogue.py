@@ -2,9 +2,10 @@
 
 import polars as pl
 
-from dealrec_core import items, schema
-from dealrec_core.items import Catalogue
-from dealrec_core.night import Night
+from dealrec_core import schema
+from dealrec_core.lake.nights import Night
+from dealrec_core.samples import items
+from dealrec_core.samples.items import Catalogue
 from tasks.ingest import boundaries_of
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dealrec_core.errors import OtherFormat
-from dealrec_core.night import Night
+from dealrec_core.lake.nights import Night
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.tiger import Tiger
 from tasks import storage

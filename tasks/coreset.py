@@ -11,7 +11,7 @@ from dealrec_core import coreset, schema
 from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
-from dealrec_core.night import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
 from tasks import events, storage
 from tasks.catalogue import full_catalogue
 from tasks.features import features_of

@@ -2,10 +2,9 @@
 
 from datetime import UTC, datetime
 
-from dealrec_core import erasure
-from dealrec_core.config import Config
-from dealrec_core.erasure import Erasure
-from dealrec_core.lake import Lake, lock
+from dealrec_core.lake import Lake, erasure, lock
+from dealrec_core.lake.erasure import Erasure
+from dealrec_core.settings import Config
 
 
 def erase_user(config: Config, user_id: str, *, now: bool) -> Erasure:

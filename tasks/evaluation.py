@@ -4,10 +4,12 @@ import math
 
 import polars as pl
 
-from dealrec_core import evaluation, samples, schema
-from dealrec_core.night import Fact, Night, Snapshot
+from dealrec_core import schema
+from dealrec_core.evaluation import ranking
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders import baselines, bundle
-from dealrec_core.recommenders.base import Recommender
+from dealrec_core.samples import split
+from dealrec_core.samples.recommender import Recommender
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import storage
 from tasks.catalogue import full_catalogue, log_before_test, log_before_validation
@@ -30,9 +32,9 @@ def evaluate(night: Night) -> Snapshot:
     compared = _recommenders(night)
     with shown("evaluation", f"recommenders, {len(cases):,} users each") as progress:
         for done, each in enumerate(compared, 1):
-            lists = evaluation.ranked(each, cases[schema.HISTORY].to_list(), config)
-            parts.append(evaluation.per_user(each.name, lists, cases, config))
-            extras[each.name] = evaluation.beside(lists, cases, counts, item_count=items, config=config)
+            lists = ranking.ranked(each, cases[schema.HISTORY].to_list(), config)
+            parts.append(ranking.per_user(each.name, lists, cases, config))
+            extras[each.name] = ranking.beside(lists, cases, counts, item_count=items, config=config)
             progress(done, len(compared))
     per_user = pl.concat(parts)
     frame = per_user.with_columns(pl.lit(night.name).alias(schema.NIGHT)).select(schema.EVALUATIONS.names())
@@ -48,7 +50,7 @@ def evaluate(night: Night) -> Snapshot:
         "k": night.config.evaluate.k,
         "seen items": "masked" if night.config.evaluate.mask_seen else "kept",
     }
-    for row in evaluation.summary(per_user).iter_rows(named=True):
+    for row in ranking.summary(per_user).iter_rows(named=True):
         facts[f"{row['recommender']} recall"] = round(row["recall"], 4)
         facts[f"{row['recommender']} ndcg"] = round(row["ndcg"], 4)
     for name, extra in extras.items():
@@ -75,7 +77,7 @@ def _counts(night: Night) -> dict[str, float]:
 def held_out_cases(night: Night) -> pl.DataFrame:
     """The held-out users of tonight: history before the held-out slice, everything they took in it."""
     log = night.lake.scan("interactions", night.need("ingest").version)
-    return samples.cases(
+    return split.cases(
         log,
         boundaries_of(night),
         history_length=night.config.samples.history_length,

@@ -6,7 +6,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from dealrec_core.lake import Lake
-from dealrec_core.night import Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot
 
 CANDIDATE, QUARANTINE, LOST = "model.candidate", "quarantine.over", "champion.lost"
 

@@ -6,13 +6,17 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from dealrec_core import effort, schema, sequences
+from dealrec_core import schema
+from dealrec_core.coreset import projection, traits
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import SettingsError
-from dealrec_core.features import early, gradients, hidden, traits
-from dealrec_core.features.early import EarlyConfig
-from dealrec_core.night import Night
-from dealrec_core.recommenders.prompts import Prompter
+from dealrec_core.lake.nights import Night
+from dealrec_core.language import effort
+from dealrec_core.language.prompts import Prompter
+from dealrec_core.recommenders import hidden
+from dealrec_core.samples import sequences
+from dealrec_core.settings.surrogate import EarlyConfig
+from dealrec_core.surrogate import early
 from tasks.base_model import base_model_of, examples
 from tasks.catalogue import full_catalogue, log_before_validation
 from tasks.ingest import samples_of
@@ -107,7 +111,7 @@ def _hidden(night: Night, samples: pl.DataFrame) -> np.ndarray:
 
 
 def _gradients(night: Night, samples: pl.DataFrame, needs: set[str]) -> Arrays:
-    parts = gradients.projected(_raw(night, samples), len(samples), width=WIDTH, seed=night.config.run.seed)
+    parts = projection.projected(_raw(night, samples), len(samples), width=WIDTH, seed=night.config.run.seed)
     if "layer_gradients" in needs:
         return {f"gradient.{place:03d}": part for place, part in enumerate(parts)}
     return {"gradient": np.concatenate(parts, axis=1)}
@@ -115,7 +119,7 @@ def _gradients(night: Night, samples: pl.DataFrame, needs: set[str]) -> Arrays:
 
 def _adam_gradients(night: Night, train: pl.DataFrame) -> np.ndarray:
     some = train.sample(min(512, len(train)), seed=night.config.run.seed)
-    parts = gradients.adam_projected(
+    parts = projection.adam_projected(
         lambda: _raw(night, train), lambda: _raw(night, some), len(train), width=WIDTH, seed=night.config.run.seed
     )
     return np.concatenate(parts, axis=1)

@@ -6,13 +6,15 @@ from typing import Literal
 import polars as pl
 from prefect import get_run_logger, task
 
-from dealrec_core import interactions, replay, sample_table, samples, schema
-from dealrec_core.books import IngestReport
-from dealrec_core.config import Config
+from dealrec_core import schema
 from dealrec_core.errors import DataError
+from dealrec_core.ingest import interactions, replay
 from dealrec_core.lake import Lake, lock
-from dealrec_core.night import Fact, Night, Snapshot, nights
-from dealrec_core.samples import Boundaries
+from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.samples import sample_table, split
+from dealrec_core.samples.split import Boundaries
+from dealrec_core.settings import Config
 from tasks import shards
 from tasks.stage import stage
 
@@ -54,7 +56,7 @@ def build_samples(night: Night) -> Snapshot:
     config = night.config.samples
     log = night.lake.scan("interactions", ingested.version)
     champion = night.manifest.champion
-    bounds = samples.boundaries(log, config, not_before=champion.trained_through if champion else None)
+    bounds = split.boundaries(log, config, not_before=champion.trained_through if champion else None)
     update = sample_table.update(
         night.lake,
         log_version=ingested.version,
@@ -66,16 +68,16 @@ def build_samples(night: Night) -> Snapshot:
     table = night.lake.scan("samples", update.version)
     facts: dict[str, Fact] = {
         **{name: moment.isoformat() for name, moment in bounds.model_dump().items()},
-        **{which: _count(table, bounds, which, config.mode) for which in samples.SPLITS},
+        **{which: _count(table, bounds, which, config.mode) for which in split.SPLITS},
         "new or changed": update.written,
         "all made anew": update.is_rebuilt,
     }
     return Snapshot(stage="samples", table="samples", version=update.version, rows=update.rows, facts=facts)
 
 
-def _count(table: pl.LazyFrame, bounds: Boundaries, which: samples.Split, mode: Literal["sliding", "last"]) -> int:
+def _count(table: pl.LazyFrame, bounds: Boundaries, which: split.Split, mode: Literal["sliding", "last"]) -> int:
     columns = table.select(schema.SAMPLE_ID, schema.USER_ID, schema.TIMESTAMP)
-    count = samples.split_lazily(columns, bounds, which, mode).select(pl.len())
+    count = split.split_lazily(columns, bounds, which, mode).select(pl.len())
     return int(count.collect(engine="streaming").item())
 
 
@@ -102,10 +104,10 @@ def boundaries_of(night: Night) -> Boundaries:
     return Boundaries(**{name: datetime.fromisoformat(str(facts[name])) for name in Boundaries.model_fields})
 
 
-def samples_of(night: Night, which: samples.Split) -> pl.DataFrame:
+def samples_of(night: Night, which: split.Split) -> pl.DataFrame:
     """This night's train, validation or test samples, sorted by sample_id: the lake promises no order."""
     table = night.lake.scan("samples", night.need("samples").version).select(schema.SAMPLES.names())
-    found = samples.split_lazily(table, boundaries_of(night), which, night.config.samples.mode)
+    found = split.split_lazily(table, boundaries_of(night), which, night.config.samples.mode)
     return found.sort(schema.SAMPLE_ID).collect()
 
 

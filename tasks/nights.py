@@ -18,11 +18,11 @@ from pydantic import (
     model_serializer,
 )
 
-from dealrec_core import promotions, settings
-from dealrec_core.config import Config
+from dealrec_core import settings
 from dealrec_core.errors import DataError
-from dealrec_core.lake import Lake, lock
-from dealrec_core.night import Night, nights, open_night, reopen
+from dealrec_core.lake import Lake, lock, promotions
+from dealrec_core.lake.nights import Night, nights, open_night, reopen
+from dealrec_core.settings import Config
 
 PIPELINE = "deployments/pipeline.toml"
 

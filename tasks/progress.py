@@ -10,7 +10,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
-from dealrec_core.progress import Progress
+from dealrec_core.language.progress import Progress
 
 EVERY_S = 5.0
 """A shorter stage shows nothing and pays nothing; a longer one moves its bar so often at most."""

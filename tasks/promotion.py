@@ -13,13 +13,14 @@ import polars as pl
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core import evaluation, gate, promotions, schema
+from dealrec_core import schema
 from dealrec_core.errors import RegistryError
-from dealrec_core.gate import Verdict
-from dealrec_core.lake import Lake
-from dealrec_core.night import Champion, Fact, Night, Snapshot, reopen
+from dealrec_core.evaluation import gate, ranking
+from dealrec_core.evaluation.gate import Verdict
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import Champion, Fact, Night, Snapshot, reopen
 from dealrec_core.recommenders import bundle
-from dealrec_core.recommenders.base import Recommender
+from dealrec_core.samples.recommender import Recommender
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import events, registry, storage, tracking
 from tasks.catalogue import log_before_test
@@ -75,8 +76,8 @@ def judge(night: Night) -> Verdict:
     against = CHAMPION if CHAMPION in per_user["recommender"] else "popularity"
     metric = night.config.gate.metric
     return gate.judge(
-        evaluation.values(per_user, CANDIDATE, metric),
-        evaluation.values(per_user, against, metric),
+        ranking.values(per_user, CANDIDATE, metric),
+        ranking.values(per_user, against, metric),
         against=against,
         metric=f"{metric}@{night.config.evaluate.k}",
         config=night.config.gate,
@@ -201,7 +202,7 @@ def _log(night: Night, verdict: Verdict) -> str:
             "manifest.json": night.manifest.model_dump_json(indent=1),
             "lineage.json": json.dumps(lineage, indent=1),
             "verdict.json": verdict.model_dump_json(indent=1),
-            "evaluation.csv": evaluation.summary(evaluation_of(night)).write_csv(),
+            "evaluation.csv": ranking.summary(evaluation_of(night)).write_csv(),
             "coreset.csv": coreset_of(night).select(schema.SAMPLE_ID).write_csv(),
         },
     )

@@ -25,8 +25,8 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, DataType
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core.config import RegistryConfig
 from dealrec_core.errors import RegistryError
+from dealrec_core.settings.run import RegistryConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"

@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 from peft import PeftModel
 
-from dealrec_core import effort, schema, sequences
+from dealrec_core import schema
 from dealrec_core.influence import continued
 from dealrec_core.influence.continued import Continued
-from dealrec_core.night import Fact, Night, Snapshot, fingerprint
-from dealrec_core.parallel import Over
+from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
+from dealrec_core.lake.parallel import Over
+from dealrec_core.language import effort
 from dealrec_core.recommenders import bundle
+from dealrec_core.samples import sequences
 from tasks import carried, shards
 from tasks.base_model import BaseModel, base_model_of, examples
 from tasks.catalogue import full_catalogue

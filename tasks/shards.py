@@ -15,10 +15,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL
 
-from dealrec_core.config import RunConfig
 from dealrec_core.errors import SettingsError
-from dealrec_core.night import code_fingerprint
-from dealrec_core.parallel import Over
+from dealrec_core.lake.nights import code_fingerprint
+from dealrec_core.lake.parallel import Over
+from dealrec_core.settings.run import RunConfig
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -3,10 +3,9 @@
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from dealrec_core import report
 from dealrec_core.errors import DealrecError, RegistryError
-from dealrec_core.night import STAGES, Night, Snapshot
-from tasks import registry, tracking
+from dealrec_core.lake.nights import STAGES, Night, Snapshot
+from tasks import registry, report, tracking
 from tasks.nights import NightSummary
 
 REPORT = "report.html"

@@ -14,7 +14,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError
-from dealrec_core.night import Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot
 from tasks.show import show_stage
 
 MAY_PASS = (LakeError, RegistryError, SourceError, OSError)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Lake
-from dealrec_core.night import Night
+from dealrec_core.lake.nights import Night
 
 SUMS = "sha256sums.json"
 

@@ -8,10 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from dealrec_core import items, night, samples, schema, settings
-from dealrec_core.config import RegistryConfig
+from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
-from dealrec_core.lake import Lake
+from dealrec_core.lake import Lake, nights
+from dealrec_core.samples import items, split
+from dealrec_core.settings.run import RegistryConfig
 from dealrec_core.study import data, plots, report, results
 from dealrec_core.study.config import Cell, StudyConfig
 from dealrec_core.study.data import StudyData
@@ -77,7 +78,7 @@ def _of_night(name: str, config: StudyConfig) -> StudyData:
     """The samples of a night, with the slices that the night itself uses."""
     own = config.datasets[name]
     lake = Lake(settings.load(own.config).lake.root)
-    known = [each for each in night.nights(lake) if each.find("samples") and own.night in (None, each.name)]
+    known = [each for each in nights.nights(lake) if each.find("samples") and own.night in (None, each.name)]
     if not known:
         raise DataError(f"no night '{own.night or 'with samples'}' in {lake.root}; `dealrec status` lists the nights")
     tonight = known[-1]
@@ -98,6 +99,6 @@ def _of_night(name: str, config: StudyConfig) -> StudyData:
         pool=samples_of(tonight, "train").sort(schema.SAMPLE_ID),
         past=[each for each in past if len(each) > 1],
         recent=recent,
-        cases=samples.cases(log, bounds, history_length=own.history_length, users=own.users, seed=config.seed),
+        cases=split.cases(log, bounds, history_length=own.history_length, users=own.users, seed=config.seed),
         counts=dict(zip(counts[schema.ITEM_ID], counts["len"], strict=True)),
     )

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dealrec_core import sequences
-from dealrec_core.night import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.samples import sequences
 from dealrec_core.surrogate import checkpoint, drift, training
 from dealrec_core.surrogate.training import Trained
 from tasks import storage

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dealrec_core.night import Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot
 from tasks import registry
 from tasks.registry import Input
 

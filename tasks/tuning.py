@@ -6,11 +6,14 @@ from pathlib import Path
 import polars as pl
 from peft import PeftModel
 
-from dealrec_core import fine_tuning, schema, sequences
-from dealrec_core.night import Fact, Night, Snapshot, nights
+from dealrec_core import schema
+from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.language import fine_tuning
 from dealrec_core.recommenders import baselines, bundle, grounding, tiger
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_judge
+from dealrec_core.recommenders.bigrec import BIGRec, title_judge
 from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples import sequences
+from dealrec_core.settings.recommenders import BIGRecConfig
 from tasks import storage
 from tasks.base_model import BaseModel, base_model_of, examples
 from tasks.catalogue import full_catalogue, known_catalogue, log_before_test, log_before_validation

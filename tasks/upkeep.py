@@ -8,11 +8,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core import erasure, upkeep
-from dealrec_core.config import Config
 from dealrec_core.errors import NightBusy, RegistryError
-from dealrec_core.lake import Lake, lock
-from dealrec_core.upkeep import TableReport
+from dealrec_core.lake import Lake, erasure, lock, upkeep
+from dealrec_core.lake.upkeep import TableReport
+from dealrec_core.settings import Config
 from tasks import registry
 
 

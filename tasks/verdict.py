@@ -1,7 +1,7 @@
 """Tells every night whether its coreset is better than random ones of its size, by a cheap proxy."""
 
-from dealrec_core.night import Fact, Night, Snapshot
-from dealrec_core.study import proxy
+from dealrec_core.evaluation import proxy
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from tasks.coreset import coreset_of
 from tasks.evaluation import held_out_cases
 from tasks.ingest import samples_of

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from dealrec_core import schema
-from dealrec_core.config import Config
-from dealrec_core.settings import load_fidelity, load_study
-from dealrec_core.study.config import cells
+from dealrec_core.settings import Config, read
+from dealrec_core.study.config import StudyConfig, cells
+from dealrec_core.study.fidelity import FidelityConfig
 from tasks.coreset import EMITTED
 
 DOCS = sorted(Path("docs").glob("*.md"))
@@ -61,9 +61,9 @@ def test_the_commands_of_the_study_page_are_ones_that_the_settings_know():
     for line in Path("docs/study.md").read_text("utf-8").splitlines():
         for override in re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\|\s+--|\s+#|$)", line):
             if "study fidelity" in line:
-                found.append(load_fidelity("deployments/studies/fidelity-games.toml", [override]))
+                found.append(read(FidelityConfig, "deployments/studies/fidelity-games.toml", [override]))
             else:
-                found.append(cells(load_study("deployments/studies/games.toml", [override])))
+                found.append(cells(read(StudyConfig, "deployments/studies/games.toml", [override])))
     assert len(found) >= 5
     assert all(found)
 

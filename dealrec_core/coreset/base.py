@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from dealrec_core.coreset.combine import Normalisation
 from dealrec_core.errors import DataError
-
-Fill = Literal["strata", "highest"]
+from dealrec_core.settings.coreset import Fill, Normalisation
 
 
 @dataclass(frozen=True)

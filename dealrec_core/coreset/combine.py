@@ -1,14 +1,12 @@
 """Puts influence and effort on one scale and adds them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
-from dealrec_core import parallel
 from dealrec_core.coreset import ordering
-
-Normalisation = Literal["rank", "minmax", "robust", "none"]
+from dealrec_core.settings.coreset import Normalisation
 
 
 def combine(
@@ -26,7 +24,8 @@ def combine(
     where one outlier decides. `rank` uses ranks from 0 to 1 instead.
     The share is cov(lambda * delta, I_s) / var(I_s), 0 when all scores are equal; the rest is due to influence.
     """
-    scaled = parallel.in_order(partial(normalise, how=normalisation), [influence, effort], threads=2)
+    with ThreadPoolExecutor(2) as threads:
+        scaled = list(threads.map(partial(normalise, how=normalisation), [influence, effort]))
     weighted_influence, weighted_effort = (
         weight * values for weight, values in zip((influence_weight, effort_weight), scaled, strict=True)
     )

@@ -6,11 +6,11 @@ is guaranteed to every category and to every fifth by popularity and by recency;
 """
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
-from dealrec_core import parallel
 from dealrec_core.coreset import stratify
 from dealrec_core.coreset.base import Choice, Options, Pool, highest
 from dealrec_core.coreset.dealrec import overall
@@ -26,7 +26,8 @@ def choose(pool: Pool, options: Options) -> Choice:
     """
     scores, share = overall(pool, options)
     membership = stratify.groups(scores, options.groups)
-    traits = list(parallel.in_order(partial(_classes, pool), ("category", "popularity", "recency"), threads=2))
+    with ThreadPoolExecutor(2) as threads:
+        traits = list(threads.map(partial(_classes, pool), ("category", "popularity", "recency")))
     chosen = np.zeros(len(pool), dtype=bool)
     for members, floor in floors(traits, options):
         missing = floor - int(chosen[members].sum())
@@ -49,8 +50,9 @@ def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray,
 
     floor(coverage · budget · share of the value): over T traits at most T · coverage · budget, so coverage <= 1/T always fits.
     """
-    found = parallel.in_order(partial(_floors_of, options=options), traits, threads=2)
-    return sorted(itertools.chain.from_iterable(found), key=lambda floor: len(floor[0]))
+    with ThreadPoolExecutor(2) as threads:
+        by_trait = threads.map(partial(_floors_of, options=options), traits)
+        return sorted(itertools.chain.from_iterable(by_trait), key=lambda floor: len(floor[0]))
 
 
 def _floors_of(codes: np.ndarray, options: Options) -> list[tuple[np.ndarray, int]]:

@@ -19,8 +19,9 @@ from typing import Any
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.items import Catalogue
-from dealrec_core.recommenders.prompts import SEPARATOR, PromptConfig, words
+from dealrec_core.language.prompts import SEPARATOR, words
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.language import PromptConfig
 
 PARQUET, ALPACA, CHAT = "coreset.parquet", "alpaca.jsonl", "chat.jsonl"
 INFO, CARD, MANIFEST = "dataset_info.json", "README.md", "manifest.json"

@@ -1,7 +1,5 @@
 """The selection methods by name."""
 
-from typing import Literal
-
 from dealrec_core.coreset import (
     ccs,
     coverage,
@@ -22,25 +20,6 @@ from dealrec_core.coreset import (
 )
 from dealrec_core.coreset.base import Method
 from dealrec_core.errors import SettingsError
-
-MethodName = Literal[
-    "dealrec",
-    "dealrec-released",
-    "greedy",
-    "random",
-    "coverage",
-    "ccs",
-    "datainf",
-    "dsir",
-    "el2n",
-    "goracs",
-    "gradsim-diverse",
-    "grand",
-    "less",
-    "rds",
-    "recranker",
-    "tf-dcon",
-]
 
 METHODS: dict[str, Method] = {
     "dealrec": dealrec.choose,

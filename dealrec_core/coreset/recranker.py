@@ -4,7 +4,7 @@ import numpy as np
 
 from dealrec_core.coreset import stratify
 from dealrec_core.coreset.base import Choice, Options, Pool, highest
-from dealrec_core.recommenders.semantic_ids import k_means, nearest
+from dealrec_core.samples.clusters import k_means, nearest
 
 CLUSTERS = 10
 """As in the paper."""

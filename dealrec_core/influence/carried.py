@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import torch as safetensors
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from dealrec_core.influence import operators
-from dealrec_core.influence.fidelity import rank_correlation
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.part import spread
-from dealrec_core.sequences import Sequences, joined
+from dealrec_core.samples.sequences import Sequences, joined
 
 VECTORS = "vectors.safetensors"
 DESCRIPTION = "influence.json"
@@ -70,7 +70,7 @@ def moved(reference: Problem, tonight: Problem, samples: Sequences, q: Tensor, *
     """1 − Spearman's correlation of the scores of `most` samples along q at the weights of both networks, 0 to 2."""
     some = spread(samples, most)
     before, after = (operators.directional(problem, some, q) for problem in (reference, tonight))
-    return 1 - rank_correlation(before, after, seed=0, resamples=1).value
+    return 1 - float(np.nan_to_num(spearmanr(before, after).statistic))  # NaN where one side is constant
 
 
 def followed(problem: Problem, carried: Carried, *, train: Change, risk: Change) -> Carried:

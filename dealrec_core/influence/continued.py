@@ -10,8 +10,9 @@ import torch
 from dealrec_core.influence import operators
 from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.scores import Curved, InfluenceConfig, InfluenceResult, cosine, score, solve
-from dealrec_core.sequences import Sequences
+from dealrec_core.influence.scores import Curved, InfluenceResult, cosine, score, solve
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import InfluenceConfig
 
 
 @dataclass(frozen=True)

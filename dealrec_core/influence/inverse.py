@@ -8,15 +8,14 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dealrec_core.errors import NotConverged, NotFinite, NumericsError, SettingsError
+from dealrec_core.settings.influence import DampingRule
 
 Product = Callable[[Tensor], Tensor]
-DampingRule = Literal["trace", "top", "absolute"]
 EXACT_LIMIT = 5000
 """Most parameters of a dense solve."""
 TOP_TOLERANCE = 1e-2

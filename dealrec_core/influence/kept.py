@@ -24,7 +24,7 @@ from dealrec_core.influence import operators
 from dealrec_core.influence.drawn import Drawn
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.parameters import call
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 
 _LossKept = Literal["weights", "slopes", "drawn"]
 """Of the loss: its curvature and slopes, slopes alone, or nothing."""

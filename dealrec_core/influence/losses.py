@@ -13,7 +13,6 @@ c_k is the number of items that a negative stands for, (V − 1)/K where all hav
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +21,9 @@ from torch.nn import functional
 
 from dealrec_core.errors import SettingsError
 from dealrec_core.influence.drawn import drawn_by
+from dealrec_core.settings.influence import LossName
 from dealrec_core.surrogate.base import outputs
 
-LossName = Literal["softmax", "sampled", "bce"]
 _CELLS = 2**20  # logits in one block of rows: 4 MB
 
 

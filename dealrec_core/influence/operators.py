@@ -18,8 +18,9 @@ from torch.autograd import forward_ad
 from dealrec_core.errors import NotFinite
 from dealrec_core.influence.drawn import Drawn, places
 from dealrec_core.influence.losses import Loss
-from dealrec_core.influence.parameters import Method, Parameters, Precision, States, call, choose
-from dealrec_core.sequences import Sequences
+from dealrec_core.influence.parameters import Method, Parameters, States, call, choose
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import Precision
 from dealrec_core.surrogate.base import outputs
 
 

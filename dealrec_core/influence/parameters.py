@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dealrec_core.errors import SettingsError
-
-Precision = Literal["float32", "bf16"]
+from dealrec_core.settings.influence import Precision
 
 
 @dataclass(frozen=True)

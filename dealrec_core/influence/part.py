@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication modulo 2^64 loses nothing
 

@@ -13,11 +13,10 @@ curvature is Gauss-Newton, which is never negative; the residual is checked.
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from dealrec_core.errors import DataError
@@ -25,75 +24,18 @@ from dealrec_core.influence import inverse, losses, operators
 from dealrec_core.influence import kept as kept_layer
 from dealrec_core.influence.carried import Carried
 from dealrec_core.influence.drawn import Drawn
-from dealrec_core.influence.inverse import Damping, DampingRule, Product, Solution
+from dealrec_core.influence.inverse import Damping, Product, Solution
 from dealrec_core.influence.kept import Kept, keep
-from dealrec_core.influence.losses import LossName
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.parameters import Precision
 from dealrec_core.influence.part import spread
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import InfluenceConfig
 
 log = logging.getLogger(__name__)
 
 
 SHARE_SAMPLES = 2048
 """Samples whose mean softmax decides which items are likely to be negatives."""
-
-
-class InfluenceConfig(BaseModel):
-    """What leaving a sample out would do to the surrogate's risk."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
-    """Whose loss counts: all validation samples, the most recent of them, or the train samples (paper)."""
-    recent_share: float = Field(default=0.5, gt=0, le=1, title="Share of recent samples")
-    """Of the validation slice, what `recent` takes from its end."""
-    parameters: str = Field(default="all", title="Parameters", pattern=r"^(all|released|layer:.+)$")
-    """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
-    loss: LossName = Field(default="softmax", title="Loss")
-    """softmax over the catalogue, or sampled softmax or bce with fixed negatives."""
-    negatives: int = Field(default=8192, ge=1, title="Negatives")
-    """Fixed random items of the sampled and bce losses, the same for every sample. Those of sampled are drawn by the
-    surrogate's own probabilities, and likely ones count less."""
-    curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
-    """The Hessian may have negative eigenvalues; they are detected, not repaired."""
-    target: Literal["included", "released"] = Field(default="included", title="Target")
-    """released: as in the released code the history's last item stands in for y; a history of one item scores 0."""
-    solver: Literal["cg", "lissa", "exact", "identity", "released"] = Field(default="cg", title="Solver")
-    """cg for any size, exact for small parameter sets, identity for the plain gradient product; lissa and released for
-    comparison."""
-    lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
-    """Samples in each step of lissa."""
-    curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
-    """The curvature is averaged over so many train samples, drawn once; None takes all. Cheaper, and the residual is
-    then that of the drawn samples' curvature."""
-    part_samples: int | None = Field(default=16384, ge=1, title="Samples of cheap products")
-    """cg prepares its steps on so many train samples, chosen by their content, and then needs few products over all; no more
-    than there are weights, nor than a quarter of all where outputs are drawn. None: every product is over all."""
-    part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
-    """Of each of those samples, drawn by the surrogate's probabilities in the place of all; a catalogue, or negatives, of
-    fewer than four times as many are used whole."""
-    damping: float = Field(default=5.0, gt=0, title="Damping")
-    """Added to every eigenvalue, in units of the rule. Larger is stabler, cheaper and blunter."""
-    damping_rule: DampingRule = Field(default="trace", title="Damping rule")
-    """trace: multiples of the mean eigenvalue, over as many as there are weights or samples, whichever are fewer. top: a
-    share of the largest eigenvalue. absolute: the number itself."""
-    tolerance: float = Field(default=1e-3, gt=0, lt=1, title="Tolerance")
-    """Largest residual of q, relative to the risk's gradient."""
-    most_steps: int = Field(default=100, ge=1, title="Most products")
-    """Curvature products over all samples after which cg gives up."""
-    most_moved: float = Field(default=0.05, ge=0, le=2, title="Most movement")
-    """A night's surrogate must be nearer than this to the one that an earlier night scored with, as 1 − Spearman's
-    correlation of a few scores, for its sums and scores to be carried on; 0 computes everything every night."""
-    most_residual: float = Field(default=0.05, ge=0, lt=1, title="Most residual of a kept q")
-    """Residual of a carried q on tonight's samples above which q is corrected and every score made again."""
-    kept_mb: int = Field(default=1024, ge=0, title="Kept activations in MB")
-    """Where the weights are one linear layer: memory for its activations, so that the network runs once; 0 keeps none."""
-    precision: Precision = Field(default="float32", title="Precision")
-    """bf16 rounds the network's matrix products to bfloat16; sums, losses and solvers stay in float32."""
-    batch_tokens: int = Field(default=4096, ge=1, title="Batch size in items")
-    """Items of histories in one batch: memory, not results."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import polars as pl
 from scipy import sparse
 
 from dealrec_core import schema
-from dealrec_core.nearest import nearest
+from dealrec_core.samples.nearest import nearest
 
 
 @dataclass(frozen=True)

@@ -3,42 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.items import Catalogue
+from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import grounding
 from dealrec_core.recommenders.baselines import ItemKNN
 from dealrec_core.recommenders.decoding import Trie, best_titles, trie
-from dealrec_core.recommenders.prompts import Example, PromptConfig, Prompter
-
-
-class BIGRecConfig(BaseModel):
-    """How the tuned model recommends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    prompt: PromptConfig = PromptConfig()
-    history_length: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
-    """The newest ones."""
-    decoding: Literal["trie", "ground"] = Field(default="trie", title="Decoding")
-    """trie: beam search over the catalogue's titles; ground: free generation, then the nearest titles, as published."""
-    beams: int = Field(default=20, ge=1, le=1000, title="Beams of trie decoding")
-    """At least the length of the list is used."""
-    ground_beams: int = Field(default=4, ge=1, le=100, title="Beams of ground decoding")
-    gamma: Annotated[float, Field(ge=0, le=100)] | Literal["validation"] = Field(
-        default=0.0, title="Weight of ground decoding"
-    )
-    """Distances are multiplied by (1 + weight of the item) to the power of -gamma; 0 leaves weights out; validation: a
-    night takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
-    weight: Literal["popularity", "neighbours"] = Field(default="popularity", title="What gamma weighs")
-    """popularity: interactions of the item; neighbours: its score by ItemKNN for the history (collaborative filtering)."""
-    batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import BIGRecConfig
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,16 @@ from peft import PeftModel
 from safetensors import torch as safetensors
 from scipy import sparse
 
-from dealrec_core import language_model
 from dealrec_core.errors import DataError, OtherFormat
-from dealrec_core.items import Catalogue
+from dealrec_core.language import language_model
 from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.baselines import ItemKNN
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
+from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.recommenders.semantic_ids import Content, SemanticIds
 from dealrec_core.recommenders.sentence_content import SentenceContent
-from dealrec_core.recommenders.tiger import Tiger, TigerConfig
+from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import BIGRecConfig, TigerConfig
 
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
 WEIGHTS, NEIGHBOURS = "tiger.safetensors", "neighbours.safetensors"

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from dealrec_core.language_model import padded
+from dealrec_core.language.language_model import padded
 
 
 @torch.no_grad()

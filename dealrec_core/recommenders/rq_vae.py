@@ -9,27 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dealrec_core.errors import NotFinite
-
-
-class RQVAEConfig(BaseModel):
-    """The network and how it is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    inner_widths: tuple[int, ...] = Field(default=(512, 256, 128), title="Inner widths of the encoder")
-    """The decoder has them in reverse."""
-    width: int = Field(default=32, ge=1, le=4096, title="Width of the quantised vectors")
-    commitment: float = Field(default=0.25, ge=0, title="Commitment beta")
-    """Weight of pulling the encoder towards its codes."""
-    epochs: int = Field(default=500, ge=1, le=100_000, title="Epochs")
-    learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
-    batch_size: int = Field(default=1024, ge=1, title="Items in a step")
-
+from dealrec_core.settings.recommenders import RQVAEConfig
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 """Weights (in, out) and biases (out,) of linear layers with ReLU between them, float64."""

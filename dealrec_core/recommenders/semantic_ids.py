@@ -8,38 +8,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from dealrec_core.errors import DataError
-from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import rq_vae
-from dealrec_core.recommenders.rq_vae import RQVAE, Layers, RQVAEConfig, encoded, layers_of, perceptron
+from dealrec_core.recommenders.rq_vae import RQVAE, Layers, encoded, layers_of, perceptron
 from dealrec_core.recommenders.sentence_content import SentenceContent
-
-TF_IDF = "tfidf"
-
-
-class SemanticIdsConfig(BaseModel):
-    """How items become codes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    levels: int = Field(default=3, ge=1, le=8, title="Levels")
-    """Codes of an item, not counting the one that tells equals apart."""
-    codes: int = Field(default=256, ge=2, le=65536, title="Codes of a level")
-    embedding: str = Field(default=TF_IDF, min_length=1, title="Content vectors")
-    """'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name or folder."""
-    width: int = Field(default=64, ge=1, le=4096, title="Width of the TF-IDF vectors")
-    quantiser: Literal["kmeans", "rqvae"] = Field(default="kmeans", title="Quantiser")
-    """kmeans: residual k-means, which cannot collapse; rqvae: learnt with an encoder, as published."""
-    rqvae: RQVAEConfig = RQVAEConfig()
-    iterations: int = Field(default=30, ge=1, le=1000, title="Most k-means iterations")
+from dealrec_core.samples.clusters import k_means, nearest
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import TF_IDF, SemanticIdsConfig
 
 
 @dataclass(frozen=True)
@@ -142,50 +123,6 @@ def quantise(vectors: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:
         found.append(nearest(left, level))
         left = left - level[found[-1]]
     return np.stack(found, axis=1)
-
-
-def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Row of the nearest centre of each point, the first of equals, int64 (N,)."""
-    found = np.empty(len(points), dtype=np.int64)
-    norms = np.square(centres).sum(1)
-    for start in range(0, len(points), 4096):  # bounds the (N, K) products
-        part = points[start : start + 4096]
-        found[start : start + 4096] = np.argmin(norms - 2 * part @ centres.T, axis=1)
-    return found
-
-
-def k_means(points: np.ndarray, *, count: int, iterations: int, random: np.random.Generator) -> np.ndarray:
-    """Centres (K, D) by k-means++ and Lloyd's iterations, K = min(count, distinct points).
-
-    A centre that loses its points moves to the point farthest from its own centre, so that no code is dead.
-    """
-    distinct = np.unique(points, axis=0)
-    if len(distinct) <= count:
-        return distinct
-    centres = _spread(points, count, random)
-    for _ in range(iterations):
-        own = nearest(points, centres)
-        sizes = np.bincount(own, minlength=count)
-        moved = sparse.csr_matrix((np.ones(len(points)), (own, np.arange(len(points)))), shape=(count, len(points)))
-        means = np.asarray(moved @ points) / np.maximum(sizes, 1)[:, None]
-        dead = np.flatnonzero(sizes == 0)
-        if len(dead):
-            far = np.square(points - centres[own]).sum(1)
-            means[dead] = points[np.argsort(-far, kind="stable")[: len(dead)]]
-        if np.allclose(means, centres, rtol=0, atol=1e-12):
-            break
-        centres = means
-    return centres
-
-
-def _spread(points: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """First centres by k-means++: each new one drawn in proportion to the squared distance to those before."""
-    chosen = [int(random.integers(len(points)))]
-    gaps = np.square(points - points[chosen[0]]).sum(1)
-    for _ in range(count - 1):
-        chosen.append(int(random.choice(len(points), p=gaps / gaps.sum())))
-        gaps = np.minimum(gaps, np.square(points - points[chosen[-1]]).sum(1))
-    return points[chosen]
 
 
 def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.items import Catalogue
+from dealrec_core.samples.items import Catalogue
 
 
 @dataclass(frozen=True)

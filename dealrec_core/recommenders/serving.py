@@ -1,33 +1,11 @@
 """A bundle as MLflow's pyfunc flavour loads it: a module with `_load_pyfunc`, so that nothing is pickled."""
 
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import torch
 
 from dealrec_core.recommenders import bundle
-from dealrec_core.recommenders.base import Recommender
-
-
-class Served:
-    """Answers frames of histories with frames of item ids."""
-
-    def __init__(self, recommender: Recommender) -> None:
-        self._recommender = recommender
-
-    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Column `item_ids`: the k (default 10) best items for each list in column `history`, best first."""
-        k = int((params or {}).get("k", 10))
-        histories = [_ids(history) for history in frame["history"]]
-        return pd.DataFrame({"item_ids": self._recommender.recommend(histories, k)})
-
-
-def _ids(cell: Any) -> list[str]:
-    """The item ids of one cell: a list or an array; a missing value is an empty history."""
-    if isinstance(cell, str) or not hasattr(cell, "__iter__"):
-        return [cell] if isinstance(cell, str) else []
-    return [str(item) for item in cell]
+from dealrec_core.samples.served import Served
 
 
 def _load_pyfunc(data_path: str) -> Served:

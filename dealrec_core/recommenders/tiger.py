@@ -6,54 +6,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
-from dealrec_core import checkpoints
 from dealrec_core.errors import DataError, NotFinite, SettingsError
-from dealrec_core.fine_tuning import LoraConfig, with_lora
-from dealrec_core.progress import Progress, silent
+from dealrec_core.language import checkpoints
+from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.progress import Progress, silent
 from dealrec_core.recommenders.decoding import Beams, Trie, expanded, trie
 from dealrec_core.recommenders.semantic_ids import SemanticIds
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.recommenders import TigerConfig
 
 log = logging.getLogger(__name__)
 
 START = 0
 """Token 0 begins every answer; codes follow, each level with tokens of its own."""
-
-
-class TigerConfig(BaseModel):
-    """The network (T5) and how it is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    width: int = Field(default=128, ge=8, le=4096, title="Width")
-    layers: int = Field(default=4, ge=1, le=48, title="Layers of the encoder and of the decoder")
-    heads: int = Field(default=6, ge=1, le=64, title="Attention heads")
-    head_width: int = Field(default=64, ge=4, le=512, title="Width of a head")
-    inner_width: int = Field(default=1024, ge=8, le=65536, title="Width of the feed-forward layers")
-    dropout: float = Field(default=0.1, ge=0, lt=1, title="Dropout")
-    history_length: int = Field(default=20, ge=1, le=1000, title="Items in a history")
-    """The newest ones."""
-    tuning: Literal["full", "lora"] = Field(default="full", title="Tuning")
-    """lora: only a low-rank adapter learns, on a model to start from; it is merged at the end."""
-    lora: LoraConfig = LoraConfig()
-    epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
-    patience: int = Field(default=3, ge=1, title="Patience")
-    """Epochs without a lower validation loss before training stops; the best epoch is kept."""
-    pretraining_epochs: int = Field(default=10, ge=1, le=10_000, title="Epochs of pretraining")
-    """The first night trains a model on the older half of the train samples; every later night finds it there."""
-    learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
-    batch_size: int = Field(default=64, ge=1, title="Histories in a step")
-    beams: int = Field(default=20, ge=1, le=1000, title="Beams")
-    """At least the length of the list is used."""
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,22 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from dealrec_core import effort, evaluation, fine_tuning, language_model, schema
-from dealrec_core.answer_loss import answer_losses, length_batches
-from dealrec_core.features import hidden
-from dealrec_core.recommenders import semantic_ids, tiger
-from dealrec_core.recommenders.base import Recommender
+from dealrec_core import schema
+from dealrec_core.evaluation import proxy, ranking
+from dealrec_core.language import effort, fine_tuning, language_model
+from dealrec_core.language.answer_loss import answer_losses, length_batches
+from dealrec_core.language.prompts import Example, Prompter
+from dealrec_core.recommenders import hidden, semantic_ids, tiger
 from dealrec_core.recommenders.bigrec import BIGRec
-from dealrec_core.recommenders.prompts import Example, Prompter
 from dealrec_core.recommenders.semantic_ids import SemanticIds
 from dealrec_core.recommenders.tiger import Tiger
-from dealrec_core.sequences import Sequences, encode
-from dealrec_core.study import proxy
+from dealrec_core.samples.recommender import Recommender
+from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.study.shelf import Shelf
-from dealrec_core.surrogate import SurrogateRecommender
 from dealrec_core.surrogate.base import outputs
+from dealrec_core.surrogate.recommender import SurrogateRecommender
 
 CPU = torch.device("cpu")
 WEIGHTS = "weights.safetensors"
@@ -341,7 +341,7 @@ def item_log_likelihood(model: Any, samples: Sequences) -> np.ndarray:
 
 def judged(tuned: Tuned, data: StudyData, config: StudyConfig) -> pl.DataFrame:
     """user_id, recall, ndcg, mrr and log_likelihood of every case, in the order of the cases."""
-    found = evaluation.evaluate(tuned.recommender, data.cases, config.evaluate)
+    found = ranking.evaluate(tuned.recommender, data.cases, config.evaluate)
     return found.drop("recommender").with_columns(pl.Series("log_likelihood", tuned.log_likelihood))
 
 

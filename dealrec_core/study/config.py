@@ -7,21 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dealrec_core.coreset import CoresetConfig
 from dealrec_core.coreset.methods import METHODS, NEEDS
-from dealrec_core.effort import EffortConfig
 from dealrec_core.errors import SettingsError
-from dealrec_core.evaluation import EvaluateConfig
-from dealrec_core.features.early import EarlyConfig
-from dealrec_core.fine_tuning import FineTuneConfig
-from dealrec_core.influence import InfluenceConfig
-from dealrec_core.language_model import LanguageModelConfig
-from dealrec_core.recommenders.bigrec import BIGRecConfig
-from dealrec_core.recommenders.prompts import PromptConfig
-from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
-from dealrec_core.recommenders.tiger import TigerConfig
-from dealrec_core.surrogate import SurrogateConfig
-from dealrec_core.surrogate.networks import NetworkName
+from dealrec_core.settings.coreset import CoresetConfig
+from dealrec_core.settings.evaluation import EvaluateConfig
+from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig, PromptConfig
+from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
+from dealrec_core.settings.surrogate import EarlyConfig, NetworkName, SurrogateConfig
 
 BackendName = Literal["bigrec", "tiger", "proxy"]
 OF_SURROGATE = frozenset({"influence", "user"})

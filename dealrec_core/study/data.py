@@ -12,7 +12,7 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import SourceError
-from dealrec_core.items import Catalogue
+from dealrec_core.samples.items import Catalogue
 from dealrec_core.study.config import DatasetConfig
 
 START = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """Do influence scores predict what retraining does? Every estimator against the same refits of a small SASRec.
 
 On the popular items of MovieLens-small or Games, from several starts: the linear datamodelling score over random halves
-and the rank correlation with leaving samples out one by one (dealrec_core/influence/fidelity.py), with intervals, and the
+and the rank correlation with leaving samples out one by one (dealrec_core/study/refits.py), with intervals, and the
 paired gain over estimators that know no curvature or nothing at all. What happened from a start is a file, and what the
 estimators said of it another: a study that was killed goes on, and more starts or other estimators cost no refit twice.
 """
@@ -23,11 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core import influence
 from dealrec_core.errors import NumericsError
-from dealrec_core.influence import InfluenceConfig, fidelity
-from dealrec_core.influence.fidelity import Correlation, Fit, RefitConfig
-from dealrec_core.sequences import Sequences
-from dealrec_core.study import fidelity_data
-from dealrec_core.surrogate import SurrogateConfig, networks, training
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.study import fidelity_data, refits
+from dealrec_core.study.refits import Correlation, Fit, RefitConfig
+from dealrec_core.surrogate import networks, training
 from dealrec_core.surrogate.sasrec import Shape
 
 log = logging.getLogger(__name__)
@@ -213,22 +214,22 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
     fitted = _fitted(train, risk, config=config, seed=seed)
     kept = _halves(train, config=config, seed=seed)
     each = np.stack(
-        [fidelity.half_risks(fit, train, risk, kept=kept) for fit in _fits(train, risk, config=config, seed=seed)]
+        [refits.half_risks(fit, train, risk, kept=kept) for fit in _fits(train, risk, config=config, seed=seed)]
     )
     risks = each.mean(0)
     moved = np.empty(0)
     if config.training == "optimum":
         gentle = config.refit.model_copy(update={"learning_rate": config.refit.learning_rate / 10})
-        again = partial(fidelity.refit, fitted, config=gentle)
-        moved = fidelity.leave_one_out(again, train, risk, rows=_left_out(train, config=config, seed=seed))
+        again = partial(refits.refit, fitted, config=gentle)
+        moved = refits.leave_one_out(again, train, risk, rows=_left_out(train, config=config, seed=seed))
     return Refits(
         facts={
-            "train loss": fidelity.risk_of(fitted, train),
-            "risk": fidelity.risk_of(fitted, risk),
+            "train loss": refits.risk_of(fitted, train),
+            "risk": refits.risk_of(fitted, risk),
             "risk over halves, mean": float(risks.mean()),
             "risk over halves, standard deviation": float(risks.std()),
             **_agreement(each),
-            "slope of the objective left": fidelity.slope_left(fitted, train, config.refit),
+            "slope of the objective left": refits.slope_left(fitted, train, config.refit),
             "cpu_s": round(time.process_time() - began, 1),
         },
         risks=risks.tolist(),
@@ -241,7 +242,7 @@ def _predictions(train: Sequences, risk: Sequences, *, config: FidelityConfig, s
     scores, evidence = _scores(fitted, train, risk, decay=config.refit.decay, seed=seed)
     kept, rows = _halves(train, config=config, seed=seed), _left_out(train, config=config, seed=seed)
     return Predictions(
-        sums={name: fidelity.left_out_sums(values, kept).tolist() for name, values in scores.items()},
+        sums={name: refits.left_out_sums(values, kept).tolist() for name, values in scores.items()},
         alone={name: values[rows].tolist() for name, values in scores.items()},
         evidence=evidence,
     )
@@ -258,7 +259,7 @@ def _agreement(risks: np.ndarray) -> dict[str, float]:
     count = len(risks)
     if count == 1:
         return {}
-    pairs = [fidelity.rank_correlation(*pair, seed=0, resamples=1).value for pair in combinations(risks, 2)]
+    pairs = [refits.rank_correlation(*pair, seed=0, resamples=1).value for pair in combinations(risks, 2)]
     one = float(np.mean(pairs))
     above = max(one, 0.0)  # chance alone also goes below 0
     return {"agreement of two trainings": one, "agreement of the means": count * above / (1 + (count - 1) * above)}
@@ -267,7 +268,7 @@ def _agreement(risks: np.ndarray) -> dict[str, float]:
 def _fits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> list[Fit]:
     """How a half is fitted, once or several times."""
     if config.training == "optimum":
-        return [partial(fidelity.refit, _network(config, seed=seed), config=config.refit)]
+        return [partial(refits.refit, _network(config, seed=seed), config=config.refit)]
     return [
         partial(_as_a_night, risk=risk, config=config, seed=seed + 1000 * number) for number in range(config.trainings)
     ]
@@ -283,11 +284,11 @@ def _fitted(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
     if config.training == "nightly":
         return _as_a_night(train, risk=risk, config=config, seed=seed)
     settling = config.refit.model_copy(update={"steps": config.settling})
-    return fidelity.refit(_network(config, seed=seed).double(), train, settling)
+    return refits.refit(_network(config, seed=seed).double(), train, settling)
 
 
 def _halves(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndarray:
-    return fidelity.halves(len(train), subsets=config.halves, seed=100 + seed)
+    return refits.halves(len(train), subsets=config.halves, seed=100 + seed)
 
 
 def _left_out(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndarray:
@@ -333,11 +334,11 @@ def _summary(name: str, starts: list[Start]) -> dict[str, Any]:
         if not happened(starts[0]):
             continue
         pairs = [(np.array(predicted(start)[name]), np.array(happened(start))) for start in starts]
-        summary[title] = _rounded(fidelity.mean_rank_correlation(pairs, seed=0))
+        summary[title] = _rounded(refits.mean_rank_correlation(pairs, seed=0))
         for other in BASELINES:
             if other != name and all(other in predicted(start) for start in starts):
                 against = [np.array(predicted(start)[other]) for start in starts]
-                gain = fidelity.mean_rank_correlation(pairs, seed=0, baselines=against)
+                gain = refits.mean_rank_correlation(pairs, seed=0, baselines=against)
                 summary[f"{title}, gain over {other}"] = _rounded(gain)
     return summary
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from dealrec_core.errors import DataError, SourceError
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 
 
 def movielens(folder: Path) -> pl.DataFrame:

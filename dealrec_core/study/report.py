@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from dealrec_core.study.comparison import Difference, difference, holm
+from dealrec_core.evaluation.comparison import Difference, difference, holm
 from dealrec_core.study.config import StudyConfig, cells
 from dealrec_core.study.results import Result, find
 

@@ -11,16 +11,15 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import influence, schema
-from dealrec_core.coreset import selection
+from dealrec_core.coreset import projection, selection, traits
 from dealrec_core.coreset.methods import NEEDS
-from dealrec_core.features import early, gradients, traits
-from dealrec_core.sequences import Sequences, encode
+from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.study import backends
 from dealrec_core.study.config import Cell, StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.study.shelf import Shelf
-from dealrec_core.surrogate import checkpoint
-from dealrec_core.surrogate import train as train_surrogate
+from dealrec_core.surrogate import checkpoint, early
+from dealrec_core.surrogate.training import train as train_surrogate
 
 Arrays = dict[str, np.ndarray]
 TAKEN = {"fine_tune": {"lora", "validation_examples"}, "bigrec": {"prompt", "history_length"}}
@@ -202,8 +201,8 @@ class Workshop:
         backend, told = self.backend(cell.backend), {"width": self.config.gradient_width, "seed": self.config.seed}
 
         def make() -> Arrays:
-            pool = gradients.projected(backend.gradients(self.data.pool), len(self.data.pool), **told)
-            aims = gradients.projected(backend.gradients(self._aims), len(self._aims), **told)
+            pool = projection.projected(backend.gradients(self.data.pool), len(self.data.pool), **told)
+            aims = projection.projected(backend.gradients(self._aims), len(self._aims), **told)
             numbered = [(f"pool.{place:03d}", part) for place, part in enumerate(pool)]
             return dict([*numbered, *((f"aims.{place:03d}", part) for place, part in enumerate(aims))])
 
@@ -217,7 +216,7 @@ class Workshop:
         some = self.data.pool.sample(min(512, len(self.data.pool)), seed=self.config.seed)
 
         def make() -> Arrays:
-            parts = gradients.adam_projected(
+            parts = projection.adam_projected(
                 lambda: backend.gradients(self.data.pool),
                 lambda: backend.gradients(some),
                 len(self.data.pool),

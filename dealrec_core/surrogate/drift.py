@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from dealrec_core.progress import Progress, silent
-from dealrec_core.sequences import Sequences
+from dealrec_core.language.progress import Progress, silent
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import training
-from dealrec_core.surrogate.training import SurrogateConfig, Trained
+from dealrec_core.surrogate.training import Trained
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from dealrec_core.nearest import nearest
+from dealrec_core.samples.nearest import nearest
 
 
 class Graph(nn.Module):

@@ -1,7 +1,7 @@
 """The surrogate networks by name, and how one is built."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +9,6 @@ from torch import nn
 
 from dealrec_core.errors import SettingsError
 from dealrec_core.surrogate import bert4rec, dcrec, gru4rec, sasrec
-
-NetworkName = Literal["sasrec", "bert4rec", "gru4rec", "dcrec"]
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "sasrec": sasrec.SASRec,

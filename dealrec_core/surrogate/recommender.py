@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 from dealrec_core.surrogate.base import outputs
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dealrec_core.recommenders.serving import Served
+from dealrec_core.samples.served import Served
 from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 

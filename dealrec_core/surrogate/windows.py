@@ -7,7 +7,7 @@ over the interactions, not one per sample.
 import numpy as np
 import polars as pl
 
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication modulo 2^64 loses nothing
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dealrec_core import language_model
-from dealrec_core.items import Catalogue
-from dealrec_core.language_model import LanguageModelConfig
-from dealrec_core.recommenders.prompts import Example, PromptConfig
+from dealrec_core.language import language_model
+from dealrec_core.language.prompts import Example
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
 
 CPU = torch.device("cpu")
 PARTS = 5

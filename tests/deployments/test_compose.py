@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dealrec_core.config import Config
+from dealrec_core.settings import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker" / "compose.yaml").read_text("utf-8")

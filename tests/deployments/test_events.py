@@ -6,9 +6,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from dealrec_core import promotions
-from dealrec_core.lake import Lake
-from dealrec_core.night import nights
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import nights
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 DEMO = "deployments/examples/demo.toml"

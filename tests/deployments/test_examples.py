@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dealrec_core import interactions, settings, synthetic
+from dealrec_core import settings
+from dealrec_core.ingest import interactions, synthetic
 from dealrec_core.lake import Lake
 
 SHIPPED = ["deployments/pipeline.toml", *map(str, sorted(Path("deployments/examples").glob("*.toml")))]

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from dealrec_core.config import Config
+from dealrec_core.settings import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER, CHARTS = ROOT / "deployments" / "kubernetes", ROOT / "tests" / "deployments" / "charts"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from dealrec_core import settings, synthetic
-from dealrec_core.config import Config
+from dealrec_core import settings
+from dealrec_core.ingest import synthetic
 from dealrec_core.lake import Lake
+from dealrec_core.settings import Config
 from flows.nightly import nightly
 from tasks.nights import NightRequest, NightSummary
 

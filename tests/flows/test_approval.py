@@ -12,9 +12,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 
-from dealrec_core import promotions, schema
-from dealrec_core.lake import Lake
-from dealrec_core.night import Night, Snapshot, reopen
+from dealrec_core import schema
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import Night, Snapshot, reopen
 from flows.promote import promote
 from tasks.evaluation import CANDIDATE
 from tasks.nights import NightRequest

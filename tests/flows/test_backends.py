@@ -13,11 +13,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from dealrec_core import effort, promotions, schema, settings, synthetic
-from dealrec_core import night as nights
+from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
-from dealrec_core.night import Champion
-from dealrec_core.recommenders.prompts import Prompter, words
+from dealrec_core.ingest import synthetic
+from dealrec_core.lake import nights as nights
+from dealrec_core.lake import promotions
+from dealrec_core.lake.nights import Champion
+from dealrec_core.language import effort
+from dealrec_core.language.prompts import Prompter, words
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate

@@ -4,10 +4,10 @@ from datetime import date
 
 import pytest
 
-from dealrec_core import interactions
+from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake, lock
-from dealrec_core.night import reopen
-from dealrec_core.sources import InteractionSource, SourcesConfig
+from dealrec_core.lake.nights import reopen
+from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 from flows import cli
 from tests.dealrec_core.study.conftest import write_released
 from tests.flows.conftest import DEMO

@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from dealrec_core import night as nights
 from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
+from dealrec_core.lake import nights as nights
 from tasks import coreset as task
 from tasks import events
 from tasks.features import features_of

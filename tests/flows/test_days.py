@@ -9,7 +9,7 @@ import pytest
 from prefect.artifacts import Artifact
 
 from dealrec_core import schema
-from dealrec_core.night import reopen
+from dealrec_core.lake.nights import reopen
 from tasks import progress
 from tests.flows.conftest import LOG, Town, new_town
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from prefect.client.orchestration import get_client
 
-from dealrec_core import duplicates, influence, promotions, schema, sequences
-from dealrec_core import night as nights
+from dealrec_core import influence, schema
 from dealrec_core.errors import DataError, NightBusy
-from dealrec_core.lake import lock
-from dealrec_core.trace import trace
+from dealrec_core.ingest import duplicates
+from dealrec_core.lake import lock, promotions
+from dealrec_core.lake import nights as nights
+from dealrec_core.samples import sequences
 from flows.follow_registry import follow_registry
 from flows.ingest import ingest
 from flows.nightly import nightly
@@ -23,6 +24,7 @@ from flows.roll_back import roll_back
 from flows.score_samples import score_samples
 from tasks import carried
 from tasks.ingest import samples_of
+from tasks.report.trace import trace
 from tasks.surrogate import surrogate_of
 from tests.flows.conftest import DEMO, LOG, Town, new_town
 

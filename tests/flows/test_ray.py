@@ -7,10 +7,10 @@ import pytest
 from polars.testing import assert_frame_equal
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from dealrec_core import interactions
-from dealrec_core.config import RunConfig
 from dealrec_core.errors import SettingsError
-from dealrec_core.night import nights
+from dealrec_core.ingest import interactions
+from dealrec_core.lake.nights import nights
+from dealrec_core.settings.run import RunConfig
 from flows.ingest import ingest
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples

@@ -19,10 +19,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from dealrec_core import night as nights
 from dealrec_core import schema
 from dealrec_core.errors import RegistryError
-from dealrec_core.surrogate import SurrogateConfig, checkpoint, networks
+from dealrec_core.lake import nights as nights
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import checkpoint, networks
 from dealrec_core.surrogate.sasrec import Shape
 from tasks import promotion, registry
 from tests.deployments.conftest import free_ports

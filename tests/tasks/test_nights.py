@@ -4,7 +4,7 @@ from typing import get_type_hints
 import pytest
 from pydantic import ValidationError
 
-from dealrec_core.config import Config
+from dealrec_core.settings import Config
 from tasks.nights import CHANGEABLE, Changes, NightRequest, one_night
 
 DEMO = "deployments/examples/demo.toml"

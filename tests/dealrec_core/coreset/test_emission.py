@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import polars as pl
 
 from dealrec_core.coreset import emission
-from dealrec_core.items import Catalogue
-from dealrec_core.recommenders.prompts import TAIL, PromptConfig, head
+from dealrec_core.language.prompts import TAIL, head
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.language import PromptConfig
 
 CATALOGUE = Catalogue(["a", "b", "c"], ["Anno  2070", "Bomberman", "Céleste"], [[], [], []])
 PROMPT = PromptConfig(items="games", item="game", chosen="played")

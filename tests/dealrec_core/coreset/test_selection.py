@@ -3,8 +3,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from dealrec_core.coreset import CoresetConfig, select
+from dealrec_core.coreset import select
 from dealrec_core.errors import DataError
+from dealrec_core.settings.coreset import CoresetConfig
 
 
 def scores(influence: list[float], effort: list[float] | None = None) -> pl.DataFrame:

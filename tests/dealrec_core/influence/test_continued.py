@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from dealrec_core import influence
-from dealrec_core.influence import InfluenceConfig, carried, continued
+from dealrec_core.influence import carried, continued
 from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Earlier
-from dealrec_core.sequences import Sequences, joined
+from dealrec_core.samples.sequences import Sequences, joined
+from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.surrogate import base
 from tests.dealrec_core.influence.test_scores import ITEMS, model, sequences
 

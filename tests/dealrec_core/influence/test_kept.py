@@ -6,7 +6,7 @@ import torch
 
 from dealrec_core.influence import kept, losses, operators
 from dealrec_core.influence.operators import Problem
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 

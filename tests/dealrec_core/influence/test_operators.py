@@ -3,7 +3,7 @@
 import numpy as np
 
 from dealrec_core.influence import losses, operators
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dealrec_core.influence import part
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 
 
 def sequences(count: int) -> Sequences:

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from dealrec_core import influence
 from dealrec_core.errors import DataError, NotConverged, NotFinite, NumericsError, SettingsError
-from dealrec_core.influence import InfluenceConfig
 from dealrec_core.influence.scores import problem_of
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 from dealrec_core.surrogate.windows import windows

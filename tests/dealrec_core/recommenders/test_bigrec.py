@@ -5,9 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dealrec_core.fine_tuning import FineTuneConfig, LoraConfig, fine_tune
-from dealrec_core.items import Catalogue
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
+from dealrec_core.language.fine_tuning import fine_tune
+from dealrec_core.recommenders.bigrec import BIGRec
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.language import FineTuneConfig, LoraConfig
+from dealrec_core.settings.recommenders import BIGRecConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 

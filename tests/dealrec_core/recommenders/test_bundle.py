@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from dealrec_core.errors import DataError, OtherFormat
-from dealrec_core.fine_tuning import LoraConfig, with_lora
+from dealrec_core.language.fine_tuning import with_lora
 from dealrec_core.recommenders import baselines, bundle, serving
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig
+from dealrec_core.recommenders.bigrec import BIGRec
+from dealrec_core.settings.language import LoraConfig
+from dealrec_core.settings.recommenders import BIGRecConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 

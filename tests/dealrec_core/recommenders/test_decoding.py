@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from dealrec_core.answer_loss import answer_losses
+from dealrec_core.language.answer_loss import answer_losses
+from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders.decoding import best_titles, trie
-from dealrec_core.recommenders.prompts import Prompter
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.fine_tuning import LoraConfig, with_lora
-from dealrec_core.items import Catalogue
+from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders import baselines, grounding
-from dealrec_core.recommenders.bigrec import BIGRec, BIGRecConfig, title_judge
-from dealrec_core.recommenders.prompts import Prompter
+from dealrec_core.recommenders.bigrec import BIGRec, title_judge
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.language import LoraConfig
+from dealrec_core.settings.recommenders import BIGRecConfig
 from tests.dealrec_core.conftest import SeriesWorld
 
 

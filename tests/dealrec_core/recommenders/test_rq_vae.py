@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from dealrec_core.errors import NotFinite
-from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import rq_vae, semantic_ids
-from dealrec_core.recommenders.rq_vae import RQVAEConfig
-from dealrec_core.recommenders.semantic_ids import SemanticIds, SemanticIdsConfig
+from dealrec_core.recommenders.semantic_ids import SemanticIds
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import RQVAEConfig, SemanticIdsConfig
 from tests.dealrec_core.conftest import SeriesWorld
 
 SMALL = RQVAEConfig(inner_widths=(32,), width=8, epochs=400, learning_rate=3e-3)

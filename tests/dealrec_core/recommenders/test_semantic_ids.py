@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from dealrec_core.errors import DataError
-from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import semantic_ids
-from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
+from dealrec_core.samples import clusters
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import SemanticIdsConfig
 from tests.dealrec_core.conftest import SeriesWorld
 
 SMALL = SemanticIdsConfig(levels=2, codes=8, width=8)
@@ -50,21 +51,19 @@ def test_the_same_seed_gives_the_same_codes(series_world: SeriesWorld) -> None:
 
 def test_two_clear_heaps_have_their_means_as_centres() -> None:
     points = np.array([[0.0, 0.0], [0.0, 2.0], [10.0, 0.0], [10.0, 2.0]])
-    found = semantic_ids.k_means(points, count=2, iterations=20, random=np.random.default_rng(0))
+    found = clusters.k_means(points, count=2, iterations=20, random=np.random.default_rng(0))
     heaps = sorted(map(tuple, found.tolist()))
     assert heaps in ([(0.0, 1.0), (10.0, 1.0)], [(5.0, 0.0), (5.0, 2.0)])  # the two fixed points of Lloyd's iterations
 
 
 def test_no_code_is_dead() -> None:
     points = np.random.default_rng(0).standard_normal((300, 4))
-    centres = semantic_ids.k_means(points, count=64, iterations=50, random=np.random.default_rng(1))
-    assert len(np.unique(semantic_ids.nearest(points, centres))) == 64
+    centres = clusters.k_means(points, count=64, iterations=50, random=np.random.default_rng(1))
+    assert len(np.unique(clusters.nearest(points, centres))) == 64
 
 
 def test_fewer_distinct_points_than_codes_are_their_own_centres() -> None:
-    found = semantic_ids.k_means(
-        np.array([[1.0], [2.0], [1.0]]), count=5, iterations=3, random=np.random.default_rng(0)
-    )
+    found = clusters.k_means(np.array([[1.0], [2.0], [1.0]]), count=5, iterations=3, random=np.random.default_rng(0))
     assert found.tolist() == [[1.0], [2.0]]
 
 

@@ -9,11 +9,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.items import Catalogue
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
-from dealrec_core.recommenders.semantic_ids import SemanticIdsConfig
 from dealrec_core.recommenders.sentence_content import SentenceContent
-from dealrec_core.recommenders.tiger import Tiger, TigerConfig
+from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import SemanticIdsConfig, TigerConfig
 
 CATALOGUE = Catalogue(["a", "b", "c"], ["chess", "golf golf golf golf", "racing"], [["board"], [], ["cars"]])
 

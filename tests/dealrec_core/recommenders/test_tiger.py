@@ -11,15 +11,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dealrec_core import checkpoints, effort
-from dealrec_core.effort import EffortConfig
 from dealrec_core.errors import DataError, SettingsError
-from dealrec_core.fine_tuning import LoraConfig, with_lora
-from dealrec_core.items import Catalogue
+from dealrec_core.language import checkpoints, effort
+from dealrec_core.language.fine_tuning import with_lora
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
-from dealrec_core.recommenders.semantic_ids import SemanticIds, SemanticIdsConfig
-from dealrec_core.recommenders.tiger import Tiger, TigerConfig, Trained
-from dealrec_core.sequences import Sequences
+from dealrec_core.recommenders.semantic_ids import SemanticIds
+from dealrec_core.recommenders.tiger import Tiger, Trained
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.language import EffortConfig, LoraConfig
+from dealrec_core.settings.recommenders import SemanticIdsConfig, TigerConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 CODES = SemanticIdsConfig(levels=2, codes=32, width=24)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from dealrec_core.errors import DataError, SettingsError, SourceError
-from dealrec_core.settings import load_fidelity
+from dealrec_core.settings import read
 from dealrec_core.study import fidelity, fidelity_data
 from dealrec_core.study.fidelity import FidelityConfig
 from tests.dealrec_core.study.conftest import write_released
@@ -115,6 +115,6 @@ def test_what_cannot_be_studied_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["movielens", "games"])
 def test_the_settings_files_are_read_and_a_misspelt_setting_is_an_error(name: str) -> None:
     path = f"deployments/studies/fidelity-{name}.toml"
-    assert load_fidelity(path, ["refit.steps=7"]).refit.steps == 7
+    assert read(FidelityConfig, path, ["refit.steps=7"]).refit.steps == 7
     with pytest.raises(SettingsError, match="did you mean 'halves'"):
-        load_fidelity(path, ["halfs=7"])
+        read(FidelityConfig, path, ["halfs=7"])

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dealrec_core.errors import DataError
-from dealrec_core.surrogate import SurrogateConfig, checkpoint, networks
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import checkpoint, networks
 from dealrec_core.surrogate.sasrec import Shape
 
 

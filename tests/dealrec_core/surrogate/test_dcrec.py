@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dealrec_core.surrogate import SurrogateConfig, checkpoint, graphs, networks
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import checkpoint, graphs, networks
 from dealrec_core.surrogate.dcrec import _contrast
 from dealrec_core.surrogate.sasrec import Shape
 

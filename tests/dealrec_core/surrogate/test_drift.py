@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dealrec_core.sequences import Sequences
-from dealrec_core.surrogate import SurrogateConfig, drift, training
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import drift, training
 
 ITEMS = 12
 SETTINGS = {"item_count": ITEMS, "seed": 0}

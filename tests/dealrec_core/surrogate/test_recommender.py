@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dealrec_core.surrogate import SurrogateRecommender, networks
+from dealrec_core.surrogate import networks
+from dealrec_core.surrogate.recommender import SurrogateRecommender
 from dealrec_core.surrogate.sasrec import Shape
 
 

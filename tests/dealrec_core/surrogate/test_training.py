@@ -6,8 +6,9 @@ import torch
 
 from dealrec_core import surrogate
 from dealrec_core.errors import DataError, SettingsError
-from dealrec_core.sequences import Sequences
-from dealrec_core.surrogate import SurrogateConfig, networks, training
+from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import networks, training
 from dealrec_core.surrogate.sasrec import Shape
 
 ITEMS = 12

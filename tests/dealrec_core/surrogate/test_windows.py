@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dealrec_core.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences
 from dealrec_core.surrogate.windows import alone, windows
 
 

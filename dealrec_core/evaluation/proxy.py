@@ -1,0 +1,85 @@
+"""A cheap stand-in for a tuned language model, and tonight's verdict by it: is the coreset better than a random one?
+
+The proxy is a SASRec of one block that sees nothing but the coreset. It knows no titles, so it is a hint, not a proof:
+docs/study.md says how far it agreed with both backends on Games.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from dealrec_core import schema
+from dealrec_core.evaluation import ranking
+from dealrec_core.evaluation.comparison import Difference, difference
+from dealrec_core.samples.recommender import Recommender
+from dealrec_core.samples.sequences import encode
+from dealrec_core.settings.evaluation import EvaluateConfig
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate.recommender import SurrogateRecommender
+from dealrec_core.surrogate.training import Trained, train
+
+Word = Literal["better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Tonight's coreset against random coresets of its size, by the proxy's NDCG."""
+
+    word: Word
+    """better or worse only where the interval excludes zero."""
+    chosen: float
+    random: float
+    gap: Difference
+    seeds: int
+
+
+def config(*, width: int = 32, epochs: int = 8, learning_rate: float = 5e-3) -> SurrogateConfig:
+    """One block, no early stop: the best of so many epochs counts."""
+    return SurrogateConfig(
+        width=width, epochs=epochs, learning_rate=learning_rate, layers=1, heads=1, patience=1000, dropout=0.2
+    )
+
+
+def fit(
+    coreset: pl.DataFrame, recent: pl.DataFrame, item_ids: list[str], *, settings: SurrogateConfig, seed: int
+) -> Trained:
+    """The proxy, trained on a coreset alone; recent samples choose its best epoch."""
+    return train(
+        encode(coreset, item_ids), encode(recent, item_ids), item_count=len(item_ids), config=settings, seed=seed
+    )
+
+
+def verdict(
+    coreset: pl.DataFrame,
+    pool: pl.DataFrame,
+    recent: pl.DataFrame,
+    cases: pl.DataFrame,
+    item_ids: list[str],
+    *,
+    evaluate: EvaluateConfig,
+    seeds: int,
+    seed: int,
+) -> Verdict:
+    """Trains a proxy on the coreset and one on a random coreset of its size for each seed; both judged on the cases.
+
+    coreset, pool: SAMPLES columns; random coresets are drawn from the whole pool.
+    """
+    ordered = pool.sort(schema.SAMPLE_ID)
+    random = np.random.default_rng(seed)
+    values: dict[str, list[np.ndarray]] = {"chosen": [], "random": []}
+    for run in range(seeds):
+        rows = np.sort(random.choice(len(ordered), len(coreset), replace=False))
+        for name, samples in (("chosen", coreset.sort(schema.SAMPLE_ID)), ("random", ordered[rows])):
+            trained = fit(samples, recent, item_ids, settings=config(), seed=seed + run)
+            values[name].append(_ndcg(trained.model, item_ids, cases, evaluate))
+    first, second = np.stack(values["chosen"]), np.stack(values["random"])
+    gap = difference(first, second, confidence=0.95, resamples=2000, seed=seed)
+    word: Word = "better" if gap.low > 0 else "worse" if gap.high < 0 else "no difference shown"
+    return Verdict(word, float(first.mean()), float(second.mean()), gap, seeds)
+
+
+def _ndcg(model: Any, item_ids: list[str], cases: pl.DataFrame, evaluate: EvaluateConfig) -> np.ndarray:
+    recommender: Recommender = SurrogateRecommender(model, item_ids, popular=item_ids[: evaluate.k])
+    return ranking.evaluate(recommender, cases, evaluate)["ndcg"].to_numpy()

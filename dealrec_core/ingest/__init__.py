@@ -1,0 +1,1 @@
+"""A raw file becomes rows of the lake: found, read, checked, told from duplicates, and landed exactly once."""

@@ -1,0 +1,128 @@
+"""Takes raw item files into the table `items`: one row per item, the file taken last wins."""
+
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from dealrec_core import schema
+from dealrec_core.errors import DataError, LakeError
+from dealrec_core.ingest import sources
+from dealrec_core.ingest.events import BAD_ROWS, RAW_LETTERS
+from dealrec_core.ingest.raw.batch import Unreadable
+from dealrec_core.ingest.sources import RawFile, Record
+from dealrec_core.lake import Conflict, Lake, books
+from dealrec_core.lake.appender import open_appender
+from dealrec_core.lake.books import IngestReport
+from dealrec_core.settings.sources import ItemSource, SourcesConfig
+
+FINISHED = 2**40
+COUNTS = [name for name in IngestReport.model_fields if name != "files"]
+PARSED = pl.Schema({**schema.ITEMS, schema.RAW: pl.String(), schema.REASON: pl.String()})
+
+
+def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
+    """Takes every item file the lake does not have yet, in the order of their paths.
+
+    Raises:
+        ColumnMissing: a mapped column is not there.
+        DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was taken.
+    """
+    books.heal(lake)
+    total = IngestReport()
+    if config.items is None:
+        return total
+    table = lake.open("files")
+    for file in sources.find(config.root, config.items.files):
+        sha256 = sources.content_hash(file.path)
+        if table is None or table.transaction_version(books.word("items", sha256, FINISHED)) is None:
+            total += _take(lake, file, sha256, config)
+    return total
+
+
+def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
+    assert config.items is not None
+    parsed = _parsed(file, sha256, config.items)
+    is_bad = pl.col(schema.REASON).is_not_null()
+    bad = parsed.filter(is_bad).with_columns(pl.lit(schema.ITEM_ID).alias(schema.COLUMN))
+    if bad.height > config.max_bad_fraction * parsed.height:
+        raise DataError(
+            f"{bad.height:,} of {parsed.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
+            f"{config.max_bad_fraction:g}; nothing of it was taken. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
+        )
+    good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
+    if bad.height:
+        books.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
+    counts = {**dict.fromkeys(COUNTS, 0), "rows": parsed.height, "quarantined": bad.height}
+    place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
+    book = _upsert(lake, good, {**place, **counts, "number": FINISHED})
+    if book is None:
+        books.heal(lake)
+        return IngestReport()
+    books.write(lake, [book])
+    return IngestReport(files=[file.path], **{name: book[name] for name in COUNTS})
+
+
+def _upsert(lake: Lake, good: pl.DataFrame, book: books.Row) -> books.Row | None:
+    """Puts items in that are new or changed, their book in the same commit; the book, None when another took the file."""
+    same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
+    for _ in range(books.ATTEMPTS):
+        appender = open_appender(lake, "items", schema=schema.ITEMS)
+        if appender.taken(book[schema.FILE]) is not None:
+            return None
+        known = lake.scan("items", appender.handle.version()).collect()
+        changed = good.join(known.select(same), on=same, how="anti", maintain_order="left")
+        repeated = book["rows"] - book["quarantined"] - changed.height
+        booked = {**book, "inserted": changed.height, "duplicates": repeated}
+        if changed.is_empty():
+            return booked
+        kept = known.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
+        for path in appender.files()["path"]:
+            appender.remove(path)
+        appender.write(pl.concat([kept, changed]).sort(schema.ITEM_ID))
+        try:
+            appender.commit({book[schema.FILE]: 1}, books.note([booked]))
+            return booked
+        except Conflict:
+            continue
+    raise LakeError(f"other writers of 'items' were faster {books.ATTEMPTS} times; run it again when they are done")
+
+
+def _parsed(file: RawFile, sha256: str, source: ItemSource) -> pl.DataFrame:
+    columns = [source.item_id, source.title, *([source.categories] if source.categories else [])]
+    try:
+        found = list(sources.records(file.path, columns=columns, options=source))
+    except Unreadable as error:
+        found = [Record(0, {}, "", str(error))]
+    return pl.DataFrame([_row(record, sha256, source) for record in found], schema=PARSED)
+
+
+def _row(record: Record, sha256: str, source: ItemSource) -> dict[str, Any]:
+    item_id = _text(record.fields.get(source.item_id))
+    categories = record.fields.get(source.categories) if source.categories else None
+    return {
+        schema.ITEM_ID: item_id,
+        schema.TITLE: _text(record.fields.get(source.title)) or "",
+        schema.CATEGORIES: _categories(categories, source.categories_separator),
+        schema.FILE: sha256,
+        schema.ROW: record.row,
+        schema.RAW: record.raw[:RAW_LETTERS],
+        schema.REASON: record.fault or (None if item_id else "no item id"),
+    }
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value).strip() or None
+
+
+def _categories(value: Any, separator: str) -> list[str]:
+    """Parts of a text, or of a list written as JSON."""
+    text = _text(value) or ""
+    parts: list[Any] = text.split(separator)
+    if text.startswith("["):
+        with suppress(msgspec.MsgspecError):  # a title may begin with a bracket
+            parts = msgspec.json.decode(text, type=list)
+    return [str(part).strip() for part in parts if str(part).strip()]

@@ -1,0 +1,258 @@
+"""Reads raw files of interactions into rows that wait to land: checked, filtered, cut at the night's day, counted."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+
+import polars as pl
+
+from dealrec_core import schema
+from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.ingest import duplicates, events, sources
+from dealrec_core.ingest.raw.batch import Batch, ColumnMissing, Unreadable
+from dealrec_core.ingest.sources import RawFile
+from dealrec_core.ingest.spill import HASH, KEY, Spill
+from dealrec_core.lake import parallel
+from dealrec_core.lake.erased import NOBODY, Erased
+from dealrec_core.settings.sources import InteractionSource
+
+Partition = Literal["day", "month", "year"]
+FILE_NUMBER = "\x00file"
+ORDER = [FILE_NUMBER, schema.ROW]
+THREADS = 2
+"""That check records while the next ones are read; polars has its own threads below."""
+
+
+@dataclass
+class Reading:
+    """One raw file of a load, and what became of its rows so far."""
+
+    file: RawFile
+    sha256: str
+    before: int | None
+    """Transaction number of its last reading, None when this is the first."""
+    rows: int = 0
+    earlier: int = 0
+    due: int = 0
+    quarantined: int = 0
+    filtered: int = 0
+    postponed: int = 0
+    bad: list[pl.DataFrame] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    is_broken: bool = False
+    missing: ColumnMissing | None = None
+    is_changing: bool = False
+    """Someone wrote to it while it was read: it waits for the next night."""
+    is_replay: bool = False
+    """Only rows from quarantine are read again."""
+
+    @property
+    def transaction(self) -> str:
+        """Under which the table `interactions` knows the reading."""
+        return f"replay/{self.sha256}" if self.is_replay else self.sha256
+
+
+@dataclass
+class Load:
+    """Files that land in one commit."""
+
+    source: InteractionSource
+    through: date
+    partition: Partition
+    spill: Spill
+    erased: Erased = NOBODY
+    readings: list[Reading] = field(default_factory=list)
+    event_ids: list[pl.Series] = field(default_factory=list)
+    """Hashes of the ids of the events that have one."""
+
+    def read(self, file: RawFile, sha256: str, *, before: int | None) -> Reading:
+        """Takes a file's rows in; a file that is broken as a whole becomes one bad row.
+
+        Raises:
+            ColumnMissing: a mapped column is not there.
+            SettingsError: the filter makes no sense.
+        """
+        return self._read(Reading(file, sha256, before), None)
+
+    def read_again(self, file: RawFile, sha256: str, rows: pl.Series, *, before: int | None) -> Reading:
+        """Takes rows of a file from quarantine in, by their numbers; all where the file was broken as a whole (row 0)."""
+        return self._read(Reading(file, sha256, before, is_replay=True), None if (rows == 0).any() else rows)
+
+    def _read(self, reading: Reading, only: pl.Series | None) -> Reading:
+        self.readings.append(reading)
+        file = reading.file
+        before = None if reading.is_replay else reading.before
+        constants = sources.folder_values(file.path)
+        mapping = mapping_of(self.source)
+        columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
+        number = len(self.readings) - 1
+
+        def fates_of(batch: Batch) -> _Fates:
+            return self._sort_out(batch, mapping, constants, number, before)
+
+        try:
+            found = sources.batches(file.path, columns=columns, options=self.source)
+            if only is not None:
+                found = (batch.only(only) for batch in found)
+            for fates in parallel.in_order(fates_of, found, threads=THREADS):
+                self._count(fates, reading)
+        except Unreadable as error:
+            _break(reading, str(error))
+        reading.is_changing = sources.stamp(file.path) != file.stamp
+        return reading
+
+    def take(self, shard: "Shard") -> None:
+        """Takes in what was read elsewhere."""
+        first = len(self.readings)
+        self.readings += shard.readings
+        self.event_ids += shard.event_ids
+        for rows in shard.rows:
+            self.spill.add(rows.with_columns(pl.col(FILE_NUMBER) + pl.lit(first, dtype=pl.UInt32)))
+
+    def give_up(self, error: ColumnMissing) -> None:
+        """Counts the file that was read last as one bad row."""
+        _break(self.readings[-1], str(error))
+        self.readings[-1].missing = error
+
+    def guard(self, max_bad_fraction: float) -> None:
+        """Raises DataError when more than this share of the rows is bad."""
+        rows = sum(each.rows for each in self.readings)
+        bad = sum(each.quarantined for each in self.readings)
+        if bad > max_bad_fraction * rows:
+            worst = max(self.readings, key=lambda each: each.quarantined)
+            reason, count = worst.reasons.most_common(1)[0]
+            raise DataError(
+                f"{bad:,} of {rows:,} rows are bad, more than sources.max_bad_fraction = {max_bad_fraction:g}; nothing was "
+                f"taken. Most often: {reason} ({count:,} × in {worst.file.path}); correct the mapping or the file"
+            )
+
+    def _sort_out(
+        self, batch: Batch, mapping: dict[str, str | None], constants: dict[str, str], number: int, before: int | None
+    ) -> "_Fates":
+        """What becomes of each record; the due ones wait in the spill."""
+        wanted, filtered, bad = sort_out(batch, self.source, mapping, constants)
+        welcome = self.erased.without(wanted)
+        filtered += wanted.height - welcome.height
+        due = _before(welcome, self.through.toordinal() + 1)
+        postponed, earlier = welcome.height - due.height, 0
+        if before is not None:
+            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(before + 1))
+            earlier = filtered + bad.height + due.height - fresh.height
+            filtered, bad, due = 0, bad.clear(), fresh
+        ids = None
+        if due.height:
+            self.spill.add(_keyed(due, number, self.partition))
+            if self.source.event_id is not None:
+                ids = due[schema.EVENT_ID].drop_nulls().hash()
+        return _Fates(batch.frame.height, earlier, due.height, filtered, postponed, bad, ids)
+
+    def _count(self, fates: "_Fates", reading: Reading) -> None:
+        reading.rows += fates.rows
+        reading.earlier += fates.earlier
+        reading.due += fates.due
+        reading.filtered += fates.filtered
+        reading.postponed += fates.postponed
+        reading.quarantined += fates.bad.height
+        if fates.bad.height:
+            reading.bad.append(fates.bad)
+            reading.reasons.update(fates.bad[schema.REASON].to_list())
+        if fates.event_ids is not None:
+            self.event_ids.append(fates.event_ids)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a load of its own took in: a part of another load, small enough to be sent."""
+
+    readings: list[Reading]
+    rows: list[pl.DataFrame]
+    event_ids: list[pl.Series]
+
+
+def mapping_of(source: InteractionSource) -> dict[str, str | None]:
+    """The raw column of each of events.FIELDS, None where the log has none."""
+    return {name: getattr(source, name) for name in events.FIELDS}
+
+
+def sort_out(
+    batch: Batch, source: InteractionSource, mapping: dict[str, str | None], constants: dict[str, str]
+) -> tuple[pl.DataFrame, int, pl.DataFrame]:
+    """Events that are wanted, how many the filter or the weights turn down, and bad records with their reasons."""
+    checked = events.check(batch, mapping, constants)
+    wanted = _filtered(_weighted(checked.good, source.event_weights), source.filter)
+    return wanted, checked.good.height - wanted.height, checked.bad
+
+
+def _weighted(good: pl.DataFrame, weights: dict[str, float] | None) -> pl.DataFrame:
+    if weights is None:
+        return good
+    weight = pl.col(schema.EVENT_TYPE).replace_strict(weights, default=None, return_dtype=pl.Float64)
+    return good.with_columns(weight.alias(schema.RATING)).filter(pl.col(schema.RATING).is_not_null())
+
+
+@dataclass(frozen=True)
+class _Fates:
+    """What became of the records of a batch."""
+
+    rows: int
+    earlier: int
+    due: int
+    filtered: int
+    postponed: int
+    bad: pl.DataFrame
+    event_ids: pl.Series | None
+
+
+def period_number(time: pl.Expr, partition: Partition) -> pl.Expr:
+    """The day, month or year of a time as a whole number that grows with time (Int64)."""
+    if partition == "day":
+        return time.dt.date().to_physical().cast(pl.Int64)
+    year = time.dt.year().cast(pl.Int64)
+    return year if partition == "year" else year * 12 + time.dt.month().cast(pl.Int64) - 1
+
+
+def period_name(number: int, partition: Partition) -> str:
+    """2026-01-31, 2026-01 or 2026."""
+    if partition == "day":
+        return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
+    return str(number) if partition == "year" else f"{number // 12}-{number % 12 + 1:02}"
+
+
+def _break(reading: Reading, reason: str) -> None:
+    """Makes a file one bad row, whatever was read of it."""
+    reading.rows = reading.quarantined = 1
+    reading.earlier = reading.due = reading.filtered = reading.postponed = 0
+    bad = {schema.ROW: 0, schema.COLUMN: "", schema.REASON: reason, schema.RAW: ""}
+    reading.bad = [pl.DataFrame([bad], schema=events.BAD_ROWS)]
+    reading.reasons = Counter([reason])
+    reading.is_broken = True
+
+
+def _keyed(due: pl.DataFrame, number: int, partition: Partition) -> pl.DataFrame:
+    return due.with_columns(
+        duplicates.identity_hash().alias(HASH),
+        pl.lit(number, dtype=pl.UInt32).alias(FILE_NUMBER),
+        period_number(pl.col(schema.TIMESTAMP), partition).alias(KEY),
+    )
+
+
+def _before(rows: pl.DataFrame, ordinal: int) -> pl.DataFrame:
+    is_before = rows[schema.TIMESTAMP] < _midnight(ordinal)
+    return rows if is_before.all() else rows.filter(is_before)
+
+
+def _filtered(frame: pl.DataFrame, condition: str | None) -> pl.DataFrame:
+    if condition is None:
+        return frame
+    try:
+        return frame.filter(pl.sql_expr(condition))
+    except pl.exceptions.PolarsError as error:
+        raise SettingsError(
+            f"sources.interactions.filter '{condition}': {str(error).splitlines()[0]}; "
+            f"it may use {', '.join(events.FIELDS[:5])}"
+        ) from error
+
+
+def _midnight(ordinal: int) -> datetime:
+    return datetime.combine(date.fromordinal(ordinal), datetime.min.time(), UTC)

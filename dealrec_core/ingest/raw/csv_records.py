@@ -1,0 +1,302 @@
+"""CSV of any delimiter: blocks of clean lines are read by polars, every other line by one strict parser."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, check_columns
+from dealrec_core.ingest.raw.blocks import Block
+
+JOINED_LINES, JOINED_BYTES = 100, 2**16
+"""A quoted field may run over so many lines; a quote that is never closed then costs one line, not the rest of the file."""
+BLANKS = (b" ", b"\t", b"\v", b"\f")
+NOT_A_LETTER = "\x1f"
+"""Stands for a delimiter of more than one letter, such as MovieLens' '::'."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the lines of one file are cut into fields."""
+
+    delimiter: str
+    names: list[str]
+    needed: int
+    """Fields that a record must have: nameless columns at the end do not count."""
+
+    @property
+    def mark(self) -> str:
+        """The delimiter as one letter."""
+        return _mark(self.delimiter)
+
+
+def batches(
+    blocks: Iterable[Block], *, path: str, columns: list[str] | None, delimiter: str | None, header: list[str] | None
+) -> Iterator[Batch]:
+    """The records of a CSV file as text.
+
+    columns: the raw columns to give (all when None). delimiter: told from the header when None.
+    header: the names of the columns, where the file has no header line.
+
+    Raises:
+        ColumnMissing: the header lacks a wanted column.
+    """
+    layout: Layout | None = None
+    row, open_lines, is_start = 1, b"", True
+    for block in blocks:
+        content = block.content
+        if is_start:
+            content, is_start = content.removeprefix(b"\xef\xbb\xbf"), False
+        if block.is_too_long:
+            if open_lines and layout:
+                batch, _ = _carefully(open_lines, layout, row, is_last=True)
+                row, open_lines = row + batch.frame.height, b""
+                yield batch
+            yield _too_long(content, row)
+            row += 1
+            continue
+        if layout is None:
+            layout, content = _layout(content, delimiter=delimiter, header=header)
+            check_columns(columns or [], layout.names, path=path)
+        content = open_lines + content
+        if not content:
+            continue
+        if layout.mark != layout.delimiter:
+            content = content.replace(NOT_A_LETTER.encode(), b"\0")  # a fault, as it would look like a delimiter
+            content = content.replace(layout.delimiter.encode(), NOT_A_LETTER.encode())
+        batch, open_lines = _batch(content, layout, row)
+        row += batch.frame.height
+        if batch.frame.height:
+            yield _narrow(batch, columns)
+    if open_lines and layout:
+        batch, _ = _carefully(open_lines, layout, row, is_last=True)
+        yield _narrow(batch, columns)
+
+
+def _narrow(batch: Batch, columns: list[str] | None) -> Batch:
+    return batch if columns is None else replace(batch, frame=batch.frame.select(ROW, FAULT, *dict.fromkeys(columns)))
+
+
+def _layout(content: bytes, *, delimiter: str | None, header: list[str] | None) -> tuple[Layout, bytes]:
+    """The layout, and the content after the header line."""
+    if header is not None:
+        return Layout(delimiter or ",", header, len(header)), content
+    line, _, rest = content.lstrip(b"\n").partition(b"\n")
+    text = line.decode(errors="replace")
+    found = delimiter or max(",\t;|", key=text.count)
+    names = [name.strip() for name in _header(text.replace(found, _mark(found)), _mark(found))]
+    return Layout(found, names, max((place + 1 for place, name in enumerate(names) if name), default=0)), rest
+
+
+def _header(text: str, mark: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=mark), [])
+    except csv.Error:  # a stray line end, or longer than any header: its names will not fit, and the error says so
+        return text.split(mark)
+
+
+def _mark(delimiter: str) -> str:
+    """A delimiter as one letter of one byte."""
+    return delimiter if len(delimiter.encode()) == 1 else NOT_A_LETTER
+
+
+def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
+    is_stripped = False
+    frame = _clean_lines(content, layout)
+    if frame is None:
+        frame = _clean_quotes(content, layout)
+    else:
+        is_stripped = content.isascii() and not any(
+            blank in content for blank in BLANKS if blank != layout.delimiter.encode()
+        )
+    if frame is None:
+        return _carefully(content, layout, row, is_last=False)
+    lines = _Lines(content)
+    return Batch(_numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
+
+
+@dataclass
+class _Lines:
+    """The lines of a block; where they end is found at the first question."""
+
+    content: bytes
+    ends: np.ndarray | None = None
+
+    def at(self, place: int) -> bytes:
+        if self.ends is None:
+            self.ends = np.flatnonzero(np.frombuffer(self.content, dtype=np.uint8) == ord("\n"))
+        start = int(self.ends[place - 1]) + 1 if place else 0
+        return self.content[start : int(self.ends[place])]
+
+
+def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
+    return frame.select(
+        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
+        pl.lit(None, dtype=pl.String).alias(FAULT),
+        pl.all(),
+    )
+
+
+def _clean_lines(content: bytes, layout: Layout) -> pl.DataFrame | None:
+    """Every line's fields, or None unless each line is surely one record of as many fields as the header has.
+
+    No line has too many fields (polars refuses), and together they have exactly as many as they should: so each has.
+    """
+    lines, mark = content.count(b"\n"), layout.mark.encode()
+    if b'"' in content or b"\0" in content or b"\r" in content:
+        return None
+    if content.count(mark) != lines * (len(layout.names) - 1) or len(layout.names) == 1:
+        return None
+    return _read(content, layout, lines)
+
+
+def _read(content: bytes, layout: Layout, lines: int) -> pl.DataFrame | None:
+    names = [f"column_{place}" for place in range(len(layout.names))]
+    try:
+        frame = pl.read_csv(
+            content,
+            has_header=False,
+            schema=pl.Schema(dict.fromkeys(names, pl.String())),
+            quote_char=None,
+            separator=layout.mark,
+        )
+    except pl.exceptions.PolarsError:
+        return None
+    return _named(frame, layout) if frame.height == lines else None
+
+
+def _clean_quotes(content: bytes, layout: Layout) -> pl.DataFrame | None:
+    """As _clean_lines, where fields are quoted: None unless each line is one whole record."""
+    if b'"' not in content or b"\0" in content or b"\r" in content:
+        return None
+    try:
+        text = content.decode()
+        found = list(csv.reader(io.StringIO(text), delimiter=layout.mark, strict=True))
+    except (csv.Error, UnicodeDecodeError):
+        return None
+    width = len(layout.names)
+    if len(found) != content.count(b"\n") or any(len(fields) != width for fields in found):
+        return None
+    columns = zip(*found, strict=True)
+    return _named(pl.DataFrame({f"column_{place}": column for place, column in enumerate(columns)}), layout)
+
+
+def _named(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Only the columns that have a name; of two with the same name the first."""
+    place_of = {name: place for place, name in reversed(list(enumerate(layout.names))) if name}
+    return frame.select(pl.col(f"column_{place}").alias(name) for name, place in reversed(place_of.items()))
+
+
+def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tuple[Batch, bytes]:
+    """Line by line: records that cannot be read get a fault. Also gives the lines of a record that may go on."""
+    lines = content.split(b"\n")[:-1]
+    mark, commas = layout.mark.encode(), len(layout.names) - 1
+    plain: list[bytes] = []
+    plain_rows: list[int] = []
+    others: list[tuple[int, list[str | None], str | None]] = []
+    raws: list[bytes] = []
+    place, left = 0, b""
+    while place < len(lines):
+        line = lines[place]
+        if not line.strip():
+            place += 1
+            continue
+        if b'"' not in line and line.count(mark) == commas and _is_clean(line):
+            plain.append(line)
+            plain_rows.append(row + len(raws))
+            raws.append(line)
+            place += 1
+            continue
+        fields, fault, used = _record(lines, place, layout)
+        if fields is None and fault is None:
+            if not is_last:
+                left = b"\n".join(lines[place:]) + b"\n"
+                break
+            fault, used = "a quote is never closed", 1
+        others.append((row + len(raws), fields or [], fault))
+        raws.append(b"\n".join(lines[place : place + used]))
+        place += used
+    return Batch(_joined(plain, plain_rows, others, layout), lambda place: _text(raws[place], layout)), left
+
+
+def _text(line: bytes, layout: Layout) -> str:
+    return line.decode(errors="replace").replace(layout.mark, layout.delimiter)
+
+
+def _joined(
+    plain: list[bytes], plain_rows: list[int], others: list[tuple[int, list[str | None], str | None]], layout: Layout
+) -> pl.DataFrame:
+    width = len(layout.names)
+    schema = {f"column_{place}": pl.String for place in range(width)}
+    padded = [(row, fault, *(fields + [None] * width)[:width]) for row, fields, fault in others]
+    odd = pl.DataFrame(padded, schema={ROW: pl.Int64, FAULT: pl.String, **schema}, orient="row")
+    odd = pl.concat([odd.select(ROW, FAULT), _named(odd, layout)], how="horizontal")
+    if not plain:
+        return odd
+    frame = _read(b"\n".join(plain) + b"\n", layout, len(plain))
+    if frame is None:
+        text = [line.decode().split(layout.mark) for line in plain]
+        frame = _named(pl.DataFrame(text, schema=schema, orient="row"), layout)
+    clean = frame.select(
+        pl.Series(ROW, plain_rows, dtype=pl.Int64), pl.lit(None, dtype=pl.String).alias(FAULT), pl.all()
+    )
+    return pl.concat([clean, odd]).sort(ROW)
+
+
+def _is_clean(line: bytes) -> bool:
+    if b"\0" in line or b"\r" in line:
+        return False
+    return line.isascii() or _is_utf8(line)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _record(lines: list[bytes], place: int, layout: Layout) -> tuple[list[str | None] | None, str | None, int]:
+    """Fields or a fault, and how many lines the record takes; neither where the lines end before the record does."""
+    text, quotes = b"", 0
+    for used, line in enumerate(lines[place : place + JOINED_LINES], 1):
+        text = line if used == 1 else text + b"\n" + line
+        quotes += line.count(b'"')
+        if used > 1 and len(text) > JOINED_BYTES:
+            return None, "a quote is never closed", 1
+        if quotes % 2 and len(text) <= JOINED_BYTES:
+            continue
+        fields, fault = _parsed(text, layout)
+        if fields is None and fault is None:
+            continue
+        # A fault after joining lines says that they did not belong together: only the first is given up.
+        return (fields, fault, used) if fault is None or used == 1 else (None, fault, 1)
+    if place + JOINED_LINES < len(lines):
+        return None, "a quote is never closed", 1
+    return None, None, 0
+
+
+def _parsed(text: bytes, layout: Layout) -> tuple[list[str | None] | None, str | None]:
+    if b"\0" in text:
+        return None, "a NUL byte"
+    try:
+        found = list(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=layout.mark, strict=True))
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8 at byte {error.start + 1}"
+    except csv.Error as error:
+        return (None, None) if "unexpected end" in str(error) else (None, f"not CSV: {error}")
+    fields = found[0] if found else []
+    if len(found) != 1:
+        return None, "not CSV: a line end inside a record"
+    if len(fields) < layout.needed or any(field.strip() for field in fields[len(layout.names) :]):
+        return None, f"{len(fields)} fields where the header has {len(layout.names)}"
+    return [field or None for field in fields], None
+
+
+def _too_long(head: bytes, row: int) -> Batch:
+    frame = pl.DataFrame({ROW: [row], FAULT: ["a line longer than 1 MiB"]}, schema={ROW: pl.Int64, FAULT: pl.String})
+    return Batch(frame, lambda _: head.decode(errors="replace"))

@@ -1,0 +1,114 @@
+"""Parquet in bounded batches; ids become text, times and numbers keep their types."""
+
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, Unreadable, check_columns
+
+BATCH_ROWS = 500_000
+ROWS_A_BYTE = 8
+HARMLESS_ROWS = 50_000_000
+"""A file that claims more rows than this, and more than ROWS_A_BYTE of them for each of its bytes, is a bomb."""
+BATCH_BYTES = 128 * 2**20
+EXPANSION, HARMLESS_BYTES = 200, 2**30
+"""As for other compressed files: a group of rows that unpacks to more than both of these is a bomb."""
+
+
+def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterator[Batch]:
+    """The records of a Parquet file.
+
+    Raises:
+        Unreadable: it is not Parquet, damaged, or claims too many rows for its size.
+        ColumnMissing: it lacks a wanted column.
+    """
+    try:
+        opened = pq.ParquetFile(file)
+        size = file.seek(0, 2)
+        rows = opened.metadata.num_rows
+        if rows > max(HARMLESS_ROWS, ROWS_A_BYTE * size):
+            raise Unreadable(f"'{path}' claims {rows:,} rows in {size:,} bytes; write it again")
+        check_columns(columns or [], opened.schema_arrow.names, path=path)
+        row = 1
+        for batch in opened.iter_batches(
+            _rows_at_once(opened, file, path, columns), columns=columns and list(dict.fromkeys(columns))
+        ):
+            frame = _typed(cast(pl.DataFrame, pl.from_arrow(batch)))
+            yield Batch(_numbered(frame, row), _raw_of(frame))
+            row += frame.height
+    except (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise Unreadable(f"cannot read '{path}': {str(error).splitlines()[0]}; write it again") from error
+
+
+def _rows_at_once(opened: pq.ParquetFile, file: IO[bytes], path: str, columns: list[str] | None) -> int:
+    """So many rows fit into BATCH_BYTES, however long the values in the dictionaries are."""
+    texts = [
+        field.name for field in opened.schema_arrow if _is_text(field.type) and field.name in (columns or [field.name])
+    ]
+    coded = pq.ParquetFile(file, read_dictionary=texts)
+    largest = BATCH_BYTES // BATCH_ROWS
+    for number in range(opened.num_row_groups):
+        group = opened.metadata.row_group(number)
+        chunks = [group.column(place) for place in range(group.num_columns)]
+        chunks = [chunk for chunk in chunks if columns is None or chunk.path_in_schema.split(".")[0] in columns]
+        packed = sum(chunk.total_compressed_size for chunk in chunks)
+        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+        if unpacked > max(HARMLESS_BYTES, EXPANSION * packed):
+            raise Unreadable(f"'{path}' unpacks to more than {EXPANSION} times its size; write it again if it is meant")
+        repeated = sum(
+            _longest(coded, number, chunk.path_in_schema)
+            for chunk in chunks
+            if chunk.has_dictionary_page and chunk.path_in_schema in texts
+        )
+        largest = max(largest, unpacked // max(group.num_rows, 1) + repeated)
+    return max(BATCH_BYTES // largest, 1)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_dictionary, types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _longest(coded: pq.ParquetFile, group: int, column: str) -> int:
+    """Bytes of the longest value in the dictionary of a chunk: a few bytes can stand for it in every row."""
+    for batch in coded.iter_batches(1, row_groups=[group], columns=[column]):
+        values = batch.column(0)
+        if pa.types.is_dictionary(values.type) and len(values.dictionary):
+            return int(pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
+        break
+    return 0
+
+
+def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
+    return frame.select(
+        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
+        pl.lit(None, dtype=pl.String).alias(FAULT),
+        pl.all(),
+    )
+
+
+def _typed(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(_simple(frame[name]) for name in frame.columns)
+
+
+def _simple(column: pl.Series) -> pl.Series:
+    """Numbers, times and text as they are; lists and structs as JSON, the rest (categories, bytes, decimals) as text."""
+    kind = column.dtype
+    if kind == pl.String or kind.is_numeric() or kind in (pl.Datetime, pl.Date):
+        return column
+    if kind.is_nested():
+        values = [
+            None if value is None else msgspec.json.encode(value, enc_hook=str).decode() for value in column.to_list()
+        ]
+        return pl.Series(column.name, values, dtype=pl.String)
+    return column.cast(pl.String, strict=False)
+
+
+def _raw_of(frame: pl.DataFrame) -> Any:
+    return lambda place: "|".join("" if value is None else str(value) for value in frame.row(place))

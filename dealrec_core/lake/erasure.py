@@ -1,0 +1,156 @@
+"""Removes a user from everything below the lake's root, and keeps him from coming back with an old raw file."""
+
+import json
+import re
+import secrets
+from datetime import datetime
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from dealrec_core import schema
+from dealrec_core.errors import DataError, LakeError
+from dealrec_core.lake import Conflict, Lake, upkeep
+from dealrec_core.lake.appender import ATTEMPTS, open_appender
+from dealrec_core.lake.erased import SALT, TABLE, hashed
+from dealrec_core.lake.nights import TABLES
+
+EMITTED = "emitted/coresets"
+PARTITIONS = {"interactions": schema.PERIOD, "samples": schema.PERIOD}
+SCHEMAS = {
+    table: schema.SAMPLE_TABLE if table == "samples" else getattr(schema, table.upper()) for table in TABLES
+}  # fmt: skip
+
+
+class Erasure(BaseModel):
+    """What was removed, and where the user can still be read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: dict[str, int]
+    """Removed rows by table; of quarantine, rows whose raw text was blanked."""
+    withdrawn: list[str]
+    """Folders of emitted coresets that held the user's samples."""
+    left: list[str]
+    """Data files of older versions that still hold the user."""
+
+
+def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
+    """Removes a user from every table and emitted coreset; under the lake's lock. Killed anywhere, it is simply run again.
+
+    now: also from older versions, by removing every file that the newest versions do not need; else upkeep does it after
+    its retention, whatever a night names.
+
+    Raises:
+        DataError: the id is empty.
+        LakeError: other writers were faster too many times.
+    """
+    if not user_id:
+        raise DataError("the user id is empty; give the id as it stands in the log")
+    _remember(lake, user_id, at, {})  # first: an ingest after a kill must not bring him back
+    sample_ids = _sample_ids(lake, user_id)
+    withdrawn = _withdraw(lake, sample_ids)
+    rows = {table: _remove(lake, table, user_id, sample_ids) for table in TABLES if lake.exists(table)}
+    _remember(lake, user_id, at, {table: lake.version(table) for table in rows})
+    if now:
+        for table in rows:
+            upkeep.vacuum(lake, table, keep=set(), retention_hours=0)
+    left = [
+        path for table in rows for path in upkeep.data_files(lake, table) if _holds(lake, path, user_id, sample_ids)
+    ]
+    return Erasure(rows={table: count for table, count in rows.items() if count}, withdrawn=withdrawn, left=left)
+
+
+def forgotten(lake: Lake) -> dict[str, int]:
+    """By table, the version before which no one may ask for a version any more, since it holds an erased user."""
+    found: dict[str, int] = {}
+    if lake.exists(TABLE):
+        for text in lake.scan(TABLE).select("versions").collect()["versions"]:
+            for table, version in json.loads(text).items():
+                found[table] = max(found.get(table, 0), version)
+    return found
+
+
+def _remember(lake: Lake, user_id: str, at: datetime, versions: dict[str, int]) -> None:
+    if not lake.exists_path(SALT):
+        lake.write_bytes(SALT, secrets.token_hex(16).encode())
+    user = hashed(user_id, bytes.fromhex(lake.read_bytes(SALT).decode()))
+    row = pl.DataFrame([{"at": at, "user": user, "versions": json.dumps(versions)}], schema=schema.ERASURES)
+    lake.append(TABLE, row, schema=schema.ERASURES)
+
+
+def _sample_ids(lake: Lake, user_id: str) -> pl.Series:
+    """The ids of all samples that the user ever had, in whatever version."""
+    paths = [f"{lake.root.rstrip('/')}/{path}" for path in upkeep.data_files(lake, "samples")]
+    if not paths:
+        return pl.Series(schema.SAMPLE_ID, dtype=pl.String)
+    rows = lake.read_parquet(paths).filter(pl.col(schema.USER_ID) == user_id)
+    return rows.select(schema.SAMPLE_ID).unique().collect()[schema.SAMPLE_ID]
+
+
+def _withdraw(lake: Lake, sample_ids: pl.Series) -> list[str]:
+    found = []
+    for path in lake.list_paths(EMITTED):
+        if path.endswith(".parquet"):
+            rows = lake.read_parquet([f"{lake.root.rstrip('/')}/{path}"]).collect()
+            if schema.SAMPLE_ID in rows.columns and rows[schema.SAMPLE_ID].is_in(sample_ids.implode()).any():
+                found.append(path.rsplit("/", 1)[0])
+    for folder in found:
+        for path in lake.list_paths(folder):
+            lake.remove(path)
+    return found
+
+
+def _remove(lake: Lake, table: str, user_id: str, sample_ids: pl.Series) -> int:
+    """Writes the files of a table again that hold the user; how many rows were his."""
+    partition = PARTITIONS.get(table)
+    for _ in range(ATTEMPTS):
+        appender = open_appender(lake, table, schema=SCHEMAS[table], partition=partition)
+        count = 0
+        try:
+            for file in appender.files().iter_rows(named=True):
+                rows = lake.read_parquet([f"{lake.uri(table)}/{file['path']}"]).collect()
+                kept, removed = _without(rows, user_id, sample_ids)
+                count += removed
+                if removed:
+                    appender.remove(file["path"])
+                    if kept.height:
+                        whole = pl.concat([SCHEMAS[table].to_frame(), kept], how="diagonal")
+                        period = str(file[partition]) if partition else ""
+                        appender.write(
+                            whole.with_columns(pl.lit(period).alias(partition)) if partition else whole, period
+                        )
+            if count:
+                appender.commit({})
+            return count
+        except Conflict:
+            continue
+        except BaseException:
+            appender.abandon()
+            raise
+    raise LakeError(f"writers of '{table}' were faster {ATTEMPTS} times; run it again when they are done")
+
+
+def _without(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> tuple[pl.DataFrame, int]:
+    his = _his(rows, user_id, sample_ids)
+    if schema.RAW not in rows.columns:
+        return rows.filter(~his), int(his.sum())
+    blank = pl.when(his).then(pl.lit("")).otherwise(pl.col(schema.RAW)).alias(schema.RAW)
+    return rows.with_columns(blank), int(his.sum())
+
+
+def _his(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> pl.Series:
+    """Which rows tell of the user: by his id, by his samples, or by the raw text of a bad row."""
+    if schema.RAW in rows.columns:
+        word = rf"(^|[^\pL\pN]){re.escape(user_id)}($|[^\pL\pN])"
+        return rows[schema.RAW].str.contains(word).fill_null(False)
+    if schema.USER_ID in rows.columns:
+        return rows[schema.USER_ID] == user_id
+    if schema.SAMPLE_ID in rows.columns:
+        return rows[schema.SAMPLE_ID].is_in(sample_ids.implode())
+    return pl.repeat(False, rows.height, eager=True)
+
+
+def _holds(lake: Lake, path: str, user_id: str, sample_ids: pl.Series) -> bool:
+    rows = lake.read_parquet([f"{lake.root.rstrip('/')}/{path}"]).collect()
+    return bool(_his(rows, user_id, sample_ids).any())

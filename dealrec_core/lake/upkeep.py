@@ -1,0 +1,166 @@
+"""Looks after the tables: larger files, no files that nothing needs any more, and a report of what there is.
+
+A version is pinned, and every file of it stays, while a night may still be asked how it came about: the newest nights, every
+night whose model is registered, and every night that made a champion.
+"""
+
+from collections import defaultdict
+from functools import partial
+
+import polars as pl
+from deltalake.exceptions import CommitFailedError, DeltaError
+from pydantic import BaseModel, ConfigDict
+
+from dealrec_core import schema
+from dealrec_core.errors import LakeError
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.appender import ATTEMPTS
+from dealrec_core.lake.nights import TABLES, Night, nights
+from dealrec_core.lake.tables import LASTING, line
+
+
+class TableReport(BaseModel):
+    """What a table holds, and what upkeep did to it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: str
+    version: int
+    rows: int
+    files: int
+    mib: float
+    """Of the newest version."""
+    old_files: int
+    """Files that only older versions need."""
+    pinned: int
+    """Versions that nights name."""
+    joined: int
+    """Files that compaction put into larger ones."""
+    removed: int
+    """Files that vacuum removed."""
+
+
+def pinned(lake: Lake, *, registered: set[str] | None, newest: int) -> dict[str, set[int]]:
+    """The versions of every table that must stay readable.
+
+    registered: nights whose model is still in the registry; None when nobody knows, then every night with a decision counts.
+    newest: so many nights count in any case.
+    """
+    known = nights(lake)
+    decided = promotions.decisions(lake)
+    champions = decided.filter(pl.col("action") != promotions.REJECTED)
+    named = registered if registered is not None else set(decided[schema.NIGHT])
+    kept = named | set(champions[schema.NIGHT]) | {night.name for night in known[-newest:]}
+    found: dict[str, set[int]] = defaultdict(set)
+    for night in known:
+        if night.name in kept:
+            for table, version in _named(night):
+                found[table].add(version)
+    return dict(found)
+
+
+def compact(lake: Lake, table: str, *, file_mib: int) -> int:
+    """Joins small files of a table; how many went into larger ones.
+
+    Safe beside any writer: rows stay as they are, the change feed says nothing, and where the table's rules see a conflict
+    nothing is changed and it looks again.
+
+    Raises:
+        LakeError: others were faster too many times.
+    """
+    for _ in range(ATTEMPTS):
+        handle = lake.open(table)
+        if handle is None:
+            return 0
+        try:
+            metrics = handle.optimize.compact(target_size=file_mib * 2**20)
+            lake.sync(f"{table}/_delta_log/{handle.version():020}.json")
+            return int(metrics["numFilesRemoved"])
+        except CommitFailedError as error:
+            last = line(error)
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"cannot compact table '{table}' in {lake.root}: {line(error)}") from error
+    raise LakeError(f"writers of '{table}' were faster {ATTEMPTS} times ({last}); run upkeep again when they are done")
+
+
+def vacuum(lake: Lake, table: str, *, keep: set[int], retention_hours: int) -> int:
+    """Removes files that neither the newest version, nor those to keep, nor anyone in the retention needs; how many.
+
+    Only under the lake's lock: a file that an ingest has written and not yet committed looks as if nobody needed it.
+
+    Raises:
+        LakeError: a version to keep cannot be read, or the table is in the way; nothing was removed.
+    """
+    handle = lake.open(table)
+    if handle is None:
+        return 0
+    wanted = sorted(version for version in keep if 0 <= version <= handle.version())
+    clear = partial(handle.vacuum, retention_hours, enforce_retention_duration=False, full=True, keep_versions=wanted)
+    try:
+        doomed = clear(dry_run=True)
+        if doomed:
+            clear(dry_run=False)
+        return len(doomed)
+    except (DeltaError, OSError) as error:
+        raise LakeError(f"cannot vacuum table '{table}' in {lake.root}: {line(error)}; nothing was lost") from error
+
+
+def settle(lake: Lake, table: str) -> None:
+    """Keeps the log of a table that an older program made, and writes a checkpoint of it, which makes it quick to open."""
+    handle = lake.open(table)
+    if handle is None:
+        return
+    try:
+        present = handle.metadata().configuration
+        if any(present.get(name) != value for name, value in LASTING.items()):
+            handle.alter.set_table_properties({name: str(value) for name, value in LASTING.items()})
+        handle.create_checkpoint()
+    except (DeltaError, OSError) as error:
+        raise LakeError(f"cannot write a checkpoint of '{table}' in {lake.root}: {line(error)}") from error
+
+
+def look(lake: Lake, table: str, *, pins: set[int], joined: int = 0, removed: int = 0) -> TableReport:
+    """What a table holds now, by its log and the files below it.
+
+    Raises:
+        LakeError: there is no such table.
+    """
+    handle = lake.open(table)
+    if handle is None:
+        raise LakeError(f"no table '{table}' in {lake.root}")
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    return TableReport(
+        table=table,
+        version=handle.version(),
+        rows=int(files["num_records"].sum() or 0) if files.height else 0,
+        files=files.height,
+        mib=round(int(files["size_bytes"].sum() or 0) / 2**20, 2) if files.height else 0.0,
+        old_files=len(data_files(lake, table)) - files.height,
+        pinned=len(pins),
+        joined=joined,
+        removed=removed,
+    )
+
+
+def data_files(lake: Lake, table: str) -> list[str]:
+    """Every Parquet file of a table, of any version or none, as paths below the root; checkpoints of its log are not data."""
+    paths = lake.list_paths(table)
+    return [path for path in paths if path.endswith(".parquet") and f"{table}/_delta_log/" not in path]
+
+
+def tables(lake: Lake) -> list[str]:
+    """The tables that have been written."""
+    return [table for table in TABLES if lake.exists(table)]
+
+
+def _named(night: Night) -> list[tuple[str, int]]:
+    """Table versions that a night depends on or left behind."""
+    found = [(table, version) for table, version in night.manifest.versions.items()]
+    for snapshot in night.snapshots():
+        if snapshot.table is not None and snapshot.version is not None:
+            found.append((snapshot.table, snapshot.version))
+        for table in TABLES:
+            version = snapshot.facts.get(f"{table} version")
+            if isinstance(version, int):
+                found.append((table, version))
+    return [(table, version) for table, version in found if version >= 0]

@@ -1,0 +1,1 @@
+"""A language model reads titles, learns them, and shows the gradient of each sample."""

@@ -1,0 +1,201 @@
+"""Language models: any causal model of Hugging Face, or a small one built on the spot from the catalogue's own text."""
+
+import importlib.util
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import prepare_model_for_kbit_training
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.language.prompts import TAIL, Prompter, head
+from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
+
+log = logging.getLogger(__name__)
+
+PAD, BEGIN, END = "<pad>", "<begin>", "<end>"
+
+
+def load(
+    location: str, *, device: torch.device, four_bit: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal model and its tokenizer, by folder or by name; bfloat16 on a GPU, float32 elsewhere.
+
+    four_bit: in NF4 with double quantisation (QLoRA, Dettmers et al. 2023), ready for an adapter.
+
+    Raises:
+        SettingsError: there is no such folder, the name cannot be had from the hub, or four bits cannot be had here.
+    """
+    options = _four_bits(device) if four_bit else {}
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location)
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **options)
+    except (OSError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise SettingsError(
+            f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if four_bit:
+        return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
+    return _on(model, device), tokenizer
+
+
+def _four_bits(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        raise SettingsError(
+            f"language_model.four_bit needs a CUDA GPU, this runs on {device.type}; set it to false or run.device to cuda"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingsError("language_model.four_bit needs bitsandbytes; pip install -e '.[qlora]', or set it to false")
+    described = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": described, "device_map": {"": device}}
+
+
+def _on(model: Any, device: torch.device) -> PreTrainedModel:
+    return model.to(device)  # typed as Any: transformers' annotation of `to` takes the model for the device
+
+
+def build(
+    folder: Path,
+    titles: Sequence[str],
+    histories: Sequence[Sequence[str]],
+    *,
+    config: LanguageModelConfig,
+    prompt: PromptConfig,
+    seed: int,
+) -> list[float]:
+    """Writes a tokenizer and a Llama, trained on histories in the prompt's frame, as a Hugging Face folder.
+
+    Returns the loss of every step. histories: titles in time order; those with one title are left out. Every step cuts
+    each history at a random place, so that the model learns to answer after any number of titles.
+
+    Raises:
+        DataError: no history has two titles.
+    """
+    usable = [list(history) for history in histories if len(history) > 1]
+    if not usable:
+        raise DataError("no history of two titles to pretrain the embedded model on; wait for more data")
+    tokenizer = _tokenizer(titles, vocabulary=config.vocabulary, prompt=prompt)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(_shape(config, tokenizer))
+        losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    log.info(
+        "embedded model: %.1f M parameters, loss %.2f to %.2f", model.num_parameters() / 1e6, losses[0], losses[-1]
+    )
+    return losses
+
+
+def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the titles; each end of the prompt's frame is one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, BEGIN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(titles), trainer)
+    tokenizer.add_tokens([AddedToken(head(prompt), normalized=False), AddedToken(TAIL, normalized=False)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END)
+
+
+def _shape(config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.width,
+        intermediate_size=int(config.width * 8 / 3) // 8 * 8,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _pretrain(
+    model: LlamaForCausalLM, prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, seed: int
+) -> list[float]:
+    random = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    model.train()
+    losses: list[float] = []
+    ahead: list[list[list[int]]] = []
+    for step in range(config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * _warmth(step, config.steps)
+        if not ahead:
+            ahead = _batches(prompter, histories, config=config, random=random)
+        ids = padded(ahead.pop(), value=-1)
+        inputs = ids.clamp(min=0)
+        labels = torch.where(ids < 0, -100, ids)
+        loss = model(input_ids=inputs, attention_mask=(ids >= 0).long(), labels=labels).loss
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _batches(
+    prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, random: np.random.Generator
+) -> list[list[list[int]]]:
+    """Eight batches of rows, rows of about one length together: less padding is computed."""
+    chosen = random.integers(len(histories), size=8 * config.batch_size)
+    texts = [_cut(histories[row], config.history_length, random) for row in chosen]
+    rows = sorted(([*prompter.prompt(past), *prompter.answer(future)] for past, future in texts), key=len)
+    batches = [rows[start : start + config.batch_size] for start in range(0, len(rows), config.batch_size)]
+    return [batches[place] for place in random.permutation(len(batches))]
+
+
+def _warmth(step: int, steps: int) -> float:
+    """Share of the learning rate: rising over the first tenth of the steps, then falling to zero along a cosine."""
+    warm_up = max(1, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+
+
+def _cut(history: list[str], length: int, random: np.random.Generator) -> tuple[list[str], str]:
+    stop = int(random.integers(1, len(history)))
+    return history[max(0, stop - length) : stop], history[stop]
+
+
+def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
+    """Rows of ids as one tensor (B, L), filled up on the right: with causal attention, what follows changes nothing."""
+    found = torch.full((len(rows), max(map(len, rows))), value)
+    for place, row in enumerate(rows):
+        found[place, : len(row)] = torch.tensor(row)
+    return found

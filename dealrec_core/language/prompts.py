@@ -1,0 +1,102 @@
+"""The prompt of BIGRec (Bao et al. 2023): one frame for training and inference, to the character."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from dealrec_core.settings.language import PromptConfig
+
+SEPARATOR = "; "
+TAIL = "\n\n### Response:\n"
+TITLES = "<<titles>>"
+"""Stands for the titles while a chat template is filled in."""
+
+
+Row = tuple[list[int], list[int]]
+"""Token ids of a prompt and of its answer."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample as text."""
+
+    history: list[str]
+    """Titles, oldest first."""
+    target: str
+    sample_id: str = ""
+
+
+def head(config: PromptConfig) -> str:
+    """Everything before the first title, in the Alpaca frame; with items 'game products' the paper's Games prompt."""
+    instruction, given = words(config)
+    return (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n"
+        f"### Instruction:\n{instruction}\n\n### Input:\n{given}"
+    )
+
+
+def words(config: PromptConfig) -> tuple[str, str]:
+    """The instruction, and the input up to the first title."""
+    return (
+        f"Given the {config.items} that the user {config.chosen} before, please recommend a new {config.item} "
+        "that the user likes to the user.",
+        f"The user has {config.chosen} the following {config.items} before, with titles as: ",
+    )
+
+
+class Prompter:
+    """Turns titles into token ids with one tokenizer; control tokens inside titles stay plain text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+        self._tokenizer = tokenizer
+        self._config = config
+        self._before, self._after = self._frame()
+        self._known: dict[str, list[int]] = {}
+
+    def prompt(self, titles: Sequence[str]) -> list[int]:
+        """Token ids up to the place where the answer begins."""
+        parts = [self._title(title + SEPARATOR) for title in map(self.clean, titles[:-1])]
+        parts += [self._title(self.clean(title)) for title in titles[-1:]]
+        room = self._config.most_tokens - len(self._before) - len(self._after)
+        while len(parts) > 1 and sum(map(len, parts)) > room:
+            parts.pop(0)
+        return [*self._before, *(token for part in parts for token in part), *self._after]
+
+    def answer(self, title: str) -> list[int]:
+        """Token ids of the answer, with the end-of-text token."""
+        return [*self._title(self.clean(title)), self._tokenizer.eos_token_id]
+
+    def row(self, example: Example) -> Row:
+        """Prompt and answer of an example."""
+        return self.prompt(example.history), self.answer(example.target)
+
+    def length(self, example: Example) -> int:
+        """Tokens of prompt and answer together."""
+        return sum(map(len, self.row(example)))
+
+    def clean(self, title: str) -> str:
+        """One line of bounded length."""
+        return " ".join(title.split())[: self._config.title_characters]
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Token ids before the first title and after the last one."""
+        if self._config.frame == "alpaca" or not getattr(self._tokenizer, "chat_template", None):
+            start = [self._tokenizer.bos_token_id] if self._tokenizer.bos_token_id is not None else []
+            return [*start, *self._ids(head(self._config))], self._ids(TAIL)
+        message = {"role": "user", "content": "\n\n".join(words(self._config)) + TITLES}
+        text = self._tokenizer.apply_chat_template(
+            [message], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        before, after = str(text).split(TITLES)
+        return self._ids(before, control_tokens=True), self._ids(after, control_tokens=True)
+
+    def _title(self, text: str) -> list[int]:
+        if text not in self._known:
+            self._known[text] = self._ids(text)
+        return self._known[text]
+
+    def _ids(self, text: str, *, control_tokens: bool = False) -> list[int]:
+        found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not control_tokens)
+        return list(found["input_ids"])

@@ -1,0 +1,132 @@
+"""Samples (history, next item) out of the log, split by global time."""
+
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from dealrec_core import schema
+from dealrec_core.errors import DataError
+from dealrec_core.samples.histories import Histories
+from dealrec_core.settings.samples import SamplesConfig
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Boundaries(BaseModel):
+    """Moments (UTC) that split a log: train < validation_start <= validation < test_start <= test < end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    validation_start: datetime
+    test_start: datetime
+    end: datetime
+
+
+def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before: datetime | None) -> Boundaries:
+    """The moments that leave the configured shares of the log to validation and test (8:1:1 in the paper, section 4.1).
+
+    Events of one moment stay together, on the later side. not_before: the test slice does not start earlier than this, so
+    that a champion is never judged on what it has learned.
+
+    Raises:
+        DataError: the log has too few distinct moments to be split.
+    """
+    times = interactions.select(schema.TIMESTAMP).collect()[schema.TIMESTAMP]
+    moments = times.to_physical().to_numpy()
+    earliest = _earliest(moments, 3)
+    if len(earliest) < 3:
+        raise DataError(
+            f"{len(earliest)} distinct moments in the log, at least 3 are needed to split it; wait for more data"
+        )
+    shares = (1 - config.test_fraction, 1 - config.test_fraction - config.validation_fraction)
+    places = [int(len(moments) * share) for share in shares]
+    ordered = np.partition(moments, places)
+    test, validation = (int(ordered[place]) for place in places)
+    if not_before is not None:
+        test = max(test, _microseconds(not_before))
+    test = max(test, earliest[2])
+    validation = min(max(validation, earliest[1]), int(moments[moments < test].max()))
+    found = pl.Series([validation, test, int(moments.max()) + 1]).cast(schema.UTC_TIME).to_list()
+    return Boundaries(validation_start=found[0], test_start=found[1], end=found[2])
+
+
+def _earliest(moments: np.ndarray, count: int) -> list[int]:
+    """The first distinct moments, at most `count`."""
+    found: list[int] = []
+    while len(moments) and len(found) < count:
+        found.append(int(moments.min()))
+        moments = moments[moments > found[-1]]
+    return found
+
+
+def _microseconds(moment: datetime) -> int:
+    return int(pl.Series([moment]).cast(schema.UTC_TIME).to_physical()[0])
+
+
+def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
+    """Every sample of the log (SAMPLES), by user, then time.
+
+    A user's first event has no history and gives no sample. In `last` mode the split keeps one sample per user.
+    """
+    log = interactions.select(schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID).collect()
+    return Histories(config.history_length).samples(log.sort(schema.USER_ID))
+
+
+def split(
+    samples: pl.DataFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
+) -> pl.DataFrame:
+    """The samples whose target falls in one slice; in `last` mode only the newest of each user there."""
+    return split_lazily(samples.lazy(), bounds, which, mode).collect()
+
+
+def split_lazily(
+    samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
+) -> pl.LazyFrame:
+    """As split, for a table that need not fit into memory."""
+    start, end = {
+        "train": (None, bounds.validation_start),
+        "validation": (bounds.validation_start, bounds.test_start),
+        "test": (bounds.test_start, bounds.end),
+    }[which]
+    inside = pl.col(schema.TIMESTAMP) < end
+    if start is not None:
+        inside &= pl.col(schema.TIMESTAMP) >= start
+    found = samples.filter(inside)
+    if mode == "sliding":
+        return found
+    newest = found.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
+    return newest.select(samples.collect_schema().names())
+
+
+def cases(
+    interactions: pl.LazyFrame, bounds: Boundaries, *, history_length: int, users: int | None, seed: int
+) -> pl.DataFrame:
+    """Held-out users: user_id, history (before the test slice, oldest first) and targets (distinct, in it), by user_id.
+
+    Only users with an event on both sides count. users: at most so many, drawn at random.
+
+    Raises:
+        DataError: there is no such user.
+    """
+    log = interactions.sort(schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID)
+    is_test = (pl.col(schema.TIMESTAMP) >= bounds.test_start) & (pl.col(schema.TIMESTAMP) < bounds.end)
+    past = log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start).group_by(schema.USER_ID, maintain_order=True)
+    future = log.filter(is_test).group_by(schema.USER_ID, maintain_order=True)
+    found = (
+        past.agg(pl.col(schema.ITEM_ID).tail(history_length).alias(schema.HISTORY))
+        .join(future.agg(pl.col(schema.ITEM_ID).unique(maintain_order=True).alias("targets")), on=schema.USER_ID)
+        .sort(schema.USER_ID)
+        .collect()
+    )
+    if found.is_empty():
+        raise DataError(
+            f"no user has events both before and after {bounds.test_start}; raise samples.test_fraction or wait for more data"
+        )
+    if users is None or users >= len(found):
+        return found
+    chosen = np.sort(np.random.default_rng(seed).choice(len(found), users, replace=False))
+    return found[chosen]

@@ -1,0 +1,20 @@
+"""How the log becomes samples."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dealrec_core.settings.section import Section
+
+
+class SamplesConfig(Section):
+    """How the log becomes samples, and how much of it is held out."""
+
+    mode: Literal["sliding", "last"] = Field(default="sliding", title="Samples per user")
+    """sliding: one for every interaction that has a history; last: one per user, as in the paper."""
+    history_length: int = Field(default=20, ge=1, le=1000, title="History length")
+    """Older items are left out of a history."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Validation share")
+    """Share of the log, just before the test slice, that stops training early and is the risk that influence is taken on."""
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Test share")
+    """Share of the log, the most recent, on which models are compared; nothing is learned from it."""
