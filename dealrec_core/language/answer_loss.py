@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dealrec_core.language.language_model import padded
-from dealrec_core.language.prompts import Row
+from dealrec_core.language.prompts import Example, Prompter, Row
+
+Losses = Iterator[tuple[np.ndarray, Tensor]]
+"""Batches as (rows of samples, loss of each row (B,)); a batch is computed only when it is asked for."""
 
 
 def answer_losses(model: Any, rows: Sequence[Row], *, device: torch.device, prompts_too: bool = False) -> Tensor:
@@ -30,9 +33,23 @@ def answer_losses(model: Any, rows: Sequence[Row], *, device: torch.device, prom
     return total / torch.bincount(row, minlength=len(rows))
 
 
+def example_losses(
+    model: Any, prompter: Prompter, examples: Sequence[Example], *, batch_tokens: int, prompts_too: bool = False
+) -> Losses:
+    """Yields (rows, mean answer loss of each row (B,)), shortest examples first, on the model's device.
+
+    batch_tokens: most tokens of a batch, padding included; an example that is longer is a batch alone.
+    """
+    device = next(model.parameters()).device
+    lengths = np.array([prompter.length(example) for example in examples], dtype=np.int64)
+    for rows in length_batches(lengths, batch_tokens):
+        texts = [prompter.row(examples[row]) for row in rows]
+        yield rows, answer_losses(model, texts, device=device, prompts_too=prompts_too)
+
+
 @contextmanager
 def _only_at(layer: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
-    """The layer sees (1, T, D) instead of (B, L, D): the hidden states at T places."""
+    """Lets a layer see (1, T, D) instead of (B, L, D): the hidden states at T places."""
     hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][row, place][None],))
     try:
         yield
@@ -42,7 +59,7 @@ def _only_at(layer: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
 
 @torch.no_grad()
 def validation_loss(model: Any, rows: Sequence[Row], *, device: torch.device) -> float:
-    """Mean over rows of the answer loss, dropout off."""
+    """The mean over rows of the answer loss, dropout off."""
     model.eval()
     total = sum(
         float(answer_losses(model, [rows[row] for row in batch], device=device).sum()) for batch in by_length(rows, 32)
@@ -51,7 +68,7 @@ def validation_loss(model: Any, rows: Sequence[Row], *, device: torch.device) ->
 
 
 def by_length(rows: Sequence[Row], size: int) -> list[np.ndarray]:
-    """Batches of row numbers, rows of about one length together."""
+    """Batches of at most `size` row numbers, rows of about one length together."""
     order = np.argsort([len(prompt) + len(answer) for prompt, answer in rows], kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
 

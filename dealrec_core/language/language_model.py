@@ -1,9 +1,10 @@
-"""Language models: any causal model of Hugging Face, or a small one built on the spot from the catalogue's own text."""
+"""Language models are any causal model of Hugging Face, or a small one built on the spot from the catalogue's text."""
 
 import importlib.util
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +38,43 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal model and its tokenizer, by folder or by name; bfloat16 on a GPU, float32 elsewhere.
 
-    four_bit: in NF4 with double quantisation (QLoRA, Dettmers et al. 2023), ready for an adapter.
+    four_bit: the weights are held in NF4 with double quantisation (QLoRA, Dettmers et al. 2023), ready for an adapter.
 
     Raises:
         SettingsError: there is no such folder, the name cannot be had from the hub, or four bits cannot be had here.
     """
     options = _four_bits(device) if four_bit else {}
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location)
+    tokenizer = load_tokenizer(location)
+    with _clear_errors(location):
         model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **options)
+    if four_bit:
+        return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
+    return _on(model, device), tokenizer
+
+
+def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, by folder or by name; it pads with its end token where it has no padding token.
+
+    Raises:
+        SettingsError: there is no such folder, or the name cannot be had from the hub.
+    """
+    with _clear_errors(location):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextmanager
+def _clear_errors(location: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise SettingsError(
             f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
         ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if four_bit:
-        return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
-    return _on(model, device), tokenizer
 
 
 def _four_bits(device: torch.device) -> dict[str, Any]:
@@ -66,13 +84,13 @@ def _four_bits(device: torch.device) -> dict[str, Any]:
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise SettingsError("language_model.four_bit needs bitsandbytes; pip install -e '.[qlora]', or set it to false")
-    described = BitsAndBytesConfig(
+    quantised = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    return {"quantization_config": described, "device_map": {"": device}}
+    return {"quantization_config": quantised, "device_map": {"": device}}
 
 
 def _on(model: Any, device: torch.device) -> PreTrainedModel:
@@ -181,7 +199,7 @@ def _batches(
 
 
 def _warmth(step: int, steps: int) -> float:
-    """Share of the learning rate: rising over the first tenth of the steps, then falling to zero along a cosine."""
+    """The share of the learning rate at a step, rising over the first tenth of the steps, then falling to zero along a cosine."""
     warm_up = max(1, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
@@ -195,7 +213,7 @@ def _cut(history: list[str], length: int, random: np.random.Generator) -> tuple[
 
 def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
     """Rows of ids as one tensor (B, L), filled up on the right: with causal attention, what follows changes nothing."""
-    found = torch.full((len(rows), max(map(len, rows))), value)
+    filled = torch.full((len(rows), max(map(len, rows))), value)
     for place, row in enumerate(rows):
-        found[place, : len(row)] = torch.tensor(row)
-    return found
+        filled[place, : len(row)] = torch.tensor(row)
+    return filled

@@ -53,7 +53,7 @@ class Prompter:
         self._tokenizer = tokenizer
         self._config = config
         self._before, self._after = self._frame()
-        self._known: dict[str, list[int]] = {}
+        self._ids_of: dict[str, list[int]] = {}
 
     def prompt(self, titles: Sequence[str]) -> list[int]:
         """Token ids up to the place where the answer begins."""
@@ -93,10 +93,10 @@ class Prompter:
         return self._ids(before, control_tokens=True), self._ids(after, control_tokens=True)
 
     def _title(self, text: str) -> list[int]:
-        if text not in self._known:
-            self._known[text] = self._ids(text)
-        return self._known[text]
+        if text not in self._ids_of:
+            self._ids_of[text] = self._ids(text)
+        return self._ids_of[text]
 
     def _ids(self, text: str, *, control_tokens: bool = False) -> list[int]:
-        found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not control_tokens)
-        return list(found["input_ids"])
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not control_tokens)
+        return list(encoded["input_ids"])

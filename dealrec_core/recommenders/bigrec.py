@@ -44,31 +44,31 @@ class BIGRec:
         answers = [self.popular[:k] for _ in histories]
         for rows, prompts in self._batches(histories):
             if self.config.decoding == "ground":
-                found = self._nearest(prompts, [histories[row] for row in rows], k)
+                ranked = self._nearest(prompts, [histories[row] for row in rows], k)
             else:
-                found = self._most_probable(prompts, k)
-            for row, items in zip(rows, found, strict=True):
+                ranked = self._most_probable(prompts, k)
+            for row, items in zip(rows, ranked, strict=True):
                 answers[row] = items
         return answers
 
     def distances(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
         """Distances before any weight, (histories, V), NaN where no item is known: for `grounding.best_gamma`."""
-        found = np.full((len(histories), len(self.catalogue)), np.nan)
+        distances = np.full((len(histories), len(self.catalogue)), np.nan)
         for rows, prompts in self._batches(histories):
-            found[rows] = self._distances(prompts)
-        return found
+            distances[rows] = self._distances(prompts)
+        return distances
 
     def weights(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
-        """What `gamma` weighs: interactions of each item (V,), or its score for each history (histories, V); float64."""
+        """The weights behind `gamma`, float64: interactions of each item (V,), or its scores for each history (histories, V)."""
         if self.config.weight == "popularity":
             return np.array([self.popularity.get(item, 0.0) for item in self.catalogue.item_ids], dtype=np.float64)
         if self.neighbours is None:
             raise SettingsError("weight = 'neighbours' needs an ItemKNN; give one, or weigh by popularity")
         scores = self.neighbours.scores(histories)
         places = np.array([self.catalogue.place.get(item, -1) for item in self.neighbours.item_ids])
-        found = np.zeros((len(scores), len(self.catalogue)))
-        found[:, places[places >= 0]] = scores[:, places >= 0]
-        return found
+        weights = np.zeros((len(scores), len(self.catalogue)))
+        weights[:, places[places >= 0]] = scores[:, places >= 0]
+        return weights
 
     def _batches(self, histories: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], list[list[int]]]]:
         """Rows with a known item and their prompts, prompts of about one length together."""
@@ -85,16 +85,16 @@ class BIGRec:
 
     def _most_probable(self, prompts: list[list[int]], k: int) -> list[list[str]]:
         titles, items = self._titles
-        found = best_titles(self.model, prompts, titles, beams=max(self.config.beams, k), pad=self._pad)
-        return [[item for number in numbers for item in items[number]][:k] for numbers in found]
+        ranked = best_titles(self.model, prompts, titles, beams=max(self.config.beams, k), pad=self._pad)
+        return [[item for number in numbers for item in items[number]][:k] for numbers in ranked]
 
     def _nearest(self, prompts: list[list[int]], histories: list[Sequence[str]], k: int) -> list[list[str]]:
-        found, gamma = self._distances(prompts), self.config.gamma
+        distances, gamma = self._distances(prompts), self.config.gamma
         if gamma == "validation":
             raise SettingsError("gamma = 'validation' is not chosen yet; choose it by grounding.best_gamma")
         if gamma:
-            found = grounding.weighted(found, self.weights(histories), gamma)
-        order = np.argsort(found, axis=1, kind="stable")[:, :k]
+            distances = grounding.weighted(distances, self.weights(histories), gamma)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return [[self.catalogue.item_ids[place] for place in places] for places in order]
 
     def _distances(self, prompts: list[list[int]]) -> np.ndarray:
@@ -137,7 +137,7 @@ class BIGRec:
         return self._embedded(self._title_rows)
 
 
-def title_judge(
+def title_recall(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     titles: Sequence[str],
@@ -145,25 +145,26 @@ def title_judge(
     config: BIGRecConfig,
     k: int = 10,
 ) -> Callable[[Any], float]:
-    """Gives a model's share of examples whose target is among the k most probable titles: what stops fine-tuning.
+    """A function that gives a model's share of examples whose target is among the k most probable titles.
 
-    titles: of the whole catalogue.
+    Fine-tuning keeps the epoch where it is largest. titles: the possible answers, in catalogue order.
     """
     prompter = Prompter(tokenizer, config.prompt)
     number = {answer: place for place, answer in enumerate({tuple(prompter.answer(title)): None for title in titles})}
-    known = trie(list(number))
-    asked = [
+    answers = trie(list(number))
+    questions = [
         (prompter.prompt(example.history[-config.history_length :]), number.get(tuple(prompter.answer(example.target))))
         for example in examples
     ]
-    asked.sort(key=lambda pair: len(pair[0]))
+    questions.sort(key=lambda pair: len(pair[0]))
 
-    def judge(model: Any) -> float:
+    def recall(model: Any) -> float:
         hits = 0
-        for start in range(0, len(asked), config.batch_size):
-            part = asked[start : start + config.batch_size]
-            found = best_titles(model, [prompt for prompt, _ in part], known, beams=k, pad=int(tokenizer.pad_token_id))
-            hits += sum(wanted in numbers[:k] for numbers, (_, wanted) in zip(found, part, strict=True))
-        return hits / len(asked)
+        for start in range(0, len(questions), config.batch_size):
+            part = questions[start : start + config.batch_size]
+            prompts, pad = [prompt for prompt, _ in part], int(tokenizer.pad_token_id)
+            ranked = best_titles(model, prompts, answers, beams=k, pad=pad)
+            hits += sum(target in numbers[:k] for numbers, (_, target) in zip(ranked, part, strict=True))
+        return hits / len(questions)
 
-    return judge
+    return recall

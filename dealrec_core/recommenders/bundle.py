@@ -1,6 +1,5 @@
 """A recommender as one folder that loads by itself: base model, adapter, catalogue, settings. No pickle."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from safetensors import torch as safetensors
 from scipy import sparse
 
 from dealrec_core.errors import DataError, OtherFormat
-from dealrec_core.language import language_model
+from dealrec_core.language import language_model, whole
 from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.baselines import ItemKNN
 from dealrec_core.recommenders.bigrec import BIGRec
@@ -30,49 +29,48 @@ FORMAT = 2
 """Counts up with every change after which this program cannot read what an earlier one wrote, or the other way round."""
 
 
-def save(
-    folder: Path,
-    *,
-    base: str,
-    adapter: PeftModel,
-    catalogue: Catalogue,
-    popular: list[str],
-    config: BIGRecConfig,
-    lineage: Mapping[str, Any],
-    popularity: Mapping[str, float] | None = None,
-    neighbours: ItemKNN | None = None,
-) -> None:
-    """Writes the bundle. A base that is a local folder is copied in; one from the hub goes by name.
+def save(folder: Path, recommender: BIGRec | Tiger, *, lineage: Mapping[str, Any], base: str | None = None) -> None:
+    """Writes the bundle of a recommender with an adapter (BIGRec) or with all of its weights (TIGER).
 
-    popular: item ids, best first, for histories without a known item. popularity: interactions of each item, and
-    neighbours, where `config.gamma` wants them.
+    base: BIGRec's base model; a local folder is copied in, one from the hub goes by name. lineage: kept as it is.
     """
-    local = Path(base).is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(recommender, Tiger):
+        described = _save_tiger(folder, recommender)
+    elif base is not None:
+        described = _save_bigrec(folder, recommender, base)
+    else:
+        raise DataError("a bundle of BIGRec needs the base model that its adapter was tuned on; name it")
+    described |= {"format": FORMAT, "lineage": dict(lineage)}
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
+    whole.seal(folder, HASHES)  # last: a torn folder does not load
+
+
+def _save_bigrec(folder: Path, recommender: BIGRec, base: str) -> dict[str, Any]:
+    local, grounds = Path(base).is_dir(), recommender.config.decoding == "ground"
     if local:
         shutil.copytree(base, folder / BASE)
-    _save_adapter(folder / ADAPTER, adapter, base=None if local else base)
+    _save_adapter(folder / ADAPTER, recommender.model, base=None if local else base)
+    neighbours, catalogue = recommender.neighbours, recommender.catalogue
     if neighbours is not None:
         parts = {name: torch.from_numpy(getattr(neighbours.similarity, name)) for name in MATRIX}
         (folder / NEIGHBOURS).write_bytes(safetensors.save(parts))
-    described = {
+    return {
         "kind": "bigrec",
         "base": None if local else base,
-        "config": config.model_dump(),
-        "popular": popular,
-        "popularity": dict(popularity or {}),
+        "config": recommender.config.model_dump(),
+        "popular": recommender.popular,
+        "popularity": dict(recommender.popularity) if grounds else {},
         "neighbours": None if neighbours is None else neighbours.item_ids,
         "items": catalogue.item_ids,
         "titles": catalogue.titles,
         "categories": catalogue.categories,
-        "lineage": dict(lineage),
     }
-    _finish(folder, described)
 
 
-def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) -> None:
-    """Writes a TIGER with its semantic ids and all that is needed to code new items."""
+def _save_tiger(folder: Path, recommender: Tiger) -> dict[str, Any]:
+    """The network with its semantic ids and all that is needed to code new items."""
     ids = recommender.ids
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model/{name}": weight.detach().cpu() for name, weight in recommender.model.named_parameters()}
     tensors |= {f"centres/{level}": torch.from_numpy(centres) for level, centres in enumerate(ids.centres)}
     words = None
@@ -89,7 +87,7 @@ def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) 
     # safetensors keeps memory as it lies: a transposed view would be refused
     contents = safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()})
     (folder / WEIGHTS).write_bytes(contents)
-    described = {
+    return {
         "kind": "tiger",
         "config": recommender.config.model_dump(),
         "popular": recommender.popular,
@@ -99,13 +97,11 @@ def save_tiger(folder: Path, recommender: Tiger, *, lineage: Mapping[str, Any]) 
         "size": ids.size,
         "levels": len(ids.centres),
         "encoder_layers": len(ids.encoder),
-        "lineage": dict(lineage),
     }
-    _finish(folder, described)
 
 
 def load(folder: Path, *, device: torch.device, name: str | None = None) -> BIGRec | Tiger:
-    """The recommender of a bundle, ready to answer; by default it is called what it is.
+    """The recommender of a bundle, ready to answer; its name is by default the kind of the bundle.
 
     Raises:
         OtherFormat: it was written by an earlier or later version of this program.
@@ -117,7 +113,7 @@ def load(folder: Path, *, device: torch.device, name: str | None = None) -> BIGR
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """What the bundle says about itself (kind, config, lineage, ...), once its files are checked.
+    """The description in a bundle (kind, config, lineage, ...), once its files are checked.
 
     Raises:
         OtherFormat: it was written by an earlier or later version of this program.
@@ -129,9 +125,11 @@ def description(folder: Path) -> dict[str, Any]:
             raise OtherFormat(
                 f"{folder} has bundle format {described.get('format', 'none')}, this program reads {FORMAT}; fine-tune again"
             )
-        _check(folder, json.loads((folder / HASHES).read_text(encoding="utf-8")))
+        changes = whole.changes(folder, HASHES)
     except (OSError, ValueError) as error:
         raise DataError(f"no whole recommender in {folder}: {error}; fine-tune again") from error
+    for name, (now, sealed) in changes.items():
+        raise DataError(f"{folder / name} has sha256 {now[:12]}, wanted {sealed[:12]}; take the bundle again")
     return described
 
 
@@ -183,35 +181,10 @@ def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, nam
     return Tiger(name, model.to(device).eval(), ids, described["popular"], config)
 
 
-def _finish(folder: Path, described: dict[str, Any]) -> None:
-    """The description, and last the hashes of all files: a torn folder does not load."""
-    described = {"format": FORMAT, **described}
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
-    (folder / HASHES).write_text(json.dumps(_hashes(folder), indent=1, sort_keys=True), encoding="utf-8")
-
-
 def _save_adapter(folder: Path, adapter: PeftModel, *, base: str | None) -> None:
-    """peft's own form, less the model card and the path of the base on this machine."""
+    """Writes peft's own form, less the model card and the path of the base on this machine."""
     adapter.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub about the base
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     described = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
     path.write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file below the folder but the list of hashes itself."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(folder: Path, wanted: Mapping[str, str]) -> None:
-    for name, expected in wanted.items():
-        found = _sha256(folder / name)
-        if found != expected:
-            raise DataError(f"{folder / name} has sha256 {found[:12]}, wanted {expected[:12]}; take the bundle again")

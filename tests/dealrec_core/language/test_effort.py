@@ -8,8 +8,8 @@ from torch import nn
 
 from dealrec_core.errors import NotFinite
 from dealrec_core.language import effort
-from dealrec_core.language.answer_loss import answer_losses
-from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.answer_loss import answer_losses, example_losses
+from dealrec_core.language.lora import with_lora
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.settings.language import EffortConfig, LoraConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
@@ -101,15 +101,14 @@ def test_odd_titles_have_an_effort_like_any_other_and_change_none_beside_them(se
     np.testing.assert_allclose(found[len(odd) :], _score(series_world, usual), rtol=1e-5)
 
 
-def test_the_layers_squares_add_up_to_the_whole(series_world: SeriesWorld) -> None:
+def test_the_squares_of_the_gradients_add_up_to_the_square_of_the_effort(series_world: SeriesWorld) -> None:
     examples, tuned = _mixed(series_world), _trained_adapter(series_world)
-    _, tokenizer = series_world.load()
-    layers = effort.score_by_layer(
-        tuned, tokenizer, examples, prompt=series_world.prompt, config=EffortConfig(), lora=LORA, seed=3, device=CPU
-    )
-    assert len(layers) == 2 * 7 * 2  # 2 blocks, 7 linear layers each, A and B
-    whole = np.sqrt(sum(values**2 for values in layers.values()))
-    np.testing.assert_allclose(whole, _score(series_world, examples, model=tuned), rtol=1e-12)
+    prompter = Prompter(series_world.load()[1], series_world.prompt)
+    squares = np.zeros(len(examples))
+    for rows, matrices in effort.gradients(tuned.eval(), example_losses(tuned, prompter, examples, batch_tokens=300)):
+        assert len(matrices) == 2 * 7 * 2  # 2 blocks, 7 linear layers each, A and B
+        squares[rows] = sum(matrix.double().square().sum((1, 2)).numpy() for matrix in matrices.values())
+    np.testing.assert_allclose(np.sqrt(squares), _score(series_world, examples, model=tuned), rtol=1e-5)
 
 
 def test_prompt_tokens_count_only_when_asked(series_world: SeriesWorld) -> None:

@@ -15,8 +15,10 @@ from peft import PeftModel
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.language import checkpoints
 from dealrec_core.language.answer_loss import validation_loss
-from dealrec_core.language.fine_tuning import FineTuned, fine_tune, with_lora
+from dealrec_core.language.fine_tuning import fine_tune
+from dealrec_core.language.lora import with_lora
 from dealrec_core.language.prompts import Prompter
+from dealrec_core.language.training import Trained
 from dealrec_core.settings.language import FineTuneConfig, LoraConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
@@ -25,11 +27,11 @@ def _tuned(
     world: SeriesWorld,
     *,
     seed: int = 0,
-    judge: Callable[[PeftModel], float] | None = None,
+    quality: Callable[[PeftModel], float] | None = None,
     adapter: Path | None = None,
     checkpoint_folder: Path | None = None,
     **config: object,
-) -> FineTuned:
+) -> Trained:
     model, tokenizer = world.load()
     examples = world.examples(60)
     settings = {"epochs": 2, "learning_rate": 2e-3, **config}
@@ -42,7 +44,7 @@ def _tuned(
         config=FineTuneConfig.model_validate(settings),
         seed=seed,
         device=CPU,
-        judge=judge,
+        quality=quality,
         adapter=adapter,
         checkpoint_folder=checkpoint_folder,
     )
@@ -132,7 +134,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 def test_kill_9_loses_only_the_steps_since_the_checkpoint(series_world: SeriesWorld, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(KILLED_PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3]), "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, str(program), str(series_world.base), str(tmp_path / "checkpoints")]
     killed = subprocess.run([*arguments, "die"], env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -147,13 +149,13 @@ def test_kill_9_loses_only_the_steps_since_the_checkpoint(series_world: SeriesWo
 KILLED_PROGRAM = """
 import hashlib, os, pathlib, signal, sys
 import torch
-from dealrec_core.language import fine_tuning, language_model
+from dealrec_core.language import fine_tuning, language_model, training
 from dealrec_core.language.prompts import Example
 from dealrec_core.settings.language import PromptConfig
 
 base, folder, what = sys.argv[1:]
 steps = 0
-real = fine_tuning._Run._take_step
+real = training._Run._take_step
 
 def step(run, batch):
     real(run, batch)
@@ -162,7 +164,7 @@ def step(run, batch):
     if what == "die" and steps == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 
-fine_tuning._Run._take_step = step
+training._Run._take_step = step
 model, tokenizer = language_model.load(base, device=torch.device("cpu"))
 examples = [Example([f"Crimson Harbor {n % 4 + 1}"] * (n % 3 + 1), f"Crimson Harbor {n % 4 + 2}") for n in range(30)]
 tuned = fine_tuning.fine_tune(
@@ -194,9 +196,9 @@ def test_gradient_checkpointing_changes_no_loss(series_world: SeriesWorld) -> No
     np.testing.assert_allclose(checked.losses, plain.losses, rtol=1e-5)
 
 
-def test_the_judge_chooses_the_epoch(series_world: SeriesWorld) -> None:
+def test_the_quality_chooses_the_epoch(series_world: SeriesWorld) -> None:
     marks = iter([0.1, 0.4, 0.3, 0.2])
-    tuned = _tuned(series_world, epochs=9, patience=2, judge=lambda model: next(marks))
+    tuned = _tuned(series_world, epochs=9, patience=2, quality=lambda model: next(marks))
     assert tuned.qualities == [0.1, 0.4, 0.3, 0.2]
     assert tuned.best_epoch == 1
     assert len(tuned.losses) == 3
@@ -214,6 +216,6 @@ def test_an_adapter_that_does_not_fit_is_one_clear_line(series_world: SeriesWorl
         _tuned(series_world, adapter=tmp_path / "nothing")
 
 
-def test_of_epochs_that_the_judge_finds_equal_the_lowest_loss_is_kept(series_world: SeriesWorld) -> None:
-    tuned = _tuned(series_world, epochs=2, judge=lambda model: 0.0)
+def test_of_epochs_of_equal_quality_the_one_with_the_lowest_loss_is_kept(series_world: SeriesWorld) -> None:
+    tuned = _tuned(series_world, epochs=2, quality=lambda model: 0.0)
     assert tuned.best_epoch == int(np.argmin(tuned.validation_losses)) > 0
