@@ -9,7 +9,7 @@ from dealrec_core import schema
 from dealrec_core.settings import Config, read
 from dealrec_core.study.config import StudyConfig, cells
 from dealrec_core.study.fidelity import FidelityConfig
-from tasks.coreset import EMITTED
+from tasks.stages.coreset import EMITTED
 
 DOCS = sorted(Path("docs").glob("*.md"))
 

@@ -49,7 +49,7 @@ def write_report(night: Night) -> str:
     if promoted is not None:
         run_id = str(promoted.facts["mlflow run"])
         tracking.log_stage(night, promoted)
-        tracking.attach_text(night, run_id, {REPORT: html})
+        registry.attach_text(night.config.registry, run_id, {REPORT: html})
         registry.finish(night.config.registry, run_id)
     return path
 
@@ -87,7 +87,7 @@ def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
             "",
             summary.message,
             "",
-            *([f"Coreset against random: {summary.verdict}", ""] if summary.verdict else []),
+            *([f"Coreset against random: {summary.against_random}", ""] if summary.against_random else []),
             *[f"- [{name}]({address})" for name, address in (links or {}).items()],
             f"- Stages: {', '.join(f'[{key}](/artifacts/key/{key})' for key in PAGES)}",
             "",
