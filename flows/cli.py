@@ -226,7 +226,7 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
 @studies.callback()
 def study(
     context: typer.Context,
-    config: Annotated[str | None, typer.Option("--config", help="The study's own settings file.")] = None,
+    config: Annotated[str | None, typer.Option("--config", help="Settings file of the study.")] = None,
     set: Set = None,
     tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
     json: Json = False,
@@ -241,7 +241,7 @@ def study(
     from flows import study as flow
 
     request = flow.StudyRequest(config=config, overrides=set or [], tables_only=tables)
-    request.settings()  # a wrong setting is told before a server starts
+    request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
         summary = flow.study(request)
     if json:
@@ -254,7 +254,7 @@ def study(
 @studies.command("fidelity")
 def fidelity(
     config: Annotated[
-        str, typer.Option("--config", help="The study's own settings file.")
+        str, typer.Option("--config", help="Settings file of the study.")
     ] = "deployments/studies/fidelity-movielens.toml",
     set: Set = None,
     json: Json = False,
@@ -319,7 +319,7 @@ def _run(module: str, day: datetime | None, config: str, overrides: list[str] | 
     from tasks.nights import NightRequest
 
     request = NightRequest(day=_date(day), config=config, overrides=overrides or [])
-    request.settings()  # a wrong setting is told before a server starts
+    request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
         result: BaseModel = getattr(import_module(f"flows.{module}"), module)(request)
         return result

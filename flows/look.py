@@ -29,7 +29,7 @@ class NightLine(BaseModel):
 
 
 class Status(BaseModel):
-    """What a lake holds."""
+    """The nights, the champion and the table versions of a lake."""
 
     nights: list[NightLine]
     champion: str | None
@@ -70,7 +70,7 @@ def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
 
 
 class Check(BaseModel):
-    """One thing that a night needs, and what was found."""
+    """One thing that a night needs, and the state it is in."""
 
     what: str
     ok: bool
@@ -132,7 +132,7 @@ def _registry(config: Config) -> str:
 
 
 def _device(config: Config) -> str:
-    """What a night computes on, as the driver tells: to ask torch takes seconds."""
+    """The device that a night computes on, as the driver tells; importing torch to ask would take seconds."""
     driver = shutil.which("nvidia-smi")
     if config.run.device == "cuda" and driver is None:
         raise DealrecError(

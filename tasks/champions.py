@@ -1,4 +1,4 @@
-"""Who is in charge: the table `promotions` decides, and MLflow's aliases are made to say the same."""
+"""Keeps MLflow's aliases in step with the table `promotions`, which decides what model is champion."""
 
 from datetime import UTC, datetime
 

@@ -98,7 +98,7 @@ class NightRequest(Given):
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
     change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
-    """What is left empty stays as in the file."""
+    """An empty field leaves the setting as it is in the file."""
     overrides: list[str] = Field(default=[], title="Any other setting")
     """Lines like coreset.ratio=0.05; they win over the file and over the settings above."""
     only: list[Step] = Field(default=[], title="Only these steps")
@@ -194,10 +194,10 @@ class NightSummary(BaseModel):
 
 
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
-    """What a night did, from its records alone; one that is not finished did what `only` asked for."""
+    """The outcome of a night, from its records alone; an unfinished night has done the steps that `only` named."""
     ingested = night.need("ingest")
     if not night.finished:
-        done = ", ".join(each.stage for each in night.snapshots())
+        done = ", ".join(snapshot.stage for snapshot in night.snapshots())
         return NightSummary(
             night=night.name, day=night.day, outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0
         )

@@ -40,7 +40,7 @@ ABOUT = (
     "alias to put another version there (the next night starts from it); `previous` is what `dealrec rollback` restores; `candidate` is "
     "the newest."
 )
-"""What a person reads above the versions of a registered model."""
+"""Text that a person reads above the versions of a registered model."""
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), name="history")]),
@@ -52,7 +52,7 @@ SIGNATURE = ModelSignature(
 SERVED_WITH = (
     "mlflow", "torch", "transformers", "peft", "polars", "numpy", "pandas", "pydantic", "safetensors", "scipy", "scikit-learn",
 )  # fmt: skip
-"""What a served model imports."""
+"""Packages that a served model imports; dealrec_core itself travels as code."""
 
 
 @contextmanager
@@ -83,7 +83,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Content:
-    """What a run says: settings, figures, texts and the tables that were read."""
+    """The content of a run: settings, figures, texts and the tables that were read."""
 
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -246,7 +246,7 @@ def listen(config: RegistryConfig, *, address: str, secret: str) -> None:
 
 
 class Retired(BaseModel):
-    """What was deleted, and how many old nights are kept for the alias of a version."""
+    """Counts of deleted versions and runs, and of old nights that are kept whole for the alias of a version."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -264,18 +264,18 @@ def retire(config: RegistryConfig, *, before: datetime) -> Retired:
     with _mlflow(config) as client:
         versions = [version for name in (config.model, config.surrogate) for version in _versions(client, name)]
         old = [version for version in versions if version.creation_timestamp < limit]
-        kept = {version.run_id for version in old if version.aliases}
-        deleted = [version for version in old if version.run_id not in kept]
+        aliased = {version.run_id for version in old if version.aliases}
+        deleted = [version for version in old if version.run_id not in aliased]
         for version in deleted:
             client.delete_model_version(version.name, version.version)
         runs = 0
         experiment_id = _experiment_id(client, config)
         for run in client.search_runs([experiment_id], f"attributes.start_time < {limit}", max_results=10_000):
             parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
-            if parent not in kept:
+            if parent not in aliased:
                 client.delete_run(run.info.run_id)
                 runs += 1
-    return Retired(versions=len(deleted), runs=runs, kept=len(kept))
+    return Retired(versions=len(deleted), runs=runs, kept=len(aliased))
 
 
 def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
@@ -359,5 +359,5 @@ def _version_of(client: MlflowClient, model: str, night: str) -> ModelVersion | 
 
 
 def _requirements() -> list[str]:
-    """What a served model needs, at the versions it was made with; dealrec_core itself travels as code."""
+    """The packages of a served model, at the versions it was made with."""
     return [f"{name}=={installed(name).split('+')[0]}" for name in SERVED_WITH]

@@ -1,4 +1,4 @@
-"""What all stages share: skip what is recorded, run, record, and show it in Prefect."""
+"""The frame of every stage: skip it when it is recorded, else run it, record it, and show it in Prefect."""
 
 import functools
 import time

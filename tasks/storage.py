@@ -69,8 +69,8 @@ def local_copy(lake: Lake, path: str, *, home: str) -> Path:
     if local is None:
         local = Path(home) / "cache" / hashlib.sha256(lake.read_bytes(listing)).hexdigest()
         _download(lake, path, list(sums), local)
-    for name, wanted in sums.items():
-        if hashlib.sha256((local / name).read_bytes()).hexdigest() != wanted:
+    for name, published_hash in sums.items():
+        if hashlib.sha256((local / name).read_bytes()).hexdigest() != published_hash:
             raise LakeError(
                 f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
             )

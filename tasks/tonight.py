@@ -1,4 +1,4 @@
-"""What a stage reads of its night. Every table, model and record is read when it is first asked for, and once."""
+"""Tonight gives a stage its inputs. Every table, model and record is read when it is first asked for, and only once."""
 
 import shutil
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class Tonight:
     @cached_property
     def device(self) -> torch.device:
         """The device that the settings ask for; auto takes a GPU when there is one."""
-        wanted = self.config.run.device
-        if wanted == "auto":
+        name = self.config.run.device
+        if name == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(wanted)
+        return torch.device(name)
 
     @cached_property
     def others(self) -> list[Night]:
@@ -162,7 +162,7 @@ class Tonight:
         return self.load_surrogate(self.night.need("surrogate"))
 
     def load_surrogate(self, record: Snapshot) -> tuple[Any, list[str]]:
-        """The surrogate of a night's record, likewise."""
+        """The surrogate that a night's record names, with the item ids of its table."""
         model, item_ids, _ = checkpoint.load(self.local_copy(str(record.path)), device=str(self.device))
         return model, item_ids
 
@@ -210,7 +210,7 @@ class Tonight:
         return self.rows("evaluation").sort("recommender", schema.USER_ID)
 
     def rows(self, stage: str) -> pl.DataFrame:
-        """What a stage wrote about tonight: the rows of its table that carry the night's name."""
+        """The rows that a stage has written about tonight: those of its table that carry the night's name."""
         return self._scan(stage).filter(pl.col(schema.NIGHT) == self.night.name).collect()
 
     def replace_rows(self, table: str, frame: pl.DataFrame, expected: pl.Schema) -> int:

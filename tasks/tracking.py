@@ -1,4 +1,4 @@
-"""What MLflow is told of a night: a run per night, one below it per stage, with the table versions that each read."""
+"""Tells MLflow about a night: one run for the night and one below it for each stage, with the table versions that it read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +60,7 @@ def log_night(night: Night, tags: Mapping[str, str]) -> str:
     }
     content = Content(
         parameters=_flat(night.config.model_dump(mode="json")),
-        metrics={f"{each.stage}.{name}": value for each in snapshots for name, value in _metrics(each).items()},
+        metrics={f"{record.stage}.{name}": value for record in snapshots for name, value in _metrics(record).items()},
         tags={**manifest, **tags},
         inputs=[_input(night, stage) for stage in tables.values()],
     )

@@ -1,4 +1,4 @@
-"""What a night has to tell, section by section, from its records and the lake alone."""
+"""The report of a night, section by section, from its records and the lake alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,19 +37,19 @@ class Section:
 
 def sections(night: Night) -> list[Section]:
     """Every section for which the night has a record, in the order of the stages."""
-    told = _told(night)
-    built = {build: build(told) for stage, build in SECTIONS.items() if night.find(stage) is not None}
-    return [*built.values(), _time(told), _lineage(told)]
+    account = _account(night)
+    built = {build: build(account) for stage, build in SECTIONS.items() if night.find(stage) is not None}
+    return [*built.values(), _time(account), _lineage(account)]
 
 
 def section(night: Night, stage: str) -> Section | None:
     """The section of a finished stage, None for a stage without one."""
     build = SECTIONS.get(stage)
-    return build(_told(night)) if build and night.find(stage) is not None else None
+    return build(_account(night)) if build and night.find(stage) is not None else None
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Account:
     """A night, and its day and those of the nights opened before it, oldest first."""
 
     night: Night
@@ -63,25 +63,25 @@ class _Told:
 
     def records(self, stage: str) -> list[tuple[str, Snapshot]]:
         """The record of a stage, night by night, of the nights that have one."""
-        found = ((label, night.find(stage)) for label, night in self.lately)
-        return [(label, record) for label, record in found if record is not None]
+        records = ((label, night.find(stage)) for label, night in self.lately)
+        return [(label, record) for label, record in records if record is not None]
 
 
-def _told(night: Night) -> _Told:
-    before = [each for each in nights(night.lake) if each.manifest.opened_at <= night.manifest.opened_at]
-    return _Told(night, [(str(each.day), each) for each in before[-NIGHTS_SHOWN:]])
+def _account(night: Night) -> _Account:
+    before = [other for other in nights(night.lake) if other.manifest.opened_at <= night.manifest.opened_at]
+    return _Account(night, [(str(other.day), other) for other in before[-NIGHTS_SHOWN:]])
 
 
-def _incoming(told: _Told) -> Section:
-    ingested, series = told.night.need("ingest"), told.records("ingest")
+def _incoming(account: _Account) -> Section:
+    ingested, series = account.night.need("ingest"), account.records("ingest")
     tables = [_facts(ingested)]
-    reasons = _quarantine_reasons(told.night, ingested)
+    reasons = _quarantine_reasons(account.night, ingested)
     if len(reasons):
         tables.append(Table(["quarantined because", "rows"], reasons))
     return Section(
         "What came in",
         f"{ingested.rows or 0:,} new rows, {ingested.facts['quarantined']} in quarantine, {ingested.facts['postponed']} "
-        f"postponed because they are later than {told.night.day}.",
+        f"postponed because they are later than {account.night.day}.",
         tables,
         [
             Lines(
@@ -93,10 +93,10 @@ def _incoming(told: _Told) -> Section:
     )
 
 
-def _surrogate(told: _Told) -> Section:
-    record, series = told.night.need("surrogate"), told.records("surrogate")
+def _surrogate(account: _Account) -> Section:
+    record, series = account.night.need("surrogate"), account.records("surrogate")
     name = next((fact for fact in record.facts if fact.startswith("validation ndcg")), None)
-    drift = [_number(each.facts.get(name)) for _, each in series] if name else []
+    drift = [_number(record.facts.get(name)) for _, record in series] if name else []
     started = "from scratch" if record.facts.get("started from") == "scratch" else "from last night's weights"
     forced = record.facts.get("full retrain")
     started += f" (a full retrain was {forced})" if str(forced).startswith("forced") else ""
@@ -108,17 +108,17 @@ def _surrogate(told: _Told) -> Section:
     )
 
 
-def _scores(told: _Told) -> Section:
-    influence, effort = told.night.find("influence"), told.night.find("effort")
+def _scores(account: _Account) -> Section:
+    influence, effort = account.night.find("influence"), account.night.find("effort")
     records = [record for record in (influence, effort) if record is not None]
-    chosen = told.rows("coreset") if told.night.find("coreset") else None
+    chosen = account.rows("coreset") if account.night.find("coreset") else None
     series: dict[str, pl.Series] = {}
     lead = f"{int(_number(records[0].facts['samples']) or 0):,} samples scored."
     if influence is not None:
-        series[schema.INFLUENCE] = told.rows("influence")[schema.INFLUENCE]
+        series[schema.INFLUENCE] = account.rows("influence")[schema.INFLUENCE]
         lead += f" {influence.facts['share positive']:.0%} have a positive influence."
     if effort is not None:
-        efforts = told.night.lake.scan("efforts", effort.version)
+        efforts = account.night.lake.scan("efforts", effort.version)
         series[schema.EFFORT] = efforts.filter(pl.col(schema.MODEL) == effort.facts["model"]).collect()[schema.EFFORT]
     charts: list[Chart] = []
     for name, values in series.items():
@@ -127,8 +127,8 @@ def _scores(told: _Told) -> Section:
     return Section("Scores", lead, [_facts(record) for record in records], charts)
 
 
-def _coreset(told: _Told) -> Section:
-    record, chosen = told.night.need("coreset"), told.rows("coreset")
+def _coreset(account: _Account) -> Section:
+    record, chosen = account.night.need("coreset"), account.rows("coreset")
     groups = chosen.group_by(schema.GROUP).len().sort(schema.GROUP)
     charts: list[Chart] = [
         _distribution("Score of the chosen samples", {"chosen": chosen[schema.SCORE]}),
@@ -149,13 +149,13 @@ def _coreset(told: _Told) -> Section:
     )
 
 
-def _cost(told: _Told) -> Section:
-    tuned = told.night.need("fine_tune")
-    chosen, train = tuned.rows or 1, int(_number(told.night.need("samples").facts["train"]) or 1)
+def _cost(account: _Account) -> Section:
+    tuned = account.night.need("fine_tune")
+    chosen, train = tuned.rows or 1, int(_number(account.night.need("samples").facts["train"]) or 1)
     scale = train / chosen
     tokens = float(_number(tuned.facts.get("tokens")) or 0)
     choosing = sum(
-        record.seconds for record in told.night.snapshots() if record.stage in ("influence", "effort", "coreset")
+        record.seconds for record in account.night.snapshots() if record.stage in ("influence", "effort", "coreset")
     )
     gpu = f"{tuned.seconds / 60:.1f}" if tuned.device == "cuda" else "0 (no GPU was used)"
     rows = [
@@ -182,8 +182,8 @@ def _cost(told: _Told) -> Section:
     )
 
 
-def _comparison(told: _Told) -> Section:
-    record, frame, config = told.night.need("evaluation"), told.rows("evaluation"), told.night.config
+def _comparison(account: _Account) -> Section:
+    record, frame, config = account.night.need("evaluation"), account.rows("evaluation"), account.night.config
     metric, k = config.gate.metric, config.evaluate.k
     bars = [
         _bar(str(name), values[metric].to_numpy(), config)
@@ -195,9 +195,9 @@ def _comparison(told: _Told) -> Section:
         [str(name), *(f"{value:.4f}" for value in rest)]
         for name, *rest in means.sort(metric, descending=True).iter_rows()
     ]
-    lately = told.records("evaluation")
+    lately = account.records("evaluation")
     names = [name for name in ("candidate", "champion", "surrogate") if f"{name} recall" in record.facts]
-    series = {name: [_number(each.facts.get(f"{name} recall")) for _, each in lately] for name in names}
+    series = {name: [_number(evaluated.facts.get(f"{name} recall")) for _, evaluated in lately] for name in names}
     return Section(
         "Candidate, champion and baselines",
         f"{record.facts['users']} held-out users, full ranking, {metric}@{k} with 95% intervals; best: {bars[0].label}.",
@@ -209,9 +209,9 @@ def _comparison(told: _Told) -> Section:
     )
 
 
-def _verdict(told: _Told) -> Section:
-    record = told.night.need("promotion")
-    decided = promotions.decisions(told.night.lake).sort("at", descending=True).head(20)
+def _verdict(account: _Account) -> Section:
+    record = account.night.need("promotion")
+    decided = promotions.decisions(account.night.lake).sort("at", descending=True).head(20)
     rows = [
         [
             f"{row['at']:%Y-%m-%d %H:%M}",
@@ -231,13 +231,13 @@ def _verdict(told: _Told) -> Section:
     )
 
 
-def _time(told: _Told) -> Section:
-    bars = [Bar(record.stage.replace("_", " "), record.seconds) for record in told.night.snapshots()]
+def _time(account: _Account) -> Section:
+    bars = [Bar(record.stage.replace("_", " "), record.seconds) for record in account.night.snapshots()]
     return Section("Time", f"{sum(bar.value for bar in bars):.1f} s in stages.", (), [Bars("Seconds", bars, "{:,.2f}")])
 
 
-def _lineage(told: _Told) -> Section:
-    manifest = told.night.manifest
+def _lineage(account: _Account) -> Section:
+    manifest = account.night.manifest
     opened = [
         ["opened", f"{manifest.opened_at:%Y-%m-%d %H:%M:%S} UTC"],
         ["code", manifest.code[:16]],
@@ -252,16 +252,16 @@ def _lineage(told: _Told) -> Section:
             (record.sha256 or "")[:16],
             str(record.rows or ""),
         ]
-        for record in told.night.snapshots()
+        for record in account.night.snapshots()
     ]
     return Section(
         "Lineage",
-        "What the night started from and left behind.",
-        [Table(["", ""], opened), Table(["stage", "left", "sha256", "rows"], places)],
+        "The inputs that were fixed when the night opened, and everything that its stages made.",
+        [Table(["", ""], opened), Table(["stage", "made", "sha256", "rows"], places)],
     )
 
 
-SECTIONS: dict[str, Callable[[_Told], Section]] = {
+SECTIONS: dict[str, Callable[[_Account], Section]] = {
     "ingest": _incoming,
     "surrogate": _surrogate,
     "influence": _scores,

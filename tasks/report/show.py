@@ -14,7 +14,7 @@ PAGES = [stage.replace("_", "-") for stage in STAGES]
 
 
 def show_stage(night: Night, snapshot: Snapshot) -> None:
-    """Writes what a stage did as an artifact and as an MLflow run; a fault here is told and stops nothing."""
+    """Writes a finished stage as an artifact and as an MLflow run; a fault here is logged and stops nothing."""
     log = get_run_logger()
     try:
         create_markdown_artifact(
@@ -29,7 +29,7 @@ def show_stage(night: Night, snapshot: Snapshot) -> None:
 
 
 def stage_page(night: Night, snapshot: Snapshot) -> str:
-    """What a stage did as Markdown: where it is, and its section of the report."""
+    """The page of a finished stage as Markdown: where its result is, and its section of the report."""
     where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
     place = f" on {snapshot.device}" if snapshot.device else ""
     head = f"# {snapshot.stage} of {night.name}\n\nIn {where}; {snapshot.seconds:.1f} s{place}."

@@ -23,7 +23,7 @@ SCORED = {
 
 @dataclass(frozen=True)
 class Step:
-    """What one stage knows of the sample."""
+    """The facts that one stage knows about the sample."""
 
     stage: str
     facts: list[tuple[str, str]] = field(default_factory=list)

@@ -100,7 +100,7 @@ def _emit(tonight: Tonight, chosen: pl.DataFrame, report: dict[str, int | float]
 
 
 def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
-    """What the manifest says: everything the coreset was made of, and nothing that another try would change."""
+    """The manifest's content: everything that the coreset was made of, and nothing that another try would change."""
     stages = ("ingest", "samples", "influence", "effort")
     records = [record for stage in stages if (record := night.find(stage)) is not None]
     tables = {str(record.table): record.version for record in records}

@@ -60,7 +60,7 @@ def score_effort(tonight: Tonight) -> Snapshot:
 
 @dataclass(frozen=True)
 class _Work:
-    """What tonight scores: how many samples have no effort, how many an old one, and those not yet done, by sample_id."""
+    """Tonight's work: samples without an effort, samples with an old one, and the rows that are still to be scored, by sample_id."""
 
     missing: int
     stale: int

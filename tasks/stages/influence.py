@@ -25,7 +25,7 @@ def score_influence(tonight: Tonight) -> Snapshot:
     """Writes to the table `influences` what leaving each train sample out would do to the surrogate's risk."""
     config, train, risk = tonight.config.influence, tonight.train, risk_samples(tonight)
     scored = _scored(tonight, risk)
-    path, sha256 = _leave(tonight, scored)
+    path, sha256 = _publish(tonight, scored)
     result = scored.result
     frame = train.select(schema.SAMPLE_ID, pl.Series(schema.INFLUENCE, result.scores))
     version = tonight.replace_rows("influences", frame, schema.INFLUENCES)
@@ -75,12 +75,12 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
 
 
 def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
-    """What tonight's scores can go on from, or why there is nothing."""
+    """An earlier night's scores that tonight can go on from, or the reason why there are none."""
     if tonight.config.influence.most_moved == 0:
         return "influence.most_moved is 0"
     last = _last_scored(tonight)
     if last is None:
-        return "no earlier night with these settings and this code left anything"
+        return "no earlier night with these settings and this code has published its scores"
     before, record = Tonight(last[0]), last[1]
     folder, device = tonight.local_copy(str(record.path)), str(tonight.device)
     model, known_ids, _ = checkpoint.load(folder, device=device)
@@ -106,8 +106,8 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     )
 
 
-def _leave(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]:
-    """Publishes what the next night can go on from; its path and hash, None where nothing is left."""
+def _publish(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]:
+    """Publishes what the next night can go on from; returns its path and hash, None where there is nothing to go on from."""
     if scored.result.carried is None or tonight.config.influence.most_moved == 0:
         return None, None
     name = tonight.night.name
@@ -121,7 +121,7 @@ def _leave(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]
 
 
 def _forget(tonight: Tonight) -> None:
-    """Removes what nights before the last one left; a night that missed it would compute everything."""
+    """Removes what nights before the last one published; a night that missed it would compute everything."""
     last = _last_scored(tonight)
     needed = {tonight.night.name, last[0].name if last else tonight.night.name}
     for path in tonight.lake.list_paths(FOLDER):
@@ -130,7 +130,7 @@ def _forget(tonight: Tonight) -> None:
 
 
 def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
-    """The newest earlier night that scored in the same way and left something, with its record of influence."""
+    """The newest earlier night that scored in the same way and published its scores, with its record of influence."""
     for night in reversed(tonight.earlier):
         record = night.find("influence") if _way(night.manifest) == _way(tonight.night.manifest) else None
         if record is not None and record.path is not None and storage.published(tonight.lake, record.path):

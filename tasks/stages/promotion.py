@@ -27,7 +27,7 @@ from tasks.tonight import Tonight
 
 
 class Approval(BaseModel):
-    """What a person said about a better candidate."""
+    """A person's answer to a better candidate."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,20 +87,20 @@ def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:
 
 
 def approval_of(night: Night) -> Approval | None:
-    """What a person said about a night's candidate, None while nobody has."""
+    """A person's answer to a night's candidate, None while nobody has answered."""
     path = _approval(night)
     return Approval.model_validate_json(night.lake.read_bytes(path)) if night.lake.exists_path(path) else None
 
 
 def record_approval(night: Night, approval: Approval) -> None:
-    """Keeps what a person said, so that a night that is started again does not ask twice."""
+    """Keeps a person's answer, so that a night that is started again does not ask twice."""
     night.lake.write_bytes(_approval(night), approval.model_dump_json(indent=1).encode())
 
 
 def _log(tonight: Tonight, verdict: Verdict) -> str:
     """The id of the night's MLflow run, with the files that say what the model was made from."""
     night = tonight.night
-    lineage = {each.stage: each.model_dump(exclude={"facts", "seconds"}) for each in night.snapshots()}
+    lineage = {record.stage: record.model_dump(exclude={"facts", "seconds"}) for record in night.snapshots()}
     run_id = tracking.log_night(night, {"dealrec.verdict": verdict.reason})
     files = {
         "manifest.json": night.manifest.model_dump_json(indent=1),
@@ -158,7 +158,7 @@ def require_same_answers(served: Any, *, recommender: Recommender, histories: li
 
 
 def _lineage(night: Night) -> dict[str, str]:
-    """What a version was made from, as tags."""
+    """Tags that say from what a version was made."""
     coreset, base = night.need("coreset"), night.need("base_model")
     return {
         "dealrec.day": str(night.day),
