@@ -25,7 +25,7 @@ CANDIDATE, CHAMPION, SURROGATE = "candidate", "champion", "surrogate"
 @stage("evaluation")
 def evaluate(night: Night) -> Snapshot:
     """Table `evaluations`: recall, NDCG and MRR of every recommender for every held-out user."""
-    cases, config = held_out_cases(night), night.config.evaluate
+    cases, config = held_out_cases(night), night.config.evaluation
     counts = _counts(night)
     items = len(full_catalogue(night))
     parts, extras = [], {}
@@ -47,8 +47,8 @@ def evaluate(night: Night) -> Snapshot:
     )
     facts: dict[str, Fact] = {
         "users": len(cases),
-        "k": night.config.evaluate.k,
-        "seen items": "masked" if night.config.evaluate.mask_seen else "kept",
+        "k": night.config.evaluation.k,
+        "seen items": "masked" if night.config.evaluation.mask_seen else "kept",
     }
     for row in ranking.summary(per_user).iter_rows(named=True):
         facts[f"{row['recommender']} recall"] = round(row["recall"], 4)
@@ -81,7 +81,7 @@ def held_out_cases(night: Night) -> pl.DataFrame:
         log,
         boundaries_of(night),
         history_length=night.config.samples.history_length,
-        users=night.config.evaluate.users,
+        users=night.config.evaluation.users,
         seed=night.config.run.seed,
     )
 

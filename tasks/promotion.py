@@ -79,7 +79,7 @@ def judge(night: Night) -> Verdict:
         ranking.values(per_user, CANDIDATE, metric),
         ranking.values(per_user, against, metric),
         against=against,
-        metric=f"{metric}@{night.config.evaluate.k}",
+        metric=f"{metric}@{night.config.evaluation.k}",
         config=night.config.gate,
         seed=night.config.run.seed,
         slices=_slices(night),

@@ -63,7 +63,7 @@ def _bigrec(
     start = champion_on(night, base.sha256) if config.fine_tune.start == "champion" else None
     held = _validation(night)
     judge = None
-    if config.fine_tune.judge == "recall":
+    if config.fine_tune.best_epoch_by == "recall":
         titles = known_catalogue(night).titles
         judge = title_judge(tokenizer, examples(night, held), titles, config=config.recommender.bigrec)
     with shown("fine_tune", "steps at most") as progress:
@@ -113,7 +113,7 @@ def _bigrec(
         "first loss": round(tuned.losses[0], 4),
         "last loss": round(tuned.losses[-1], 4),
         "best epoch": tuned.best_epoch,
-        f"validation {config.fine_tune.judge}": round(abs(max(tuned.qualities)), 4),
+        f"validation {config.fine_tune.best_epoch_by}": round(abs(max(tuned.qualities)), 4),
         "resumed at step": tuned.resumed_at,
         **({"gamma": float(settings.gamma)} if settings.decoding == "ground" else {}),
     }

@@ -23,13 +23,13 @@ def judge_coreset(night: Night) -> Snapshot:
         samples_of(night, "validation"),
         held_out_cases(night),
         item_ids,
-        evaluate=night.config.evaluate,
+        evaluation=night.config.evaluation,
         seeds=SEEDS,
         seed=night.config.run.seed,
     )
     figures = f"{found.gap.mean:+.4f} [{found.gap.low:+.4f}, {found.gap.high:+.4f}]"
     facts: dict[str, Fact] = {
-        "verdict": f"{found.word}: proxy ndcg@{night.config.evaluate.k} {found.chosen:.4f} against {found.random:.4f} "
+        "verdict": f"{found.word}: proxy ndcg@{night.config.evaluation.k} {found.chosen:.4f} against {found.random:.4f} "
         f"of random, {figures}, {found.seeds} seeds",
         "word": found.word,
         "gain": round(found.gap.mean, 6),

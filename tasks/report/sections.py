@@ -154,7 +154,7 @@ def _cost(night: Night) -> Section:
 
 def _comparison(night: Night) -> Section:
     found = night.need("evaluation")
-    metric, k = night.config.gate.metric, night.config.evaluate.k
+    metric, k = night.config.gate.metric, night.config.evaluation.k
     frame = night.lake.scan("evaluations", found.version).filter(pl.col(schema.NIGHT) == night.name).collect()
     bars = [
         _bar(str(name), values[metric].to_numpy(), night)
