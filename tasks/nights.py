@@ -38,7 +38,7 @@ CHANGEABLE = (
     "fine_tune.epochs",
     "fine_tune.learning_rate",
     "surrogate.epochs",
-    "evaluate.users",
+    "evaluation.users",
     "gate.confidence",
     "run.seed",
 )

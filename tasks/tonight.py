@@ -150,7 +150,7 @@ class Tonight:
             self.log.lazy(),
             self.boundaries,
             history_length=self.config.samples.history_length,
-            users=self.config.evaluate.users,
+            users=self.config.evaluation.users,
             seed=self.config.run.seed,
         )
 

@@ -27,7 +27,7 @@ SETTINGS = {
     "effort": ("effort",),
     "coreset": ("coreset",),
     "fine_tune": ("fine_tune", "recommender"),
-    "evaluation": ("evaluate",),
+    "evaluation": ("evaluation",),
     "promotion": ("gate",),
 }
 """The sections of the settings that a stage follows."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from dealrec_core.settings.section import Section
 
 
-class EvaluateConfig(Section):
+class EvaluationConfig(Section):
     """How recommenders are compared on the held-out slice."""
 
     k: int = Field(default=10, ge=1, le=1000, title="List length K")
@@ -24,7 +24,7 @@ class GateConfig(Section):
     """When a candidate is promoted."""
 
     metric: Literal["recall", "ndcg", "mrr"] = Field(default="recall", title="Metric")
-    """Compared per user at evaluate.k."""
+    """Compared per user at evaluation.k."""
     minimum_gain: float = Field(default=0.0, ge=0, title="Minimum gain")
     """The mean gain over what would be replaced must be larger than this (absolute)."""
     confidence: float = Field(default=0.9, ge=0.5, lt=1, title="Confidence")

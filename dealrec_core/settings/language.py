@@ -71,7 +71,7 @@ class FineTuneConfig(Section):
     """50 in the paper."""
     patience: int = Field(default=2, ge=1, title="Patience")
     """Epochs without a better one on the validation examples before tuning stops; the best epoch is kept."""
-    judge: Literal["recall", "loss"] = Field(default="recall", title="Judge of an epoch")
+    best_epoch_by: Literal["recall", "loss"] = Field(default="recall", title="Measure of the best epoch")
     """recall: of the validation targets among the ten most probable titles, equals by loss; loss: of the answer tokens."""
     learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
     """At the start; it falls to zero along a cosine."""

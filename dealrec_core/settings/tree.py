@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from dealrec_core.settings.coreset import CoresetConfig
-from dealrec_core.settings.evaluation import EvaluateConfig, GateConfig
+from dealrec_core.settings.evaluation import EvaluationConfig, GateConfig
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig
 from dealrec_core.settings.recommenders import RecommenderConfig, SemanticIdsConfig, TigerConfig
@@ -30,7 +30,7 @@ class Config(Section):
     tiger: TigerConfig = Field(default=TigerConfig())
     semantic_ids: SemanticIdsConfig = Field(default=SemanticIdsConfig())
     fine_tune: FineTuneConfig = Field(default=FineTuneConfig())
-    evaluate: EvaluateConfig = Field(default=EvaluateConfig())
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig())
     gate: GateConfig = Field(default=GateConfig())
     registry: RegistryConfig = Field(default=RegistryConfig())
     upkeep: UpkeepConfig = Field(default=UpkeepConfig())

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dealrec_core.coreset.methods import METHODS, NEEDS
 from dealrec_core.errors import SettingsError
 from dealrec_core.settings.coreset import CoresetConfig
-from dealrec_core.settings.evaluation import EvaluateConfig
+from dealrec_core.settings.evaluation import EvaluationConfig
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig, PromptConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
@@ -114,7 +114,7 @@ class StudyConfig(Section):
     semantic_ids: SemanticIdsConfig = SemanticIdsConfig()
     tiger: TigerConfig = TigerConfig()
     proxy: ProxyConfig = ProxyConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     experiment: str = "dealrec-study"
     """MLflow experiment of the cells."""
     tracking_uri: str | None = None
@@ -194,7 +194,7 @@ def cells(config: StudyConfig) -> list[Cell]:
 
 def fingerprint(config: StudyConfig, cell: Cell) -> str:
     """16 hex digits over the settings that this cell depends on: with others it is another cell."""
-    sections = {"evaluate", "seed"}
+    sections = {"evaluation", "seed"}
     sections |= {
         "bigrec": {"language_model", "bigrec", "fine_tune"},
         "tiger": {"semantic_ids", "tiger", "fine_tune", "pretraining_epochs", "tuning_rate"},

@@ -184,7 +184,7 @@ def _cost(account: _Account) -> Section:
 
 def _comparison(account: _Account) -> Section:
     record, frame, config = account.night.need("evaluation"), account.rows("evaluation"), account.night.config
-    metric, k = config.gate.metric, config.evaluate.k
+    metric, k = config.gate.metric, config.evaluation.k
     bars = [
         _bar(str(name), values[metric].to_numpy(), config)
         for (name,), values in frame.partition_by("recommender", as_dict=True).items()

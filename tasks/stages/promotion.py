@@ -68,7 +68,7 @@ def verdict_of(tonight: Tonight) -> Verdict:
         ranking.values(per_user, CANDIDATE, config.gate.metric),
         ranking.values(per_user, against, config.gate.metric),
         against=against,
-        metric=f"{config.gate.metric}@{config.evaluate.k}",
+        metric=f"{config.gate.metric}@{config.evaluation.k}",
         config=config.gate,
         seed=config.run.seed,
         slices=slices(tonight.cases, tonight.item_counts),

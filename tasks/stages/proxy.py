@@ -12,14 +12,14 @@ SEEDS = 3
 @stage("proxy")
 def compare_with_random(tonight: Tonight) -> Snapshot:
     """Records the word (better, worse, no difference shown), both means and the interval of their difference."""
-    config = tonight.config.evaluate
+    config = tonight.config.evaluation
     comparison = proxy.compare(
         tonight.coreset,
         tonight.train,
         tonight.validation,
         tonight.cases,
         tonight.surrogate[1],
-        evaluate=config,
+        evaluation=config,
         seeds=SEEDS,
         seed=tonight.config.run.seed,
     )
