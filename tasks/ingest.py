@@ -10,7 +10,7 @@ from dealrec_core import schema
 from dealrec_core.errors import DataError
 from dealrec_core.ingest import interactions, replay
 from dealrec_core.lake import Lake, lock
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
 from dealrec_core.samples import sample_table, split
 from dealrec_core.samples.split import Boundaries
