@@ -226,5 +226,5 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
             for name, value in evaluated.facts.items()
             if name.endswith(" recall")
         },
-        verdict=str(judged.facts["verdict"]) if (judged := night.find("verdict")) else None,
+        verdict=str(judged.facts["verdict"]) if (judged := night.find("proxy")) else None,
     )

@@ -12,7 +12,7 @@ SEEDS = 3
 """Proxies trained on each side."""
 
 
-@stage("verdict")
+@stage("proxy")
 def judge_coreset(night: Night) -> Snapshot:
     """Facts only: the verdict, both means and the interval of their difference."""
     _, item_ids = surrogate_of(night)
@@ -36,4 +36,4 @@ def judge_coreset(night: Night) -> Snapshot:
         "low": round(found.gap.low, 6),
         "high": round(found.gap.high, 6),
     }
-    return Snapshot(stage="verdict", rows=len(chosen), facts=facts)
+    return Snapshot(stage="proxy", rows=len(chosen), facts=facts)

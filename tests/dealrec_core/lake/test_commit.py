@@ -183,12 +183,14 @@ def test_a_table_that_another_writer_makes_meanwhile_is_asked_for_the_transactio
     assert values(lake) == [1]
 
 
-def test_the_commit_that_was_made_is_the_one_that_waits_for_the_disk(lake, monkeypatch):
+def test_data_files_are_on_the_disk_before_the_commit_that_names_them_and_then_that_commit(lake, monkeypatch):
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
     draft = open_draft(lake, "t", schema=SCHEMA)
     draft.write(rows(1))
+    (data,) = upkeep.data_files(lake, "t")
     synced.clear()
     version = draft.commit({})
-    log = Path(lake.root) / "t" / "_delta_log"
-    assert synced == [str(log / f"{version:020}.json"), str(log)]
+    table = Path(lake.root) / "t"
+    log = table / "_delta_log"
+    assert synced == [str(Path(lake.root) / data), str(table), str(log / f"{version:020}.json"), str(log)]
