@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from prefect import flow
 
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake.ledger import IngestReport
 from tasks.nights import NightRequest
 from tasks.stages import ingest
 

@@ -14,7 +14,7 @@ from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBa
 from dealrec_core import schema
 from dealrec_core.errors import OtherFormat
 from dealrec_core.lake import Lake
-from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.samples import items, split
 from dealrec_core.samples.items import Catalogue
@@ -49,16 +49,6 @@ class Tonight:
         if name == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(name)
-
-    @cached_property
-    def others(self) -> list[Night]:
-        """Every other night of the lake, oldest first."""
-        return [night for night in nights(self.lake) if night.name != self.night.name]
-
-    @cached_property
-    def earlier(self) -> list[Night]:
-        """The nights that opened before this one, oldest first."""
-        return [night for night in self.others if night.manifest.opened_at < self.night.manifest.opened_at]
 
     def fact(self, stage: str, name: str) -> Fact:
         """One fact of a stage that must have finished."""

@@ -18,9 +18,9 @@ from dealrec_core.ingest.load import Load, Partition, Shard
 from dealrec_core.ingest.raw.batch import ColumnMissing
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.ingest.spill import Spill
-from dealrec_core.lake import Lake, books, erased
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake import Lake, erased, ledger
 from dealrec_core.lake.erased import Erased
+from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.lake.parallel import Over
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
@@ -48,7 +48,7 @@ def ingest(
         SettingsError: a mapped column is in no file, or the filter makes no sense.
         DataError: too many rows are bad (sources.max_bad_fraction); nothing of their load was taken.
     """
-    books.heal(lake)
+    ledger.heal(lake)
     waiting = _waiting(lake, config, through=through, over=over)
     if waiting is None:
         raise SourceError(

@@ -7,14 +7,14 @@ import msgspec
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.errors import DataError, LakeError
+from dealrec_core.errors import DataError
 from dealrec_core.ingest import sources
 from dealrec_core.ingest.events import BAD_ROWS, RAW_LETTERS
 from dealrec_core.ingest.raw.batch import Unreadable
 from dealrec_core.ingest.sources import RawFile, Record
-from dealrec_core.lake import Conflict, Lake, books
-from dealrec_core.lake.appender import open_appender
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake import Lake, ledger
+from dealrec_core.lake.draft import Draft, change
+from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.settings.sources import ItemSource, SourcesConfig
 
 FINISHED = 2**40
@@ -29,14 +29,14 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
         ColumnMissing: a mapped column is not there.
         DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was taken.
     """
-    books.heal(lake)
+    ledger.heal(lake)
     total = IngestReport()
     if config.items is None:
         return total
     table = lake.open("files")
     for file in sources.find(config.root, config.items.files):
         sha256 = sources.content_hash(file.path)
-        if table is None or table.transaction_version(books.word("items", sha256, FINISHED)) is None:
+        if table is None or table.transaction_version(ledger.row_transaction("items", sha256, FINISHED)) is None:
             total += _take(lake, file, sha256, config)
     return total
 
@@ -53,40 +53,41 @@ def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> Inge
         )
     good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     if bad.height:
-        books.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
+        ledger.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
     counts = {**dict.fromkeys(COUNTS, 0), "rows": parsed.height, "quarantined": bad.height}
     place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
-    book = _upsert(lake, good, {**place, **counts, "number": FINISHED})
-    if book is None:
-        books.heal(lake)
+    row = _upsert(lake, good, {**place, **counts, "number": FINISHED})
+    if row is None:
+        ledger.heal(lake)
         return IngestReport()
-    books.write(lake, [book])
-    return IngestReport(files=[file.path], **{name: book[name] for name in COUNTS})
+    ledger.write(lake, [row])
+    return IngestReport(files=[file.path], **{name: row[name] for name in COUNTS})
 
 
-def _upsert(lake: Lake, good: pl.DataFrame, book: books.Row) -> books.Row | None:
-    """Puts items in that are new or changed, their book in the same commit; the book, None when another took the file."""
+def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | None:
+    """Writes items that are new or changed, with a note of the file's row in `files`; returns that row with its counts.
+
+    Returns None when another ingest has written the file.
+    """
     same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
-    for _ in range(books.ATTEMPTS):
-        appender = open_appender(lake, "items", schema=schema.ITEMS)
-        if appender.taken(book[schema.FILE]) is not None:
+
+    def attempt(draft: Draft) -> ledger.Row | None:
+        if draft.recorded(row[schema.FILE]) is not None:
             return None
-        known = lake.scan("items", appender.handle.version()).collect()
-        changed = good.join(known.select(same), on=same, how="anti", maintain_order="left")
-        repeated = book["rows"] - book["quarantined"] - changed.height
-        booked = {**book, "inserted": changed.height, "duplicates": repeated}
+        items = lake.scan("items", draft.handle.version()).collect()
+        changed = good.join(items.select(same), on=same, how="anti", maintain_order="left")
+        repeated = row["rows"] - row["quarantined"] - changed.height
+        counted = {**row, "inserted": changed.height, "duplicates": repeated}
         if changed.is_empty():
-            return booked
-        kept = known.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
-        for path in appender.files()["path"]:
-            appender.remove(path)
-        appender.write(pl.concat([kept, changed]).sort(schema.ITEM_ID))
-        try:
-            appender.commit({book[schema.FILE]: 1}, books.note([booked]))
-            return booked
-        except Conflict:
-            continue
-    raise LakeError(f"other writers of 'items' were faster {books.ATTEMPTS} times; run it again when they are done")
+            return counted
+        unchanged = items.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
+        for path in draft.files()["path"]:
+            draft.remove(path)
+        draft.write(pl.concat([unchanged, changed]).sort(schema.ITEM_ID))
+        draft.commit({row[schema.FILE]: 1}, ledger.note([counted]))
+        return counted
+
+    return change(lake, "items", attempt, schema=schema.ITEMS)
 
 
 def _parsed(file: RawFile, sha256: str, source: ItemSource) -> pl.DataFrame:

@@ -11,8 +11,8 @@ from dealrec_core.ingest.landing import land
 from dealrec_core.ingest.load import Load, Partition, Reading
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.ingest.spill import Spill
-from dealrec_core.lake import Lake, books, erased
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake import Lake, erased, ledger
+from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.settings.sources import SourcesConfig
 
 
@@ -25,7 +25,7 @@ def replay(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
     Raises:
         SourceError: a raw file is gone or was changed; nothing was replayed.
     """
-    books.heal(lake)
+    ledger.heal(lake)
     quarantined = _quarantined(lake)
     total = IngestReport()
     if quarantined.is_empty():

@@ -12,7 +12,7 @@ from dealrec_core.errors import SourceError
 from dealrec_core.ingest.raw import csv_records, json_records, parquet_records
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch
 from dealrec_core.ingest.raw.blocks import blocks
-from dealrec_core.lake.tables import fsspec_options, line
+from dealrec_core.lake.store import fsspec_options, line
 from dealrec_core.settings.sources import ReaderOptions
 
 

@@ -9,9 +9,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
-from dealrec_core.errors import DataError, LakeError
-from dealrec_core.lake import Conflict, Lake, upkeep
-from dealrec_core.lake.appender import ATTEMPTS, open_appender
+from dealrec_core.errors import DataError
+from dealrec_core.lake import Lake, upkeep
+from dealrec_core.lake.draft import Draft, change
 from dealrec_core.lake.erased import SALT, TABLE, hashed
 from dealrec_core.lake.nights import TABLES
 
@@ -102,33 +102,26 @@ def _withdraw(lake: Lake, sample_ids: pl.Series) -> list[str]:
 
 
 def _remove(lake: Lake, table: str, user_id: str, sample_ids: pl.Series) -> int:
-    """Writes the files of a table again that hold the user; how many rows were his."""
+    """Writes the files of a table that hold the user again without the user's rows; returns how many rows these were."""
     partition = PARTITIONS.get(table)
-    for _ in range(ATTEMPTS):
-        appender = open_appender(lake, table, schema=SCHEMAS[table], partition=partition)
+
+    def attempt(draft: Draft) -> int:
         count = 0
-        try:
-            for file in appender.files().iter_rows(named=True):
-                rows = lake.read_parquet([f"{lake.uri(table)}/{file['path']}"]).collect()
-                kept, removed = _without(rows, user_id, sample_ids)
-                count += removed
-                if removed:
-                    appender.remove(file["path"])
-                    if kept.height:
-                        whole = pl.concat([SCHEMAS[table].to_frame(), kept], how="diagonal")
-                        period = str(file[partition]) if partition else ""
-                        appender.write(
-                            whole.with_columns(pl.lit(period).alias(partition)) if partition else whole, period
-                        )
-            if count:
-                appender.commit({})
-            return count
-        except Conflict:
-            continue
-        except BaseException:
-            appender.abandon()
-            raise
-    raise LakeError(f"writers of '{table}' were faster {ATTEMPTS} times; run it again when they are done")
+        for file in draft.files().iter_rows(named=True):
+            rows = lake.read_parquet([f"{lake.uri(table)}/{file['path']}"]).collect()
+            others, removed = _without(rows, user_id, sample_ids)
+            count += removed
+            if removed:
+                draft.remove(file["path"])
+            if removed and others.height:
+                whole = pl.concat([SCHEMAS[table].to_frame(), others], how="diagonal")
+                period = str(file[partition]) if partition else ""
+                draft.write(whole.with_columns(pl.lit(period).alias(partition)) if partition else whole, period)
+        if count:
+            draft.commit({})
+        return count
+
+    return change(lake, table, attempt, schema=SCHEMAS[table], partition=partition)
 
 
 def _without(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> tuple[pl.DataFrame, int]:

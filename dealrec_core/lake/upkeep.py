@@ -8,15 +8,17 @@ from collections import defaultdict
 from functools import partial
 
 import polars as pl
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties
+from deltalake.exceptions import DeltaError
 from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Lake, promotions
-from dealrec_core.lake.appender import ATTEMPTS
+from dealrec_core.lake.commit import commit, until_committed
 from dealrec_core.lake.nights import TABLES, Night, nights
-from dealrec_core.lake.tables import LASTING, line
+from dealrec_core.lake.store import line
+from dealrec_core.lake.tables import LASTING
 
 
 class TableReport(BaseModel):
@@ -60,27 +62,30 @@ def pinned(lake: Lake, *, registered: set[str] | None, newest: int) -> dict[str,
 
 
 def compact(lake: Lake, table: str, *, file_mib: int) -> int:
-    """Joins small files of a table; how many went into larger ones.
+    """Joins small files of a table, and returns how many went into larger ones.
 
-    Safe beside any writer: rows stay as they are, the change feed says nothing, and where the table's rules see a conflict
-    nothing is changed and it looks again.
+    Safe beside any writer: rows stay as they are, the change feed shows nothing, and where the table's rules see a conflict
+    nothing is changed and the files are looked at again.
 
     Raises:
-        LakeError: others were faster too many times.
+        LakeError: others were faster too many times, or the table cannot be written.
     """
-    for _ in range(ATTEMPTS):
+
+    def attempt() -> int:
         handle = lake.open(table)
-        if handle is None:
-            return 0
-        try:
-            metrics = handle.optimize.compact(target_size=file_mib * 2**20)
-            lake.sync(f"{table}/_delta_log/{handle.version():020}.json")
-            return int(metrics["numFilesRemoved"])
-        except CommitFailedError as error:
-            last = line(error)
-        except (DeltaError, OSError) as error:
-            raise LakeError(f"cannot compact table '{table}' in {lake.root}: {line(error)}") from error
-    raise LakeError(f"writers of '{table}' were faster {ATTEMPTS} times ({last}); run upkeep again when they are done")
+        joined = 0
+
+        def join(*, commit_properties: CommitProperties) -> None:
+            nonlocal joined
+            assert handle is not None
+            metrics = handle.optimize.compact(target_size=file_mib * 2**20, commit_properties=commit_properties)
+            joined = int(metrics["numFilesRemoved"])
+
+        if handle is not None:
+            commit(lake, table, handle, join)
+        return joined
+
+    return until_committed(table, attempt)
 
 
 def vacuum(lake: Lake, table: str, *, keep: set[int], retention_hours: int) -> int:

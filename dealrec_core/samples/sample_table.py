@@ -11,8 +11,8 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Conflict, Lake, parallel
-from dealrec_core.lake.appender import Appender, open_appender
+from dealrec_core.lake import Lake, parallel
+from dealrec_core.lake.draft import Draft, change, open_draft
 from dealrec_core.samples.histories import IS_NEW, Histories
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ GROUP_USERS = 250_000
 LENGTHS = 2**10
 """Above any history length: the transaction number is the version of the log times this, plus the history length."""
 THREADS = 2
-ATTEMPTS = 20
 NOTE = "dealrec.samples"
 """Note of a commit with what it wrote: an update that was killed behind it tells the same when it is run again."""
 
@@ -56,32 +55,27 @@ def update(lake: Lake, *, log_version: int, length: int, before: int = -1) -> Up
         LakeError: other writers were faster too many times.
     """
     number = log_version * LENGTHS + length
-    for _ in range(ATTEMPTS):
-        appender = open_appender(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
-        done = appender.taken(TABLE)
-        if done == number:
-            return Update(appender.handle.version(), appender.rows(), **_noted(appender, number, before))
-        changed = _changed_samples(lake, done, log_version, length)
-        try:
-            frames = _all_samples(lake, log_version, length) if changed is None else [changed]
-            _drop(lake, appender, changed)
-            written = sum(parallel.in_order(partial(_write, appender), frames, threads=THREADS))
-            note = {"number": number, "written": written, "is_rebuilt": changed is None}
-            appender.commit({TABLE: number}, {NOTE: json.dumps(note)})
-        except Conflict:
-            continue
-        except BaseException:
-            appender.abandon()
-            raise
-        made = open_appender(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
-        return Update(made.handle.version(), made.rows(), written, changed is None)
-    raise LakeError(f"other writers of '{TABLE}' were faster {ATTEMPTS} times; run it again when they are done")
+
+    def attempt(draft: Draft) -> Update:
+        last = draft.recorded(TABLE)
+        if last == number:
+            return Update(draft.handle.version(), draft.rows(), **_noted(draft, number, before))
+        changed = _changed_samples(lake, last, log_version, length)
+        frames = _all_samples(lake, log_version, length) if changed is None else [changed]
+        _drop(lake, draft, changed)
+        written = sum(parallel.in_order(partial(_write, draft), frames, threads=THREADS))
+        note = {"number": number, "written": written, "is_rebuilt": changed is None}
+        version = draft.commit({TABLE: number}, {NOTE: json.dumps(note)})
+        rows = open_draft(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD).rows()
+        return Update(version, rows, written, changed is None)
+
+    return change(lake, TABLE, attempt, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
 
 
-def _noted(appender: Appender, number: int, before: int) -> dict[str, Any]:
+def _noted(draft: Draft, number: int, before: int) -> dict[str, Any]:
     """What the commit wrote that brought the table here after version `before`; nothing where none did."""
-    commits = appender.handle.version() - before
-    for commit in appender.handle.history(commits) if commits else []:
+    commits = draft.handle.version() - before
+    for commit in draft.handle.history(commits) if commits else []:
         note = json.loads(commit.get(NOTE, "{}"))
         if note.pop("number", None) == number:
             return note
@@ -126,9 +120,9 @@ def _chunks(sizes: pl.DataFrame) -> Iterator[list[str]]:
         yield chunk[schema.PERIOD].to_list()
 
 
-def _write(appender: Appender, frame: pl.DataFrame) -> int:
+def _write(draft: Draft, frame: pl.DataFrame) -> int:
     for (period,), rows in frame.partition_by(schema.PERIOD, as_dict=True).items():
-        appender.write(rows, str(period))
+        draft.write(rows, str(period))
     return frame.height
 
 
@@ -153,12 +147,12 @@ def _period(like: str) -> pl.Expr:
     return pl.col(schema.TIMESTAMP).dt.strftime(form).alias(schema.PERIOD)
 
 
-def _drop(lake: Lake, appender: Appender, changed: pl.DataFrame | None) -> None:
+def _drop(lake: Lake, draft: Draft, changed: pl.DataFrame | None) -> None:
     """Takes changed samples out of their files, all samples when None."""
-    files = appender.files()
+    files = draft.files()
     if changed is None:
         for path in files["path"]:
-            appender.remove(path)
+            draft.remove(path)
         return
     files = files.filter(pl.col(schema.PERIOD).is_in(changed[schema.PERIOD].unique().implode()))
     ids = changed[schema.SAMPLE_ID].implode()
@@ -166,6 +160,6 @@ def _drop(lake: Lake, appender: Appender, changed: pl.DataFrame | None) -> None:
         rows = lake.read_parquet([f"{lake.uri(TABLE)}/{path}"]).collect()
         kept = rows.filter(~pl.col(schema.SAMPLE_ID).is_in(ids))
         if kept.height < rows.height:
-            appender.remove(path)
+            draft.remove(path)
             if kept.height:
-                appender.write(kept.with_columns(pl.lit(period).alias(schema.PERIOD)), period)
+                draft.write(kept.with_columns(pl.lit(period).alias(schema.PERIOD)), period)

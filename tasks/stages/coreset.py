@@ -120,12 +120,12 @@ def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
 def _token_budget(tonight: Tonight) -> int | None:
     """Tokens of one epoch that the settings allow, None where they name a number or a share of samples."""
     config, epochs = tonight.config.coreset, tonight.config.fine_tune.epochs
-    return budget.tokens_of(config, epochs=epochs, measured=lambda: _measured_speed(tonight.others))
+    return budget.tokens_of(config, epochs=epochs, measured=lambda: _measured_speed(tonight.night.earlier))
 
 
-def _measured_speed(others: list[Night]) -> float:
+def _measured_speed(earlier: list[Night]) -> float:
     """Tokens a second of the newest night that tuned."""
-    for night in reversed(others):
+    for night in reversed(earlier):
         tuned = night.find("fine_tune")
         if tuned is not None and tuned.seconds > 0:
             return float(str(tuned.facts["tokens"])) / tuned.seconds

@@ -52,7 +52,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
 def _replayed(tonight: Tonight) -> pl.DataFrame:
     """Samples of the coresets of the last `fine_tune.replay_nights` nights that are not in tonight's, by sample_id."""
     count = tonight.config.fine_tune.replay_nights
-    selected = [night.name for night in tonight.earlier if night.find("coreset") is not None]
+    selected = [night.name for night in tonight.night.earlier if night.find("coreset") is not None]
     table = tonight.lake.scan("coresets", tonight.night.need("coreset").version)
     names = selected[max(0, len(selected) - count) :] if count else []
     ids = table.filter(pl.col(schema.NIGHT).is_in(names)).select(schema.SAMPLE_ID).unique().collect()

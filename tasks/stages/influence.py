@@ -131,7 +131,7 @@ def _forget(tonight: Tonight) -> None:
 
 def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
     """The newest earlier night that scored in the same way and published its scores, with its record of influence."""
-    for night in reversed(tonight.earlier):
+    for night in reversed(tonight.night.earlier):
         record = night.find("influence") if _way(night.manifest) == _way(tonight.night.manifest) else None
         if record is not None and record.path is not None and storage.published(tonight.lake, record.path):
             return night, record

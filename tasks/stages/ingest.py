@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 from dealrec_core import schema
 from dealrec_core.ingest import interactions, replay
 from dealrec_core.lake import Lake, lock
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
 from dealrec_core.settings import Config
 from tasks import shards
@@ -40,7 +40,7 @@ def ingest(tonight: Tonight) -> Snapshot:
         "items version": lake.version("items"),
         "quarantine version": lake.version("quarantine"),
         "rows in the lake": rows,
-        "empty": rows == 0 or (inserted == 0 and _nothing_to_redo(manifest, tonight.others, rows)),
+        "empty": rows == 0 or (inserted == 0 and _nothing_to_redo(manifest, tonight.night.earlier, rows)),
     }
     return Snapshot(stage="ingest", table="interactions", version=version, rows=inserted, facts=facts)
 
@@ -72,13 +72,13 @@ def _books(lake: Lake, *, before: int) -> pl.DataFrame:
     return books.join(lake.scan("files", before).collect(), on=[schema.FILE, "kind", "through"], how="anti")
 
 
-def _nothing_to_redo(manifest: Manifest, others: list[Night], rows: int) -> bool:
+def _nothing_to_redo(manifest: Manifest, earlier: list[Night], rows: int) -> bool:
     """Whether a finished night with the same settings and code saw the same log (which only grows)."""
     return any(
-        other.finished
-        and other.manifest.settings == manifest.settings
-        and other.manifest.code == manifest.code
-        and (ingested := other.find("ingest")) is not None
+        night.finished
+        and night.manifest.settings == manifest.settings
+        and night.manifest.code == manifest.code
+        and (ingested := night.find("ingest")) is not None
         and ingested.facts["rows in the lake"] == rows
-        for other in others
+        for night in earlier
     )

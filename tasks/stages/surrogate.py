@@ -21,7 +21,7 @@ BESIDE = "forced by drift, but the warm start is better and is kept"
 def retrain_surrogate(tonight: Tonight) -> Snapshot:
     """Writes the folder `models/surrogate/<night>`: trained on the train slice, stopped by the validation slice."""
     config, night = tonight.config, tonight.night.name
-    last = _last_surrogate(config, tonight.earlier)
+    last = _last_surrogate(config, tonight.night.earlier)
     start, known_ids = (None, []) if last is None else tonight.load_surrogate(last)
     new_ids = [item for item in tonight.known_catalogue.item_ids if item not in set(known_ids)]
     item_ids = [*known_ids, *new_ids]
