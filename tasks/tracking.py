@@ -12,22 +12,24 @@ READS = {
     "surrogate": ("samples",),
     "influence": ("samples",),
     "effort": ("samples",),
-    "coreset": ("influence", "effort"),
+    "coreset": ("samples", "influence", "effort"),
     "fine_tune": ("coreset", "samples"),
     "evaluation": ("ingest",),
+    "proxy": ("coreset", "samples"),
     "promotion": ("evaluation",),
 }
-"""The stages whose tables a stage reads."""
+"""The stages whose tables a stage reads, where they have run."""
 SETTINGS = {
     "ingest": ("sources", "lake"),
     "samples": ("samples",),
     "surrogate": ("surrogate",),
-    "base_model": ("language_model",),
+    "base_model": ("language_model", "tiger", "semantic_ids"),
     "influence": ("influence",),
     "effort": ("effort",),
     "coreset": ("coreset",),
     "fine_tune": ("fine_tune", "recommender"),
     "evaluation": ("evaluation",),
+    "proxy": ("evaluation",),
     "promotion": ("gate",),
 }
 """The sections of the settings that a stage follows."""
@@ -42,7 +44,7 @@ def log_stage(night: Night, snapshot: Snapshot) -> str:
         parameters=_flat(settings),
         metrics=_metrics(snapshot),
         tags={f"dealrec.{name}": str(value) for name, value in places.items() if value is not None} | texts,
-        inputs=[_input(night, stage) for stage in READS.get(snapshot.stage, ())],
+        inputs=[_input(night, stage) for stage in READS.get(snapshot.stage, ()) if night.find(stage)],
     )
     return registry.log_stage(night.config.registry, night.name, snapshot.stage, content)
 
