@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError
-from dealrec_core.ingest import interactions, replay
+from dealrec_core.ingest import interactions, item_files, replay
 from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
@@ -25,7 +25,7 @@ def take_new_files(night: Night) -> Snapshot:
     config = night.config
     with shards.engine(config.run, name="raw files") as over:
         interactions.ingest(night.lake, config.sources, through=night.day, partition=config.lake.partition, over=over)
-    interactions.ingest_items(night.lake, config.sources)
+    item_files.ingest_items(night.lake, config.sources)
     books = _books_of(night)
     report = books.filter(kind="interactions")
     inserted = int(report["inserted"].sum())

@@ -18,6 +18,8 @@ NOTED = ("interactions", "items")
 """The tables whose commits carry such notes."""
 SEEN = "dealrec.seen"
 """Transaction of `files`, one per table in NOTED: how many commits of that table have had their notes written to `files`."""
+FINISHED = 2**40
+"""Number of the last reading of a file, of which no row is postponed; the ordinal of any day is smaller."""
 SEEN_AT_ONCE = 20
 """Commits without a note that are worth a commit of `files` of their own, to be remembered as seen."""
 Row = dict[str, Any]
@@ -41,6 +43,14 @@ class IngestReport(BaseModel):
 
     def __add__(self, other: "IngestReport") -> "IngestReport":
         return IngestReport(**{name: getattr(self, name) + getattr(other, name) for name in IngestReport.model_fields})
+
+
+COUNTS = [name for name in IngestReport.model_fields if name != "files"]
+
+
+def report(row: Row) -> IngestReport:
+    """Returns the report of one row of `files`."""
+    return IngestReport(files=[row["path"]], **{name: row[name] for name in COUNTS})
 
 
 def note(rows: list[Row]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, SourceError
-from dealrec_core.ingest import interactions
+from dealrec_core.ingest import sources
 from dealrec_core.lake import Lake, promotions
 
 
@@ -158,7 +158,7 @@ def _path(lake: Lake, file: str) -> str:
 
 def _raw(path: str, row: int) -> str:
     try:
-        return interactions.raw_record(path, row)
+        return sources.raw_record(path, row)
     except SourceError as error:
         return f"(no longer there: {error})"
 

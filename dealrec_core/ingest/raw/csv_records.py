@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, check_columns
+from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, check_columns, numbered
 from dealrec_core.ingest.raw.blocks import Block
 
 JOINED_LINES, JOINED_BYTES = 100, 2**16
@@ -115,7 +115,7 @@ def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
     if frame is None:
         return _carefully(content, layout, row, is_last=False)
     lines = _Lines(content)
-    return Batch(_numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
+    return Batch(numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
 
 
 @dataclass
@@ -130,14 +130,6 @@ class _Lines:
             self.ends = np.flatnonzero(np.frombuffer(self.content, dtype=np.uint8) == ord("\n"))
         start = int(self.ends[place - 1]) + 1 if place else 0
         return self.content[start : int(self.ends[place])]
-
-
-def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
-    return frame.select(
-        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
-        pl.lit(None, dtype=pl.String).alias(FAULT),
-        pl.all(),
-    )
 
 
 def _clean_lines(content: bytes, layout: Layout) -> pl.DataFrame | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, Unreadable, check_columns
+from dealrec_core.ingest.raw.batch import Batch, Unreadable, check_columns, numbered
 
 BATCH_ROWS = 500_000
 ROWS_A_BYTE = 8
@@ -39,7 +39,7 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
             _rows_at_once(opened, file, path, columns), columns=columns and list(dict.fromkeys(columns))
         ):
             frame = _typed(cast(pl.DataFrame, pl.from_arrow(batch)))
-            yield Batch(_numbered(frame, row), _raw_of(frame))
+            yield Batch(numbered(frame, row), _raw_of(frame))
             row += frame.height
     except (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise Unreadable(f"cannot read '{path}': {str(error).splitlines()[0]}; write it again") from error
@@ -83,14 +83,6 @@ def _longest(coded: pq.ParquetFile, group: int, column: str) -> int:
             return int(pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
         break
     return 0
-
-
-def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
-    return frame.select(
-        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
-        pl.lit(None, dtype=pl.String).alias(FAULT),
-        pl.all(),
-    )
 
 
 def _typed(frame: pl.DataFrame) -> pl.DataFrame:

@@ -110,7 +110,7 @@ def take_all(raw, lake) -> None:
     source = InteractionSource(files=["*.csv"], user_id="u", item_id="i", timestamp="t")
     config = SourcesConfig(root=str(raw), interactions=source, items=ITEMS, max_bad_fraction=1)
     interactions.ingest(lake, config, through=date(2026, 1, 1), partition="day")
-    interactions.ingest_items(lake, config)
+    item_files.ingest_items(lake, config)
 
 
 def ends_at_commit(monkeypatch, number: int, *, done: bool):
