@@ -47,7 +47,7 @@ def _ingest(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> In
     if bad.height > config.max_bad_fraction * parsed.height:
         raise DataError(
             f"{bad.height:,} of {parsed.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
-            f"{config.max_bad_fraction:g}; nothing of it was taken. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
+            f"{config.max_bad_fraction:g}; nothing of it was written. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
         )
     good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     if bad.height:

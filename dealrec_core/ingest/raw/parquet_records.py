@@ -1,4 +1,4 @@
-"""Parquet in bounded batches; ids become text, times and numbers keep their types."""
+"""Reads Parquet in bounded batches; ids become text, times and numbers keep their types."""
 
 from collections.abc import Iterator
 from typing import IO, Any, cast
@@ -17,15 +17,15 @@ HARMLESS_ROWS = 50_000_000
 """A file that claims more rows than this, and more than ROWS_A_BYTE of them for each of its bytes, is a bomb."""
 BATCH_BYTES = 128 * 2**20
 EXPANSION, HARMLESS_BYTES = 200, 2**30
-"""As for other compressed files: a group of rows that unpacks to more than both of these is a bomb."""
+"""A group of rows that unpacks to more than both of these is a bomb, as with other compressed files."""
 
 
 def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterator[Batch]:
-    """The records of a Parquet file.
+    """Yields the records of a Parquet file.
 
     Raises:
-        Unreadable: it is not Parquet, damaged, or claims too many rows for its size.
-        ColumnMissing: it lacks a wanted column.
+        Unreadable: the file is not Parquet, is damaged, or claims too many rows for its size.
+        ColumnMissing: the file lacks one of the columns.
     """
     try:
         opened = pq.ParquetFile(file)
@@ -46,7 +46,7 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
 
 
 def _rows_at_once(opened: pq.ParquetFile, file: IO[bytes], path: str, columns: list[str] | None) -> int:
-    """So many rows fit into BATCH_BYTES, however long the values in the dictionaries are."""
+    """The number of rows that fit into BATCH_BYTES, however long the values in the dictionaries are."""
     texts = [
         field.name for field in opened.schema_arrow if _is_text(field.type) and field.name in (columns or [field.name])
     ]
