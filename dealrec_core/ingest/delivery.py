@@ -66,34 +66,29 @@ class Delivery:
     event_ids: list[pl.Series] = field(default_factory=list)
     """Hashes of the ids of the events that have one."""
 
-    def read(self, file: RawFile, sha256: str, *, before: int | None) -> Reading:
+    def read(self, file: RawFile, sha256: str, *, before: int | None, only: pl.Series | None = None) -> Reading:
         """Adds a file's rows, and returns the file's counts; a file that is broken as a whole becomes one bad row.
+
+        only: numbers of the rows in quarantine, where these alone are read again: all rows if the file was broken as a whole (0).
 
         Raises:
             ColumnMissing: a mapped column is not there.
             SettingsError: the filter makes no sense.
         """
-        return self._read(Reading(file, sha256, before), None)
-
-    def read_again(self, file: RawFile, sha256: str, rows: pl.Series, *, before: int | None) -> Reading:
-        """Adds the rows of a file with these numbers, which were in quarantine; all rows where the file was broken as a whole (0)."""
-        return self._read(Reading(file, sha256, before, is_replay=True), None if (rows == 0).any() else rows)
-
-    def _read(self, reading: Reading, only: pl.Series | None) -> Reading:
+        reading = Reading(file, sha256, before, is_replay=only is not None)
         self.readings.append(reading)
-        file = reading.file
-        before = None if reading.is_replay else reading.before
+        ingested_through = None if reading.is_replay else before
         constants = sources.folder_values(file.path)
         mapping = mapping_of(self.source)
         columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
         number = len(self.readings) - 1
 
         def fates_of(batch: Batch) -> _Fates:
-            return self._sort_out(batch, mapping, constants, number, before)
+            return self._sort_out(batch, mapping, constants, number, ingested_through)
 
         try:
             batches = sources.batches(file.path, columns=columns, options=self.source)
-            if only is not None:
+            if only is not None and not (only == 0).any():
                 batches = (batch.only(only) for batch in batches)
             for fates in parallel.in_order(fates_of, batches, threads=THREADS):
                 self._count(fates, reading)
@@ -128,7 +123,12 @@ class Delivery:
             )
 
     def _sort_out(
-        self, batch: Batch, mapping: dict[str, str | None], constants: dict[str, str], number: int, before: int | None
+        self,
+        batch: Batch,
+        mapping: dict[str, str | None],
+        constants: dict[str, str],
+        number: int,
+        ingested_through: int | None,
     ) -> "_Fates":
         """Counts what becomes of each record, and adds the rows that are due to the spill."""
         good, filtered, bad = sort_out(batch, self.source, mapping, constants)
@@ -136,8 +136,8 @@ class Delivery:
         filtered += good.height - others.height
         due = _before(others, self.through.toordinal() + 1)
         postponed, earlier = others.height - due.height, 0
-        if before is not None:
-            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(before + 1))
+        if ingested_through is not None:
+            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(ingested_through + 1))
             earlier = filtered + bad.height + due.height - fresh.height
             filtered, bad, due = 0, bad.clear(), fresh
         ids = None

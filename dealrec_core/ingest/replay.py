@@ -36,7 +36,7 @@ def replay(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
         delivery = Delivery(config.interactions, through, partition, spill, erased.erased(lake))
         for (sha256,), rows in quarantined.partition_by(schema.FILE, as_dict=True).items():
             before = table.transaction_version(f"replay/{sha256}") if table else None
-            delivery.read_again(files[str(sha256)], str(sha256), rows[schema.ROW], before=before)
+            delivery.read(files[str(sha256)], str(sha256), before=before, only=rows[schema.ROW])
         total = sum(map(ledger.report, land(lake, delivery)), start=total)
     for reading in delivery.readings:
         _replace_quarantined(lake, reading)

@@ -34,17 +34,9 @@ STAGES = {
 """Every stage in order, and the command that runs it alone."""
 
 TABLES = (
-    "interactions",
-    "items",
-    "files",
-    "quarantine",
-    "samples",
-    "influences",
-    "efforts",
-    "coresets",
-    "evaluations",
-    "promotions",
-)
+    "interactions", "items", "files", "quarantine", "samples",
+    "influences", "efforts", "coresets", "evaluations", "promotions",
+)  # fmt: skip
 """The tables whose versions a manifest fixes."""
 
 PLACE = {"home", "device", "engine", "ray_address"}

@@ -19,22 +19,8 @@ IN_CHARGE = [PROMOTED, ROLLED_BACK, SET_BY_HAND]
 
 def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, now: datetime) -> int:
     """Appends one decision about a model, and returns the table's new version."""
-    row = pl.DataFrame(
-        [
-            {
-                "at": now,
-                "action": action,
-                schema.NIGHT: night.night,
-                "version": night.version,
-                "bundle": night.bundle,
-                "trained_through": night.trained_through,
-                schema.REASON: reason,
-                "who": who,
-            }
-        ],
-        schema=schema.PROMOTIONS,
-    )
-    return lake.append(TABLE, row, schema=schema.PROMOTIONS)
+    row = {"at": now, "action": action, **night.model_dump(), schema.REASON: reason, "who": who}
+    return lake.append(TABLE, pl.DataFrame([row], schema=schema.PROMOTIONS), schema=schema.PROMOTIONS)
 
 
 def decisions(lake: Lake) -> pl.DataFrame:
@@ -70,12 +56,4 @@ def before_champion(lake: Lake) -> Champion | None:
 
 def _reigns(lake: Lake) -> list[Champion]:
     in_charge = decisions(lake).filter(pl.col("action").is_in(IN_CHARGE))
-    return [
-        Champion(
-            night=row[schema.NIGHT],
-            bundle=row["bundle"],
-            version=row["version"],
-            trained_through=row["trained_through"],
-        )
-        for row in in_charge.iter_rows(named=True)
-    ]
+    return [Champion(**row) for row in in_charge.select(*Champion.model_fields).iter_rows(named=True)]

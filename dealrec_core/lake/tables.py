@@ -76,12 +76,7 @@ class Lake:
             raise LakeError(f"no changes of '{table}' from version {after} to {through}: {line(error)}") from error
 
     def append(
-        self,
-        table: str,
-        frame: pl.DataFrame,
-        *,
-        schema: pl.Schema,
-        transaction: tuple[str, int] | None = None,
+        self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, transaction: tuple[str, int] | None = None
     ) -> int:
         """Adds rows and returns the version that holds them; a table made by an older schema gets the new columns.
 
@@ -104,11 +99,6 @@ class Lake:
         transaction: as in `append`; a stage that was killed after its commit leaves no second version behind.
         """
         return self._write(table, frame, schema=schema, transaction=transaction, mode="overwrite", predicate=where)
-
-    def transaction_version(self, table: str, identifier: str) -> int | None:
-        """Returns the number that the table has recorded for a transaction identifier, None when it has none."""
-        handle = self.open(table)
-        return None if handle is None else handle.transaction_version(identifier)
 
     def _write(
         self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, transaction: tuple[str, int] | None, **options: Any

@@ -85,13 +85,12 @@ def _batch(
         )
         for place, name in enumerate(columns)
     }
-    frame = pl.DataFrame(
-        {ROW: pl.int_range(row, row + len(lines), eager=True), FAULT: pl.Series(faults, dtype=pl.String), **texts}
-        if faults is not None
-        else {ROW: pl.int_range(row, row + len(lines), eager=True), **texts}
+    fault = (
+        pl.repeat(None, len(lines), dtype=pl.String, eager=True)
+        if faults is None
+        else pl.Series(faults, dtype=pl.String)
     )
-    if faults is None:
-        frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias(FAULT))
+    frame = pl.DataFrame({ROW: pl.int_range(row, row + len(lines), eager=True), FAULT: fault, **texts})
     return Batch(frame, lambda place: lines[place].decode(errors="replace"))
 
 
