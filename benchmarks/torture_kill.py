@@ -34,7 +34,7 @@ import zstandard
 from deltalake.exceptions import DeltaError
 
 from dealrec_core.ingest import interactions
-from dealrec_core.ingest.load import Load
+from dealrec_core.ingest.delivery import Delivery
 from dealrec_core.lake import Lake, ledger
 from dealrec_core.lake.draft import Draft
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
@@ -221,7 +221,7 @@ def _announce(phase: Any) -> None:
         return
     ledger.is_announced = True  # type: ignore[attr-defined]
     ledger.heal = announced("looking", ledger.heal)
-    Load.read = announced("reading", Load.read)  # type: ignore[method-assign]
+    Delivery.read = announced("reading", Delivery.read)  # type: ignore[method-assign]
     ledger.quarantine = announced("quarantine", ledger.quarantine)
     Draft.write = _only("interactions", announced("writing", Draft.write), Draft.write)  # type: ignore[method-assign]
     Draft.commit = announced("committing", Draft.commit)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Takes raw item files into the table `items`: one row per item, the file taken last wins."""
+"""Ingests raw item files into the table `items`: one row per item, as the file that was ingested last has it."""
 
 from contextlib import suppress
 from typing import Any
@@ -14,20 +14,18 @@ from dealrec_core.ingest.raw.batch import Unreadable
 from dealrec_core.ingest.sources import RawFile, Record
 from dealrec_core.lake import Lake, ledger
 from dealrec_core.lake.draft import Draft, change
-from dealrec_core.lake.ledger import IngestReport
+from dealrec_core.lake.ledger import COUNTS, FINISHED, IngestReport
 from dealrec_core.settings.sources import ItemSource, SourcesConfig
 
-FINISHED = 2**40
-COUNTS = [name for name in IngestReport.model_fields if name != "files"]
 PARSED = pl.Schema({**schema.ITEMS, schema.RAW: pl.String(), schema.REASON: pl.String()})
 
 
 def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
-    """Takes every item file the lake does not have yet, in the order of their paths.
+    """Writes the items of every item file that the lake does not have yet, in the order of their paths.
 
     Raises:
         ColumnMissing: a mapped column is not there.
-        DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was taken.
+        DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was written.
     """
     ledger.heal(lake)
     total = IngestReport()
@@ -37,11 +35,11 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
     for file in sources.find(config.root, config.items.files):
         sha256 = sources.content_hash(file.path)
         if table is None or table.transaction_version(ledger.row_transaction("items", sha256, FINISHED)) is None:
-            total += _take(lake, file, sha256, config)
+            total += _ingest(lake, file, sha256, config)
     return total
 
 
-def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
+def _ingest(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
     assert config.items is not None
     parsed = _parsed(file, sha256, config.items)
     is_bad = pl.col(schema.REASON).is_not_null()
@@ -49,7 +47,7 @@ def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> Inge
     if bad.height > config.max_bad_fraction * parsed.height:
         raise DataError(
             f"{bad.height:,} of {parsed.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
-            f"{config.max_bad_fraction:g}; nothing of it was taken. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
+            f"{config.max_bad_fraction:g}; nothing of it was written. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
         )
     good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     if bad.height:
@@ -61,7 +59,7 @@ def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> Inge
         ledger.heal(lake)
         return IngestReport()
     ledger.write(lake, [row])
-    return IngestReport(files=[file.path], **{name: row[name] for name in COUNTS})
+    return ledger.report(row)
 
 
 def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | None:
@@ -93,10 +91,10 @@ def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | Non
 def _parsed(file: RawFile, sha256: str, source: ItemSource) -> pl.DataFrame:
     columns = [source.item_id, source.title, *([source.categories] if source.categories else [])]
     try:
-        found = list(sources.records(file.path, columns=columns, options=source))
+        records = list(sources.records(file.path, columns=columns, options=source))
     except Unreadable as error:
-        found = [Record(0, {}, "", str(error))]
-    return pl.DataFrame([_row(record, sha256, source) for record in found], schema=PARSED)
+        records = [Record(0, {}, "", str(error))]
+    return pl.DataFrame([_row(record, sha256, source) for record in records], schema=PARSED)
 
 
 def _row(record: Record, sha256: str, source: ItemSource) -> dict[str, Any]:
@@ -120,7 +118,7 @@ def _text(value: Any) -> str | None:
 
 
 def _categories(value: Any, separator: str) -> list[str]:
-    """Parts of a text, or of a list written as JSON."""
+    """The categories of an item: parts of a text, or of a list written as JSON."""
     text = _text(value) or ""
     parts: list[Any] = text.split(separator)
     if text.startswith("["):

@@ -1,4 +1,4 @@
-"""What is kept, exactly once: Delta tables, small files, the records of nights, and who is champion."""
+"""Keeps rows and files exactly once: Delta tables, small files, the records of nights, and the decisions about the champion."""
 
 from dealrec_core.lake.commit import Conflict
 from dealrec_core.lake.locks import lock

@@ -89,7 +89,7 @@ class Draft:
     def commit(self, transactions: dict[str, int], notes: dict[str, str] | None = None) -> int:
         """Makes the draft the table's next version, records the transactions with it, and returns that version.
 
-        The written files are on the disk before the commit that names them, so that a power cut takes both or none. From here
+        The written files are on the disk before the commit that names them, so that a power cut loses both or none. From here
         on they are not the draft's any more: `discard` leaves them, however the commit ends.
 
         Raises:

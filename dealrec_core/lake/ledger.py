@@ -18,8 +18,10 @@ NOTED = ("interactions", "items")
 """The tables whose commits carry such notes."""
 SEEN = "dealrec.seen"
 """Transaction of `files`, one per table in NOTED: how many commits of that table have had their notes written to `files`."""
+FINISHED = 2**40
+"""Number of the last reading of a file, of which no row is postponed; the ordinal of any day is smaller."""
 SEEN_AT_ONCE = 20
-"""Commits without a note that are worth a commit of `files` of their own, to be remembered as seen."""
+"""Commits without a note after which it is worth a commit of `files` to remember that they were seen."""
 Row = dict[str, Any]
 """The columns of `files`, through as ISO text, and `number`, the transaction number of the reading."""
 
@@ -41,6 +43,14 @@ class IngestReport(BaseModel):
 
     def __add__(self, other: "IngestReport") -> "IngestReport":
         return IngestReport(**{name: getattr(self, name) + getattr(other, name) for name in IngestReport.model_fields})
+
+
+COUNTS = [name for name in IngestReport.model_fields if name != "files"]
+
+
+def report(row: Row) -> IngestReport:
+    """Returns the report of one row of `files`."""
+    return IngestReport(files=[row["path"]], **{name: row[name] for name in COUNTS})
 
 
 def note(rows: list[Row]) -> dict[str, str]:
@@ -74,7 +84,7 @@ def heal(lake: Lake) -> None:
 def write(lake: Lake, rows: list[Row], *, seen: Mapping[str, int] = MappingProxyType({})) -> None:
     """Adds the rows to `files` that are not there yet.
 
-    seen: commits of each table whose notes are among the rows, by `seen_transaction`; many of them are worth a commit alone.
+    seen: by `seen_transaction`, how many commits of a table have their notes among the rows or none.
     """
 
     def attempt(draft: Draft) -> None:

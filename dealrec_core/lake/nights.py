@@ -34,17 +34,9 @@ STAGES = {
 """Every stage in order, and the command that runs it alone."""
 
 TABLES = (
-    "interactions",
-    "items",
-    "files",
-    "quarantine",
-    "samples",
-    "influences",
-    "efforts",
-    "coresets",
-    "evaluations",
-    "promotions",
-)
+    "interactions", "items", "files", "quarantine", "samples",
+    "influences", "efforts", "coresets", "evaluations", "promotions",
+)  # fmt: skip
 """The tables whose versions a manifest fixes."""
 
 PLACE = {"home", "device", "engine", "ray_address"}
@@ -119,7 +111,7 @@ class Night:
 
     @property
     def day(self) -> date:
-        """The last day whose rows this night takes."""
+        """The last day whose rows this night ingests."""
         return self.manifest.day
 
     @property
@@ -172,7 +164,7 @@ class Night:
 
     @property
     def finished(self) -> bool:
-        """Whether the night has nothing left to do: its last stage ran, or its day was empty."""
+        """Whether the night is complete: its last stage ran, or its day was empty."""
         ingested = self.find("ingest")
         return self.find("promotion") is not None or bool(ingested and ingested.facts.get("empty"))
 
@@ -197,7 +189,7 @@ def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | No
 
 
 def reopen(name: str, lake: Lake, *, run: RunConfig | None = None) -> Night:
-    """Returns the night of that name as it was opened; where it runs is taken from `run` if that is given.
+    """Returns the night of that name as it was opened; where it runs comes from `run` if that is given.
 
     Raises:
         DataError: this lake has no such night.

@@ -30,7 +30,7 @@ class Lake:
     def __post_init__(self) -> None:
         if not self.is_remote and (odd := re.search(r"[^!-~]|[%?#]", str(Path(self.root).resolve()))):
             raise LakeError(
-                f"lake.root '{self.root}' lies in a folder with {odd[0]!r} in its name, which table readers take for part of "
+                f"lake.root '{self.root}' lies in a folder with {odd[0]!r} in its name, which table readers understand as part of "
                 "an address; choose one of ASCII letters, digits and -_./"
             )
 
@@ -41,12 +41,12 @@ class Lake:
         return self.version(table) >= 0
 
     def version(self, table: str) -> int:
-        """The newest version of a table, -1 when it does not exist."""
+        """Returns the newest version of a table, -1 when it does not exist."""
         handle = self.open(table)
         return -1 if handle is None else handle.version()
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
-        """The rows of a table at a version (the newest when None); their order is not defined.
+        """Returns the rows of a table at a version (the newest when None); their order is not defined.
 
         Raises:
             LakeError: there is no such table or version.
@@ -59,7 +59,7 @@ class Lake:
         return pl.scan_delta(handle)
 
     def changes(self, table: str, after: int, through: int) -> pl.DataFrame:
-        """Rows that changed after version `after`, up to `through`, with _change_type: insert, delete or update_*.
+        """Returns rows that changed after version `after`, up to `through`, with _change_type: insert, delete or update_*.
 
         Raises:
             LakeError: the versions are not there any more.
@@ -76,12 +76,7 @@ class Lake:
             raise LakeError(f"no changes of '{table}' from version {after} to {through}: {line(error)}") from error
 
     def append(
-        self,
-        table: str,
-        frame: pl.DataFrame,
-        *,
-        schema: pl.Schema,
-        transaction: tuple[str, int] | None = None,
+        self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, transaction: tuple[str, int] | None = None
     ) -> int:
         """Adds rows and returns the version that holds them; a table made by an older schema gets the new columns.
 
@@ -105,11 +100,6 @@ class Lake:
         """
         return self._write(table, frame, schema=schema, transaction=transaction, mode="overwrite", predicate=where)
 
-    def transaction_version(self, table: str, identifier: str) -> int | None:
-        """Returns the number that the table has recorded for a transaction identifier, None when it has none."""
-        handle = self.open(table)
-        return None if handle is None else handle.transaction_version(identifier)
-
     def _write(
         self, table: str, frame: pl.DataFrame, *, schema: pl.Schema, transaction: tuple[str, int] | None, **options: Any
     ) -> int:
@@ -130,11 +120,11 @@ class Lake:
         return until_committed(table, attempt)
 
     def read_parquet(self, paths: list[str]) -> pl.LazyFrame:
-        """The rows of data files of the lake."""
+        """Returns the rows of data files of the lake."""
         return pl.scan_parquet(paths, storage_options=s3_options(self.root), hive_partitioning=False)
 
     def open(self, table: str) -> DeltaTable | None:
-        """A handle on the newest version of a table, None when it does not exist."""
+        """Returns a handle on the newest version of a table, None when it does not exist."""
         try:
             return DeltaTable(self.uri(table), storage_options=s3_options(self.root))
         except TableNotFoundError:
@@ -143,7 +133,7 @@ class Lake:
             raise LakeError(f"cannot open table '{table}' in {self.root}: {line(error)}") from error
 
     def uri(self, table: str) -> str:
-        """Where a table is."""
+        """Returns the address of a table or file."""
         return f"{self.root.rstrip('/')}/{table}" if self.is_remote else str(Path(self.root).resolve() / table)
 
     # Files
@@ -172,7 +162,7 @@ class Lake:
         _sync(local.parent)
 
     def sync(self, path: str) -> None:
-        """Waits until a file of a local lake is on the disk, so that a power cut does not take it."""
+        """Waits until a file of a local lake is on the disk, so that a power cut cannot lose it."""
         local = self.local_path(path)
         if local is not None and local.is_file():
             _sync(local)
@@ -227,11 +217,14 @@ SAFE_STATISTICS = {
 
 
 def configuration(schema: pl.Schema) -> dict[str, str | None]:
-    """Properties of a new table: change feed on, personal columns out of the statistics, where an erasure would not reach them."""
+    """Returns the properties of a new table.
+
+    Statistics are kept of SAFE_STATISTICS alone: an erasure would not reach a personal value there.
+    """
     columns = [name for name in schema.names() if name in SAFE_STATISTICS]
     return {"delta.dataSkippingStatsColumns": ",".join(columns), **LASTING}
 
 
 LASTING: dict[str, str | None] = {"delta.enableChangeDataFeed": "true", "delta.enableExpiredLogCleanup": "false"}
-"""Of every table: a change feed, and a log that is kept. The format drops commits after 30 days, and with them every version
-that a coreset names, whatever files a vacuum has left."""
+"""Properties of every table: a change feed, and a log that is never shortened. The format's default drops commits after 30 days,
+and with them every version that a coreset names, whether its files are there or not."""

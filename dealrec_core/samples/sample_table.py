@@ -1,4 +1,4 @@
-"""Keeps the table `samples` up with the log: a night makes the samples of its new events, and those that they change."""
+"""Keeps the table `samples` up to date with the log: a night makes the samples of its new events, and those that they change."""
 
 import json
 import logging
@@ -24,15 +24,15 @@ CHUNK_ROWS = 500_000
 GROUP_USERS = 250_000
 """Users whose events are in memory at once, in an update."""
 LENGTHS = 2**10
-"""Above any history length: the transaction number is the version of the log times this, plus the history length."""
+"""More than any history length: the transaction number is the version of the log times this, plus the history length."""
 THREADS = 2
 NOTE = "dealrec.samples"
-"""Note of a commit with what it wrote: an update that was killed behind it tells the same when it is run again."""
+"""Note of a commit with what it wrote: an update that was killed after it reports the same when it is run again."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What became of the table."""
+    """The state of the table after an update, and what the update wrote."""
 
     version: int
     """The version that holds the samples of the log."""
@@ -41,11 +41,11 @@ class Update:
     written: int
     """New and changed samples."""
     is_rebuilt: bool
-    """Whether all were made anew: at the first time, for another history length, or from a log that changed otherwise."""
+    """Whether all samples were made anew: the first time, for another history length, or after rows of the log were deleted."""
 
 
 def update(lake: Lake, *, log_version: int, length: int, before: int = -1) -> Update:
-    """Brings the table to the samples of `interactions` at a version; what is there already is not made again.
+    """Brings the table to the samples of `interactions` at a version; samples that are there already are not made again.
 
     The commit records the version in a transaction, so an update that was killed is simply run again.
 
@@ -73,7 +73,7 @@ def update(lake: Lake, *, log_version: int, length: int, before: int = -1) -> Up
 
 
 def _noted(draft: Draft, number: int, before: int) -> dict[str, Any]:
-    """What the commit wrote that brought the table here after version `before`; nothing where none did."""
+    """The fields `written` and `is_rebuilt` of the update since version `before`; nothing was written where there was none."""
     commits = draft.handle.version() - before
     for commit in draft.handle.history(commits) if commits else []:
         note = json.loads(commit.get(NOTE, "{}"))
@@ -83,7 +83,7 @@ def _noted(draft: Draft, number: int, before: int) -> dict[str, Any]:
 
 
 def _changed_samples(lake: Lake, done: int | None, log_version: int, length: int) -> pl.DataFrame | None:
-    """Samples (SAMPLE_TABLE) that new events made or changed since the last update; None where all must be made anew."""
+    """Samples (SAMPLE_TABLE) that events since the last update make or change; None where all must be made anew."""
     if done is None or done % LENGTHS != length or done // LENGTHS > log_version:
         return None
     since = done // LENGTHS
@@ -142,13 +142,13 @@ def _changed(log: pl.LazyFrame, new: pl.DataFrame, length: int) -> pl.DataFrame:
 
 
 def _period(like: str) -> pl.Expr:
-    """The day, month or year of each sample's time, written like an example."""
+    """The day, month or year of a sample's time, in the form of an example."""
     form = {10: "%Y-%m-%d", 7: "%Y-%m", 4: "%Y"}[len(like)]
     return pl.col(schema.TIMESTAMP).dt.strftime(form).alias(schema.PERIOD)
 
 
 def _drop(lake: Lake, draft: Draft, changed: pl.DataFrame | None) -> None:
-    """Takes changed samples out of their files, all samples when None."""
+    """Drops changed samples from their files, all samples when None."""
     files = draft.files()
     if changed is None:
         for path in files["path"]:
@@ -158,8 +158,8 @@ def _drop(lake: Lake, draft: Draft, changed: pl.DataFrame | None) -> None:
     ids = changed[schema.SAMPLE_ID].implode()
     for path, period in files.select("path", schema.PERIOD).iter_rows():
         rows = lake.read_parquet([f"{lake.uri(TABLE)}/{path}"]).collect()
-        kept = rows.filter(~pl.col(schema.SAMPLE_ID).is_in(ids))
-        if kept.height < rows.height:
+        unchanged = rows.filter(~pl.col(schema.SAMPLE_ID).is_in(ids))
+        if unchanged.height < rows.height:
             draft.remove(path)
-            if kept.height:
-                draft.write(kept.with_columns(pl.lit(period).alias(schema.PERIOD)), period)
+            if unchanged.height:
+                draft.write(unchanged.with_columns(pl.lit(period).alias(schema.PERIOD)), period)

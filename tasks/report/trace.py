@@ -8,7 +8,7 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, SourceError
-from dealrec_core.ingest import interactions
+from dealrec_core.ingest import sources
 from dealrec_core.lake import Lake, promotions
 
 Row = dict[str, Any]
@@ -110,7 +110,7 @@ def _shown(row: Row, columns: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _raw(path: str, number: int) -> str:
     try:
-        return interactions.raw_record(path, number)
+        return sources.raw_record(path, number)
     except SourceError as error:
         return f"(no longer there: {error})"
 

@@ -6,7 +6,7 @@ import polars as pl
 from prefect import get_run_logger, task
 
 from dealrec_core import schema
-from dealrec_core.ingest import interactions, replay
+from dealrec_core.ingest import interactions, item_files, replay
 from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
@@ -22,7 +22,7 @@ def ingest(tonight: Tonight) -> Snapshot:
     config, lake, manifest = tonight.config, tonight.lake, tonight.night.manifest
     with shards.engine(config.run, name="raw files") as over:
         interactions.ingest(lake, config.sources, through=manifest.day, partition=config.lake.partition, over=over)
-    interactions.ingest_items(lake, config.sources)
+    item_files.ingest_items(lake, config.sources)
     books = _books(lake, before=manifest.versions["files"])
     report = books.filter(kind="interactions")
     inserted = int(report["inserted"].sum())

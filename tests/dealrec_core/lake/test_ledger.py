@@ -89,7 +89,7 @@ def test_commits_that_were_looked_at_are_not_looked_at_again(monkeypatch, lake, 
     for number in range(ledger.SEEN_AT_ONCE + 1):
         lake.open("interactions").alter.set_table_properties({"x": str(number)}, raise_if_not_exists=False)
     ledger.heal(lake)
-    seen = lake.transaction_version("files", ledger.seen_transaction("interactions"))
+    seen = lake.open("files").transaction_version(ledger.seen_transaction("interactions"))
     assert seen == lake.version("interactions") + 1
     version = lake.version("files")
     ledger.heal(lake)
@@ -110,7 +110,7 @@ def take_all(raw, lake) -> None:
     source = InteractionSource(files=["*.csv"], user_id="u", item_id="i", timestamp="t")
     config = SourcesConfig(root=str(raw), interactions=source, items=ITEMS, max_bad_fraction=1)
     interactions.ingest(lake, config, through=date(2026, 1, 1), partition="day")
-    interactions.ingest_items(lake, config)
+    item_files.ingest_items(lake, config)
 
 
 def ends_at_commit(monkeypatch, number: int, *, done: bool):

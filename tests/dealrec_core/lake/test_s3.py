@@ -103,7 +103,7 @@ def test_a_log_in_a_bucket_lands_once_in_a_lake_in_a_bucket(bucket):
     first, again = take(bucket), take(bucket)
     assert (first.inserted, again.files) == (2, [])
     assert sorted(Lake(f"{bucket}/lake").scan("interactions").collect()["user_id"].to_list()) == ["a", "b"]
-    assert interactions.raw_record(first.files[0], 2) == f"b,y,{NEW_YEAR + 1}"
+    assert sources.raw_record(first.files[0], 2) == f"b,y,{NEW_YEAR + 1}"
 
 
 def test_a_folder_that_was_published_to_a_bucket_comes_back_whole(bucket, tmp_path: Path):

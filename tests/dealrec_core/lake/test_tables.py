@@ -46,8 +46,8 @@ def test_rows_of_a_known_transaction_are_not_written_again(lake):
     lake.append("t", rows("a", 1), schema=SCHEMA, transaction=("file", 5))
     lake.append("t", rows("a", 2), schema=SCHEMA, transaction=("file", 6))
     assert values(lake) == [1, 2]
-    assert lake.transaction_version("t", "file") == 6
-    assert lake.transaction_version("t", "other") is None
+    assert lake.open("t").transaction_version("file") == 6
+    assert lake.open("t").transaction_version("other") is None
 
 
 def test_replacing_one_night_leaves_the_others(lake):
