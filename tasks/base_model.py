@@ -69,9 +69,9 @@ def _sha256(path: Path) -> str:
 def _described(config: Config) -> list[str]:
     """All settings that a built model depends on."""
     if config.recommender.backend == "tiger":
-        network = config.tiger.model_dump(exclude={"tuning", "lora", "epochs", "beams"})
-        return ["tiger", json.dumps(network), config.semantic_ids.model_dump_json(), str(config.run.seed)]
-    pretrained = config.language_model.model_dump_json(exclude={"four_bit"})
+        network = config.algorithms.tiger.model_dump(exclude={"tuning", "lora", "epochs", "beams"})
+        return ["tiger", json.dumps(network), config.algorithms.semantic_ids.model_dump_json(), str(config.run.seed)]
+    pretrained = config.algorithms.language_model.model_dump_json(exclude={"four_bit"})
     return [pretrained, config.recommender.prompt.model_dump_json(), str(config.run.seed)]
 
 
@@ -87,7 +87,7 @@ def base_model_of(night: Night) -> BaseModel:
 def examples(night: Night, samples: pl.DataFrame) -> list[Example]:
     """The samples as text, in their order: the newest titles of the history, as the recommender will see them, and the target."""
     title_of = known_catalogue(night).title_of
-    longest = night.config.recommender.history_length
+    longest = night.config.recommender.titles
     return [
         Example(
             history=[title_of[item] for item in row[schema.HISTORY][-longest:]],
@@ -117,7 +117,7 @@ def _build(night: Night, path: str) -> str:
             Path(folder),
             known.titles,
             histories,
-            config=night.config.language_model,
+            config=night.config.algorithms.language_model,
             prompt=night.config.recommender.prompt,
             seed=night.config.run.seed,
         )
@@ -127,7 +127,7 @@ def _build(night: Night, path: str) -> str:
 def _build_tiger(night: Night, path: str) -> str:
     """Semantic ids of the catalogue, and a network trained on the older half, stopped by that half's newest tenth."""
     config = night.config
-    ids = semantic_ids.fit(known_catalogue(night), config=config.semantic_ids, seed=config.run.seed)
+    ids = semantic_ids.fit(known_catalogue(night), config=config.algorithms.semantic_ids, seed=config.run.seed)
     old = _old(samples_of(night, "train")).sort(schema.TIMESTAMP, schema.SAMPLE_ID)
     held = max(1, len(old) // 10)
     settings = {"tuning": "full", "epochs": config.tiger.pretraining_epochs}
@@ -136,12 +136,12 @@ def _build_tiger(night: Night, path: str) -> str:
             sequences.encode(old[:-held], ids.item_ids),
             sequences.encode(old[-held:], ids.item_ids),
             ids,
-            config=config.tiger.model_copy(update=settings),
+            config=config.algorithms.tiger.model_copy(update=settings),
             seed=config.run.seed,
             device=device(night),
             checkpoint_folder=storage.checkpoint_folder(night, "base_model"),
         )
-        pretrained = Tiger("tiger", trained.model, ids, [], config.tiger)
+        pretrained = Tiger("tiger", trained.model, ids, [], config.algorithms.tiger)
         bundle.save_tiger(Path(folder), pretrained, lineage={"pretrained": True})
         sha256 = storage.publish(night.lake, Path(folder), path)
     storage.drop_checkpoints(night, "base_model")

@@ -19,6 +19,9 @@ from tasks import storage
 from tasks.ingest import samples_of
 from tasks.stage import device
 
+RECENT = 0.5
+"""Share of the validation slice that influence.risk = 'recent' takes from its end."""
+
 
 def earlier_of(night: Night, item_ids: list[str], train: pl.DataFrame, risk: pl.DataFrame) -> Earlier | str:
     """What tonight's scores can go on from, or why there is nothing.
@@ -62,7 +65,9 @@ def leave(night: Night, made: Continued, item_ids: list[str]) -> tuple[str | Non
     path = f"models/influence/{night.name}"
     with tempfile.TemporaryDirectory() as folder:
         lineage = {"night": night.name}
-        checkpoint.save(Path(folder), made.model, item_ids=item_ids, config=night.config.surrogate, lineage=lineage)
+        checkpoint.save(
+            Path(folder), made.model, item_ids=item_ids, config=night.config.algorithms.surrogate, lineage=lineage
+        )
         carried.save(Path(folder), made.result.carried, lineage=lineage)
         sha256 = storage.publish(night.lake, Path(folder), path)
     _forget(night)
@@ -90,7 +95,7 @@ def risk_samples(night: Night) -> pl.DataFrame:
         raise DataError(
             "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
         )
-    return latest(found, config.recent_share) if config.risk == "recent" else found
+    return latest(found, RECENT) if config.risk == "recent" else found
 
 
 def latest(samples: pl.DataFrame, share: float) -> pl.DataFrame:
@@ -104,8 +109,8 @@ def _last(night: Night) -> tuple[Night, Snapshot] | None:
     ours = night.manifest
     for earlier in reversed(nights(night.lake)):
         theirs = earlier.manifest
-        same = (theirs.settings.influence, theirs.settings.surrogate, theirs.settings.run.seed, theirs.code) == (
-            ours.settings.influence, ours.settings.surrogate, ours.settings.run.seed, ours.code
+        same = (theirs.settings.influence, theirs.settings.algorithms.surrogate, theirs.settings.run.seed, theirs.code) == (
+            ours.settings.influence, ours.settings.algorithms.surrogate, ours.settings.run.seed, ours.code
         )  # fmt: skip
         if not same or theirs.opened_at >= ours.opened_at:
             continue

@@ -31,7 +31,7 @@ def select(night: Night) -> Snapshot:
         pool["gradient_norm"] = scores[schema.EFFORT].to_numpy()
     selection = coreset.select(
         scores.with_columns([_column(name, values) for name, values in pool.items()]),
-        night.config.coreset,
+        night.config.algorithms.coreset,
         seed=night.config.run.seed,
         reference=aims,
         token_budget=_token_budget(night),
@@ -71,7 +71,7 @@ def _emit(night: Night, frame: pl.DataFrame, described: dict[str, Any], path: st
         chosen,
         full_catalogue(night),
         prompt=recommender.prompt,
-        history_length=recommender.history_length,
+        history_length=recommender.titles,
         facts=described,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
         "method": night.config.coreset.method,
         "seed": night.config.run.seed,
         "code": night.manifest.code,
-        "settings": night.config.coreset.model_dump(mode="json"),
+        "settings": night.config.algorithms.coreset.model_dump(mode="json"),
         "tables": {**tables, "items": night.need("ingest").facts["items version"]},
         "models": {stage: night.need(stage).sha256 for stage in ("surrogate", "base_model")},
         "report": report,

@@ -25,7 +25,7 @@ CANDIDATE, CHAMPION, SURROGATE = "candidate", "champion", "surrogate"
 @stage("evaluation")
 def evaluate(night: Night) -> Snapshot:
     """Table `evaluations`: recall, NDCG and MRR of every recommender for every held-out user."""
-    cases, config = held_out_cases(night), night.config.evaluation
+    cases, config = held_out_cases(night), night.config.algorithms.evaluation
     counts = _counts(night)
     items = len(full_catalogue(night))
     parts, extras = [], {}

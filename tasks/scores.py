@@ -72,7 +72,7 @@ def _scored(night: Night, model: Any, item_ids: list[str], train: pl.DataFrame, 
     """From what an earlier night left where it may be used, else anew."""
     found = carried.earlier_of(night, item_ids, train, risk)
     samples, aims = sequences.encode(train, item_ids), sequences.encode(risk, item_ids)
-    config, seed, where = night.config.influence, night.config.run.seed, device(night)
+    config, seed, where = night.config.algorithms.influence, night.config.run.seed, device(night)
     if isinstance(found, str):
         return continued.anew(model, samples, aims, config=config, seed=seed, device=where, why=found)
     return continued.score_on(found, model, samples, aims, config=config, seed=seed, device=where)
@@ -164,9 +164,9 @@ def _scorer(night: Night) -> Callable[[pl.DataFrame], np.ndarray]:
             network.model,
             sequences.encode(samples, ids.item_ids),
             ids,
-            network=config.tiger,
-            config=config.effort,
-            lora=config.tiger.lora,
+            network=config.algorithms.tiger,
+            config=config.algorithms.effort,
+            lora=config.algorithms.tiger.lora,
             seed=config.run.seed,
             device=where,
         )
@@ -177,8 +177,8 @@ def _scorer(night: Night) -> Callable[[pl.DataFrame], np.ndarray]:
         tokenizer,
         examples(night, samples),
         prompt=config.recommender.prompt,
-        config=config.effort,
-        lora=config.fine_tune.lora,
+        config=config.algorithms.effort,
+        lora=config.algorithms.fine_tune.lora,
         seed=config.run.seed,
         device=where,
     )
@@ -188,9 +188,10 @@ def _model_name(night: Night, base: BaseModel) -> str:
     """Hash of the settings and the base model that effort depends on, a hyphen, hash of the champion or 'base'."""
     config = night.config
     is_tiger = config.recommender.backend == "tiger"
-    ours = [config.tiger.lora] if is_tiger else [config.fine_tune.lora, config.recommender.prompt]
-    read = config.tiger.history_length if is_tiger else config.recommender.history_length
-    settings = config.effort.model_dump_json(exclude={"refresh", "shard_samples", "batch_tokens"})
+    full = config.algorithms
+    ours = [full.tiger.lora] if is_tiger else [full.fine_tune.lora, config.recommender.prompt]
+    read = full.tiger.history_length if is_tiger else config.recommender.titles
+    settings = full.effort.model_dump_json(exclude={"refresh", "shard_samples", "batch_tokens"})
     parts = [settings, *(part.model_dump_json() for part in ours), str(read)]
     family = fingerprint([base.sha256, str(config.run.seed), *parts])[:16]
     folder = champion_on(night, base.sha256) if config.effort.model == "champion" else None

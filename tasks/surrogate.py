@@ -35,7 +35,7 @@ def retrain(night: Night) -> Snapshot:
             Path(folder),
             trained.model,
             item_ids=item_ids,
-            config=night.config.surrogate,
+            config=night.config.algorithms.surrogate,
             lineage={"night": night.name, "started_from": started_from},
         )
         sha256 = storage.publish(night.lake, Path(folder), path)
@@ -56,7 +56,7 @@ def _trained(night: Night, item_ids: list[str], start: Any | None, reference: Fa
     slices = [sequences.encode(samples_of(night, which), item_ids) for which in ("train", "validation")]
     settings: dict[str, Any] = {
         "item_count": len(item_ids),
-        "config": night.config.surrogate,
+        "config": night.config.algorithms.surrogate,
         "seed": night.config.run.seed,
         "device": str(device(night)),
     }
@@ -90,10 +90,8 @@ def _load(night: Night, snapshot: Snapshot, where: str) -> tuple[Any, list[str]]
 
 def _last_surrogate(night: Night) -> Snapshot | None:
     """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
-    if not night.config.run.warm_start:
-        return None
     for earlier in reversed(nights(night.lake)):
-        same = earlier.name != night.name and earlier.config.surrogate == night.config.surrogate
+        same = earlier.name != night.name and earlier.config.algorithms.surrogate == night.config.algorithms.surrogate
         found = earlier.find("surrogate") if same and earlier.manifest.opened_at < night.manifest.opened_at else None
         if found is not None:
             return found

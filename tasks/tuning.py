@@ -63,9 +63,9 @@ def _bigrec(
     start = champion_on(night, base.sha256) if config.fine_tune.start == "champion" else None
     held = _validation(night)
     judge = None
-    if config.fine_tune.best_epoch_by == "recall":
+    if config.algorithms.fine_tune.best_epoch_by == "recall":
         titles = known_catalogue(night).titles
-        judge = title_judge(tokenizer, examples(night, held), titles, config=config.recommender.bigrec)
+        judge = title_judge(tokenizer, examples(night, held), titles, config=config.algorithms.bigrec)
     with shown("fine_tune", "steps at most") as progress:
         tuned = fine_tuning.fine_tune(
             model,
@@ -73,7 +73,7 @@ def _bigrec(
             examples(night, chosen),
             examples(night, held),
             prompt=config.recommender.prompt,
-            config=config.fine_tune,
+            config=config.algorithms.fine_tune,
             seed=config.run.seed,
             device=where,
             judge=judge,
@@ -90,7 +90,7 @@ def _bigrec(
         tokenizer=tokenizer,
         catalogue=full_catalogue(night),
         popular=list(popularity)[:1000],
-        config=config.recommender.bigrec,
+        config=config.algorithms.bigrec,
         popularity=popularity,
         neighbours=neighbours,
     )
@@ -113,7 +113,7 @@ def _bigrec(
         "first loss": round(tuned.losses[0], 4),
         "last loss": round(tuned.losses[-1], 4),
         "best epoch": tuned.best_epoch,
-        f"validation {config.fine_tune.best_epoch_by}": round(abs(max(tuned.qualities)), 4),
+        f"validation {config.algorithms.fine_tune.best_epoch_by}": round(abs(max(tuned.qualities)), 4),
         "resumed at step": tuned.resumed_at,
         **({"gamma": float(settings.gamma)} if settings.decoding == "ground" else {}),
     }
@@ -133,7 +133,7 @@ def _tiger(
             sequences.encode(chosen, extended.item_ids),
             sequences.encode(_validation(night), extended.item_ids),
             extended,
-            config=config.tiger,
+            config=config.algorithms.tiger,
             seed=config.run.seed,
             device=where,
             initial=(load_tiger(base.location, where) if start is None else load_tiger(start, where)).model,
@@ -141,7 +141,9 @@ def _tiger(
             progress=progress,
         )
     popular = list(_counts(night))[:1000]
-    bundle.save_tiger(folder, Tiger("candidate", trained.model, extended, popular, config.tiger), lineage=lineage)
+    bundle.save_tiger(
+        folder, Tiger("candidate", trained.model, extended, popular, config.algorithms.tiger), lineage=lineage
+    )
     best = min(trained.validation_losses)
     return {
         "started from": "base" if start is None else "champion",
@@ -184,9 +186,9 @@ def _replayed(night: Night, chosen: pl.DataFrame) -> pl.DataFrame:
 
 
 def _validation(night: Night) -> pl.DataFrame:
-    """At most `fine_tune.validation_examples` of the newest validation samples."""
+    """At most `validation_examples` of the newest validation samples."""
     newest = samples_of(night, "validation").sort(schema.TIMESTAMP, schema.SAMPLE_ID)
-    return newest.tail(night.config.fine_tune.validation_examples)
+    return newest.tail(night.config.algorithms.fine_tune.validation_examples)
 
 
 def _counts(night: Night) -> dict[str, float]:

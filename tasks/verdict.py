@@ -23,7 +23,7 @@ def judge_coreset(night: Night) -> Snapshot:
         samples_of(night, "validation"),
         held_out_cases(night),
         item_ids,
-        evaluation=night.config.evaluation,
+        evaluation=night.config.algorithms.evaluation,
         seeds=SEEDS,
         seed=night.config.run.seed,
     )

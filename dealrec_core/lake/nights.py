@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake
 from dealrec_core.settings import Config
+from dealrec_core.settings.moved import translated
 from dealrec_core.settings.run import RunConfig
 
 STAGES = {
@@ -82,7 +84,7 @@ class Manifest(BaseModel):
 
     night: str
     day: date
-    settings: Config
+    settings: Annotated[Config, BeforeValidator(translated)]
     code: str
     """Hash over the sources of dealrec_core, tasks and flows."""
     commit: str | None
