@@ -48,7 +48,7 @@ def _built(folder: Path) -> dict[str, Any]:
         night.record(provide_base_model.fn.__wrapped__(Tonight(night)))
         seconds = {"seconds": round(time.monotonic() - wall, 1), "CPU seconds": round(time.process_time() - cpu, 1)}
         model, _ = language_model.load(str(Tonight(night).folder("base_model")), device=torch.device("cpu"))
-        settings = night.config.language_model.model_dump()
+        settings = night.config.algorithms.language_model.model_dump()
         events = int(night.need("ingest").facts["rows in the lake"] or 0)
     return {"events": events, "parameters": model.num_parameters(), "settings": settings, **seconds}
 

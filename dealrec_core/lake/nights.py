@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache, cached_property
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, checkout
 from dealrec_core.settings import Config
+from dealrec_core.settings.moved import translated
 from dealrec_core.settings.run import RunConfig
 
 STAGES = {
@@ -86,7 +88,7 @@ class Manifest(BaseModel):
 
     night: str
     day: date
-    settings: Config
+    settings: Annotated[Config, BeforeValidator(translated)]
     code: str
     """Hash over the sources of dealrec_core, tasks and flows."""
     commit: str | None

@@ -31,7 +31,7 @@ def select_coreset(tonight: Tonight) -> Snapshot:
     pool, aims = features(_asked(tonight, needs), _inputs(tonight))
     selection = coreset.select(
         with_features(scores, pool),
-        config,
+        tonight.config.algorithms.coreset,
         seed=tonight.config.run.seed,
         reference=aims,
         token_budget=_token_budget(tonight),
@@ -64,7 +64,7 @@ def _scores(tonight: Tonight, needs: set[str]) -> pl.DataFrame:
 
 def _asked(tonight: Tonight, needs: set[str]) -> set[str]:
     """The features that the method and the budget ask for beside influence and effort."""
-    by_tokens = {"tokens"} if budget.counts_tokens(tonight.config.coreset) else set()
+    by_tokens = {"tokens"} if budget.counts_tokens(tonight.config.algorithms.coreset) else set()
     return needs - {schema.INFLUENCE, schema.EFFORT} | by_tokens
 
 
@@ -77,7 +77,7 @@ def _inputs(tonight: Tonight) -> FeatureInputs:
         counts=lambda: tonight.train_counts,
         base=lambda: tonight.base,
         surrogate=lambda: tonight.surrogate,
-        surrogate_config=tonight.config.surrogate,
+        surrogate_config=tonight.config.algorithms.surrogate,
         seed=tonight.config.run.seed,
         device=tonight.device,
     )
@@ -90,7 +90,7 @@ def _emit(tonight: Tonight, chosen: pl.DataFrame, report: dict[str, int | float]
         chosen,
         tonight.full_catalogue,
         prompt=recommender.prompt,
-        history_length=recommender.history_length,
+        history_length=recommender.titles,
         facts=_described(tonight.night, report),
     )
     with storage.publishing(tonight.lake, path) as published:
@@ -110,7 +110,7 @@ def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
         "method": night.config.coreset.method,
         "seed": night.config.run.seed,
         "code": night.manifest.code,
-        "settings": night.config.coreset.model_dump(mode="json"),
+        "settings": night.config.algorithms.coreset.model_dump(mode="json"),
         "tables": {**tables, "items": night.need("ingest").facts["items version"]},
         "models": {stage: night.need(stage).sha256 for stage in ("surrogate", "base_model")},
         "report": report,
@@ -119,7 +119,7 @@ def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
 
 def _token_budget(tonight: Tonight) -> int | None:
     """Tokens of one epoch that the settings allow, None where they name a number or a share of samples."""
-    config, epochs = tonight.config.coreset, tonight.config.fine_tune.epochs
+    config, epochs = tonight.config.algorithms.coreset, tonight.config.fine_tune.epochs
     return budget.tokens_of(config, epochs=epochs, measured=lambda: _measured_speed(tonight.night.earlier))
 
 

@@ -21,7 +21,7 @@ CANDIDATE, CHAMPION, SURROGATE = "candidate", "champion", "surrogate"
 @stage("evaluation")
 def evaluate_candidate(tonight: Tonight) -> Snapshot:
     """Writes recall, NDCG and MRR of every recommender for every held-out user to the table `evaluations`."""
-    cases, config = tonight.cases, tonight.config.evaluation
+    cases, config = tonight.cases, tonight.config.algorithms.evaluation
     histories, item_count = cases[schema.HISTORY].to_list(), len(tonight.full_catalogue)
     parts, extras = [], {}
     recommenders = _recommenders(tonight)

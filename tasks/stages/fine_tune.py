@@ -21,7 +21,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     with shown("fine_tune", "steps at most") as progress:
         tuned = tonight.base.tune(
             pl.concat([chosen, replayed]),
-            newest.tail(config.fine_tune.validation_examples),
+            newest.tail(config.algorithms.fine_tune.validation_examples),
             ItemStatistics(
                 tonight.item_counts,
                 lambda: tonight.log.filter(pl.col(schema.TIMESTAMP) < tonight.boundaries.validation_start),

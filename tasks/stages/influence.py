@@ -18,6 +18,8 @@ from tasks.stage import stage
 from tasks.tonight import Tonight
 
 FOLDER = "models/influence"
+RECENT = 0.5
+"""Share of the validation slice that influence.risk = 'recent' takes from its end."""
 
 
 @stage("influence")
@@ -60,7 +62,7 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
         raise DataError(
             "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
         )
-    return split.latest(samples, config.recent_share) if config.risk == "recent" else samples
+    return split.latest(samples, RECENT) if config.risk == "recent" else samples
 
 
 def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
@@ -68,7 +70,7 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
     earlier = _earlier(tonight, risk)
     model, item_ids = tonight.surrogate
     samples, aims = encode(tonight.train, item_ids), encode(risk, item_ids)
-    config, seed, device = tonight.config.influence, tonight.config.run.seed, tonight.device
+    config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
     if isinstance(earlier, str):
         return continued.anew(model, samples, aims, config=config, seed=seed, device=device, why=earlier)
     return continued.score_on(earlier, model, samples, aims, config=config, seed=seed, device=device)
@@ -113,7 +115,7 @@ def _publish(tonight: Tonight, scored: Continued) -> tuple[str | None, str | Non
     name = tonight.night.name
     path, lineage = f"{FOLDER}/{name}", {"night": name}
     with storage.publishing(tonight.lake, path) as published:
-        config, item_ids = tonight.config.surrogate, tonight.surrogate[1]
+        config, item_ids = tonight.config.algorithms.surrogate, tonight.surrogate[1]
         checkpoint.save(published.folder, scored.model, item_ids=item_ids, config=config, lineage=lineage)
         carried.save(published.folder, scored.result.carried, lineage=lineage)
     _forget(tonight)
@@ -141,4 +143,4 @@ def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
 def _way(manifest: Manifest) -> tuple[object, ...]:
     """Everything that the scores of a night depend on beside its samples."""
     settings = manifest.settings
-    return settings.influence, settings.surrogate, settings.run.seed, manifest.code
+    return settings.influence, settings.algorithms.surrogate, settings.run.seed, manifest.code

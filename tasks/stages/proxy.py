@@ -12,7 +12,7 @@ SEEDS = 3
 @stage("proxy")
 def compare_with_random(tonight: Tonight) -> Snapshot:
     """Records the word (better, worse, no difference shown), both means and the interval of their difference."""
-    config = tonight.config.evaluation
+    config = tonight.config.algorithms.evaluation
     comparison = proxy.compare(
         tonight.coreset,
         tonight.train,

@@ -27,13 +27,13 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     item_ids = [*known_ids, *new_ids]
     slices = [encode(samples, item_ids) for samples in (tonight.train, tonight.validation)]
     reference = None if last is None else last.facts.get(REFERENCE)
-    options = {"item_count": len(item_ids), "config": config.surrogate, "seed": config.run.seed}
+    options = {"item_count": len(item_ids), "config": config.algorithms.surrogate, "seed": config.run.seed}
     trained, drifted = _trained(slices, start, reference, device=str(tonight.device), **options)
     started_from = None if last is None or drifted["full retrain"] == KEPT else last.path
     path = f"models/surrogate/{night}"
     with storage.publishing(tonight.lake, path) as published:
         lineage = {"night": night, "started_from": started_from}
-        checkpoint.save(published.folder, trained.model, item_ids=item_ids, config=config.surrogate, lineage=lineage)
+        checkpoint.save(published.folder, trained.model, item_ids=item_ids, config=config.algorithms.surrogate, lineage=lineage)
     facts: dict[str, Fact] = {
         "started from": started_from or "scratch",
         "items": len(item_ids),
@@ -69,7 +69,5 @@ def _trained(
 
 def _last_surrogate(config: Config, earlier: list[Night]) -> Snapshot | None:
     """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
-    if not config.run.warm_start:
-        return None
-    records = (night.find("surrogate") for night in reversed(earlier) if night.config.surrogate == config.surrogate)
+    records = (night.find("surrogate") for night in reversed(earlier) if night.config.algorithms.surrogate == config.algorithms.surrogate)
     return next((record for record in records if record is not None), None)

@@ -23,14 +23,8 @@ TIGER = [
     'recommender.backend="tiger"',
     "tiger.width=16",
     "tiger.layers=1",
-    "tiger.heads=2",
-    "tiger.head_width=8",
-    "tiger.inner_width=32",
     "tiger.epochs=2",
     "tiger.pretraining_epochs=2",
-    "semantic_ids.levels=2",
-    "semantic_ids.codes=32",
-    "semantic_ids.width=16",
 ]
 
 
