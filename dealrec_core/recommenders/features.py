@@ -41,10 +41,10 @@ class FeatureInputs:
     surrogate: Callable[[], tuple[Any, list[str]]]
     surrogate_config: SurrogateConfig
     seed: int
+    device: torch.device
     early_seed: int | None = None
     width: int = 16
     early: EarlyConfig = field(default_factory=EarlyConfig)
-    device: torch.device = torch.device("cpu")
 
 
 Source = Callable[[FeatureInputs], tuple[Arrays, Arrays]]

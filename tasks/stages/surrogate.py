@@ -33,7 +33,9 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     path = f"models/surrogate/{night}"
     with storage.publishing(tonight.lake, path) as published:
         lineage = {"night": night, "started_from": started_from}
-        checkpoint.save(published.folder, trained.model, item_ids=item_ids, config=config.algorithms.surrogate, lineage=lineage)
+        checkpoint.save(
+            published.folder, trained.model, item_ids=item_ids, config=config.algorithms.surrogate, lineage=lineage
+        )
     facts: dict[str, Fact] = {
         "started from": started_from or "scratch",
         "items": len(item_ids),
@@ -69,5 +71,9 @@ def _trained(
 
 def _last_surrogate(config: Config, earlier: list[Night]) -> Snapshot | None:
     """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
-    records = (night.find("surrogate") for night in reversed(earlier) if night.config.algorithms.surrogate == config.algorithms.surrogate)
+    records = (
+        night.find("surrogate")
+        for night in reversed(earlier)
+        if night.config.algorithms.surrogate == config.algorithms.surrogate
+    )
     return next((record for record in records if record is not None), None)
