@@ -91,22 +91,24 @@ def _write_log(folder: Path, games: Games, number: int, stop: int) -> None:
 
 
 def _until_effort(folder: Path, name: str, number: int, options: argparse.Namespace) -> None:
-    from tasks.base_model import provide_base_model
-    from tasks.ingest import build_samples, take_new_files
+    from tasks.stages.base_model import provide_base_model
+    from tasks.stages.ingest import ingest
+    from tasks.stages.samples import build_samples
 
-    _run(_request(folder, name, number, options), [take_new_files, build_samples, provide_base_model])
+    _run(_request(folder, name, number, options), [ingest, build_samples, provide_base_model])
 
 
 def _effort(folder: Path, name: str, number: int, options: argparse.Namespace) -> None:
     import torch
 
-    from tasks.base_model import base_model_of
+    from dealrec_core.language import language_model
     from tasks.nights import one_night
-    from tasks.scores import score_effort
+    from tasks.stages.effort import score_effort
+    from tasks.tonight import Tonight
 
     request = _request(folder, name, number, options)
     with one_night(request) as night:
-        model, _ = base_model_of(night).load(torch.device("cpu"))
+        model, _ = language_model.load(str(Tonight(night).folder("base_model")), device=torch.device("cpu"))
         parameters = model.num_parameters()
         held = psutil.Process().memory_info().rss  # with one copy of the model; the stage loads another
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
@@ -129,10 +131,11 @@ def _run(request: Any, stages: list[Any]) -> None:
     from prefect.logging import disable_run_logger
 
     from tasks.nights import one_night
+    from tasks.tonight import Tonight
 
     with disable_run_logger(), one_night(request) as night:
         for stage in stages:
-            night.record(stage.fn.__wrapped__(night))
+            night.record(stage.fn.__wrapped__(Tonight(night)))
 
 
 def _request(folder: Path, name: str, number: int, options: argparse.Namespace) -> Any:

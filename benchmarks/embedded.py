@@ -31,21 +31,24 @@ def _built(folder: Path) -> dict[str, Any]:
     from prefect.logging import disable_run_logger
 
     from dealrec_core.ingest import synthetic
-    from tasks.base_model import base_model_of, provide_base_model
-    from tasks.ingest import build_samples, take_new_files
+    from dealrec_core.language import language_model
     from tasks.nights import NightRequest, one_night
+    from tasks.stages.base_model import provide_base_model
+    from tasks.stages.ingest import ingest
+    from tasks.stages.samples import build_samples
+    from tasks.tonight import Tonight
 
     log = synthetic.SyntheticConfig()
     synthetic.write_day(folder / "data", 0, log)
     request = NightRequest(day=log.start, config=towns.DEMO, overrides=towns.overrides(folder, "demo", size=[]))
     with disable_run_logger(), one_night(request) as night:
-        for stage in (take_new_files, build_samples):
-            night.record(stage.fn.__wrapped__(night))
+        for stage in (ingest, build_samples):
+            night.record(stage.fn.__wrapped__(Tonight(night)))
         wall, cpu = time.monotonic(), time.process_time()
-        night.record(provide_base_model.fn.__wrapped__(night))
+        night.record(provide_base_model.fn.__wrapped__(Tonight(night)))
         seconds = {"seconds": round(time.monotonic() - wall, 1), "CPU seconds": round(time.process_time() - cpu, 1)}
-        model, _ = base_model_of(night).load(torch.device("cpu"))
-        settings = night.config.language_model.model_dump()
+        model, _ = language_model.load(str(Tonight(night).folder("base_model")), device=torch.device("cpu"))
+        settings = night.config.algorithms.language_model.model_dump()
         events = int(night.need("ingest").facts["rows in the lake"] or 0)
     return {"events": events, "parameters": model.num_parameters(), "settings": settings, **seconds}
 

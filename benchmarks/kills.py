@@ -137,11 +137,11 @@ class _Watch(logging.Handler):
 
     def install(self) -> None:
         from dealrec_core.lake import Lake
-        from dealrec_core.lake.appender import Appender
+        from dealrec_core.lake.draft import Draft
 
         log = logging.getLogger("prefect.task_runs")
         log.addHandler(self)
-        for owner, name in ((Lake, "write_bytes"), (Lake, "_write"), (Appender, "commit")):
+        for owner, name in ((Lake, "write_bytes"), (Lake, "_write"), (Draft, "commit")):
             setattr(owner, name, self._counted(getattr(owner, name)))
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -59,28 +59,32 @@ def _directly(folder: Path, town: str) -> None:
     from prefect.logging import disable_run_logger
 
     from tasks import nights
+    from tasks.tonight import Tonight
 
     order = _stages()
     started = time.monotonic()
     with disable_run_logger(), nights.one_night(_request(folder, town)) as night:
         for stage in order:
-            night.record(stage.fn.__wrapped__(night))
+            night.record(stage.fn.__wrapped__(Tonight(night)))
     _note(folder, town, time.monotonic() - started)
 
 
 def _stages() -> list[Any]:
-    from tasks.base_model import provide_base_model
-    from tasks.coreset import select
-    from tasks.evaluation import evaluate
-    from tasks.ingest import build_samples, take_new_files
-    from tasks.promotion import promote
-    from tasks.scores import score_effort, score_influence
-    from tasks.surrogate import retrain
-    from tasks.tuning import tune
-    from tasks.verdict import judge_coreset
+    from tasks.stages.base_model import provide_base_model
+    from tasks.stages.coreset import select_coreset
+    from tasks.stages.effort import score_effort
+    from tasks.stages.evaluation import evaluate_candidate
+    from tasks.stages.fine_tune import fine_tune
+    from tasks.stages.influence import score_influence
+    from tasks.stages.ingest import ingest
+    from tasks.stages.promotion import promote
+    from tasks.stages.proxy import compare_with_random
+    from tasks.stages.samples import build_samples
+    from tasks.stages.surrogate import retrain_surrogate
 
     scoring = [score_influence, provide_base_model, score_effort]
-    return [take_new_files, build_samples, retrain, *scoring, select, tune, evaluate, judge_coreset, promote]
+    judging = [evaluate_candidate, compare_with_random, promote]
+    return [ingest, build_samples, retrain_surrogate, *scoring, select_coreset, fine_tune, *judging]
 
 
 def _as_flow(folder: Path, town: str) -> None:

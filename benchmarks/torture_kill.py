@@ -34,9 +34,9 @@ import zstandard
 from deltalake.exceptions import DeltaError
 
 from dealrec_core.ingest import interactions
-from dealrec_core.ingest.load import Load
-from dealrec_core.lake import Lake, books
-from dealrec_core.lake.appender import Appender
+from dealrec_core.ingest.delivery import Delivery
+from dealrec_core.lake import Lake, ledger
+from dealrec_core.lake.draft import Draft
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 FIRST = date(2026, 1, 1)
@@ -217,15 +217,15 @@ def _announce(phase: Any) -> None:
 
         return inner
 
-    if getattr(books, "is_announced", False):
+    if getattr(ledger, "is_announced", False):
         return
-    books.is_announced = True  # type: ignore[attr-defined]
-    books.heal = announced("looking", books.heal)
-    Load.read = announced("reading", Load.read)  # type: ignore[method-assign]
-    books.quarantine = announced("quarantine", books.quarantine)
-    Appender.write = _only("interactions", announced("writing", Appender.write), Appender.write)  # type: ignore[method-assign]
-    Appender.commit = announced("committing", Appender.commit)  # type: ignore[method-assign]
-    books.write = announced("books", books.write)
+    ledger.is_announced = True  # type: ignore[attr-defined]
+    ledger.heal = announced("looking", ledger.heal)
+    Delivery.read = announced("reading", Delivery.read)  # type: ignore[method-assign]
+    ledger.quarantine = announced("quarantine", ledger.quarantine)
+    Draft.write = _only("interactions", announced("writing", Draft.write), Draft.write)  # type: ignore[method-assign]
+    Draft.commit = announced("committing", Draft.commit)  # type: ignore[method-assign]
+    ledger.write = announced("books", ledger.write)
 
 
 def _only(table: str, first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,10 +1,10 @@
-"""What can go wrong, by what the reader can do about it.
+"""The errors of dealrec, one class for each thing that the reader can do about them.
 
     DealrecError
     ├── SettingsError     edit pipeline.toml, the --set option or the environment
     ├── SourceError       a raw file or bucket cannot be read: fix the path, the rights or the file
     ├── DataError         the data cannot carry this step: too few samples, too many bad rows
-    │   └── OtherFormat   a stored model is of another version of this program: make it again
+    │   └── OtherFormat   a stored model was written by another version of this program: make it again
     ├── NumericsError     a computation gave no usable answer
     │   ├── NotConverged  give the solver more steps or more damping
     │   └── NotFinite     find the NaN or infinity the message names

@@ -1,4 +1,4 @@
-"""The columns of every lake table, in one place. Frames are checked here, at the border, and nowhere else."""
+"""Names and types of the columns of every lake table. Frames are checked here, at the border, and nowhere else."""
 
 import polars as pl
 
@@ -54,14 +54,14 @@ FILES = pl.Schema(
         "path": pl.String(),
         "stamp": pl.String(),  # size and time or ETag: a path with the same stamp is not read again to hash it
         "kind": pl.String(),  # interactions, items or replay (of quarantine)
-        "through": pl.Date(),  # the night's day that took it
+        "through": pl.Date(),  # day of the night that ingested it
         "rows": pl.Int64(),  # = earlier + inserted + duplicates + quarantined + filtered + postponed
-        "earlier": pl.Int64(),  # taken from the same file by an earlier night
+        "earlier": pl.Int64(),  # rows of the same file that an earlier night ingested
         "inserted": pl.Int64(),
         "duplicates": pl.Int64(),
         "quarantined": pl.Int64(),
         "filtered": pl.Int64(),
-        "postponed": pl.Int64(),  # rows later than the night's day; a later night takes them
+        "postponed": pl.Int64(),  # rows later than the night's day; a later night ingests them
     }
 )
 
@@ -141,16 +141,20 @@ ERASURES = pl.Schema(
     {
         "at": UTC_TIME,
         "user": pl.String(),  # salted hash of the id
-        "versions": pl.String(),  # JSON: by table, the first version without the user; {} before he was removed
+        "versions": pl.String(),  # JSON: by table, the first version without the user; {} before the rows are removed
     }
 )
 
 
 def check(frame: pl.DataFrame, expected: pl.Schema, *, name: str) -> pl.DataFrame:
-    """Returns `frame` with exactly the expected columns in order; DataError names the first column that does not fit."""
+    """Returns `frame` with exactly the expected columns in order.
+
+    Raises:
+        DataError: a column is missing or has another type; the message names the first such column.
+    """
     for column, dtype in expected.items():
         if column not in frame.columns:
             raise DataError(f"{name} lacks the column '{column}' (has {', '.join(frame.columns)})")
         if frame.schema[column] != dtype:
-            raise DataError(f"{name}.{column} is {frame.schema[column]}, wanted {dtype}; cast it before writing")
+            raise DataError(f"{name}.{column} is {frame.schema[column]}, not {dtype}; cast it before writing")
     return frame.select(expected.names())

@@ -1,50 +1,76 @@
 """Writes settings.md, the page of all settings, from the settings themselves: python docs/settings.py."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dealrec_core.settings import Config
+from dealrec_core.settings.section import leaves, section_of
 
 HEAD = """# Settings
 
 All settings of a night, in a TOML file like `deployments/pipeline.toml`; what the file leaves out has its default. The
 environment wins over the file (`DEALREC_CORESET__RATIO=0.05`), and `--set coreset.ratio=0.05` over both. A misspelt
-name is an error that names the nearest one. This page is written by `docs/settings.py`.
+name is an error that names the nearest one. `docs/settings.py` writes this page.
 """
+
+FIRST = (
+    "sources.root",
+    "sources.interactions.files",
+    "sources.interactions.filter",
+    "lake.root",
+    "registry.tracking_uri",
+    "recommender.prompt.items",
+    "language_model.base_model",
+    "recommender.backend",
+    "samples.history_length",
+    "coreset.ratio",
+    "coreset.method",
+    "fine_tune.epochs",
+    "fine_tune.learning_rate",
+    "evaluation.k",
+    "gate.confidence",
+)
+"""The settings that a newcomer meets, in that order."""
+
+APPENDIX = """# Appendix: all settings by section
+
+Most nights need none of these. One history length holds for all: `samples.history_length` bounds the history of a
+sample, and so what the surrogate, TIGER and the evaluation read. `recommender.titles` is smaller on purpose, because
+every title in a prompt of BIGRec costs tokens. Switches for research, such as the curvature or the shape of TIGER's
+layers, are settings of a study (`dealrec_core/study/config.py`); a night uses their defaults.
+"""
+
+COLUMNS = "| setting | default | may be | what it controls, in which unit, and when to change it |\n|---|---|---|---|"
 
 
 def page() -> str:
-    """The whole page."""
-    return "\n".join([HEAD, *_sections(Config, "")])
+    """The whole page: the first fifteen settings, then every section."""
+    fields = dict(leaves(Config))
+    first = [_row(name, fields[name]) for name in FIRST]
+    return "\n".join(
+        [HEAD, "## Settings you may want to change", "", COLUMNS, *first, "", APPENDIX, *_sections(Config)]
+    )
 
 
-def _sections(section: type[BaseModel], name: str) -> list[str]:
+def _sections(section: type[BaseModel], name: str = "") -> list[str]:
     """The table of one section, then those of the sections inside it."""
-    inner = {key: found for key, field in section.model_fields.items() if (found := _section_of(field.annotation))}
-    own = {key: field for key, field in section.model_fields.items() if key not in inner}
-    lines = [f"## [{name}]", _first_line(section.__doc__), ""] if own else []
-    if own:
-        lines += ["| setting | default | may be | |", "|---|---|---|---|"]
-        lines += [_row(key, field) for key, field in own.items()]
-        lines += [""]
-    for key, found in inner.items():
-        lines += _sections(found, f"{name}.{key}".lstrip("."))
+    inner = {key: below for key, field in section.model_fields.items() if (below := section_of(field))}
+    rows = [_row(key, field) for key, field in section.model_fields.items() if key not in inner]
+    lines = [f"## [{name}]", (section.__doc__ or "").splitlines()[0], "", COLUMNS, *rows, ""] if rows else []
+    for key, below in inner.items():
+        lines += _sections(below, f"{name}.{key}".lstrip("."))
     return lines
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *get_args(annotation)]
-    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def _row(name: str, field: FieldInfo) -> str:
     default = "needed" if field.is_required() else _toml(field.default)
-    said = " ".join((field.description or "").split())
-    cells = [f"`{name}`", default, _allowed(field), f"{field.title or name}. {said}".strip()]
+    description = " ".join((field.description or "").split())
+    cells = [f"`{name}`", default, _allowed(field), description]
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<name>", "NAME") for cell in cells) + " |"
 
 
@@ -57,29 +83,31 @@ def _toml(value: Any) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    choices = [choice for part in _parts(field.annotation) for choice in get_args(part) if get_origin(part) is Literal]
-    if choices:
-        return ", ".join(map(str, choices))
-    bounds = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    limits = [
-        f"{sign} {getattr(limit, name)}"
-        for limit in field.metadata
-        for name, sign in bounds.items()
-        if getattr(limit, name, None) is not None
-    ]
-    kinds = [part.__name__ for part in _parts(field.annotation) if isinstance(part, type) and part is not type(None)]
-    return ", ".join([*(NAMES.get(kind, kind) for kind in kinds), *limits]) or "a list of texts"
+    """The values that a setting takes: its choices, or its kind with its bounds."""
+    kinds = [text for part in _parts(field.annotation) if (text := _kind(part))]
+    return ", ".join([*kinds, *_bounds(field.metadata)])
 
 
-NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false", "list": "a list of texts"}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+KINDS = {str: "text", int: "whole number", float: "number", bool: "true, false", NoneType: ""}
+KINDS |= {list: "a list of texts", dict: "a number for each text"}
+
+
+def _kind(part: Any) -> str:
+    if get_origin(part) is Literal:
+        return ", ".join(map(str, get_args(part)))
+    if get_origin(part) is Annotated:
+        kind, *notes = get_args(part)
+        return ", ".join([_kind(kind), *_bounds(note for field in notes for note in field.metadata)])
+    return KINDS[get_origin(part) or part]
+
+
+def _bounds(notes: Iterable[Any]) -> list[str]:
+    return [f"{sign} {getattr(note, name)}" for note in notes for name, sign in BOUNDS.items() if hasattr(note, name)]
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0]
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 if __name__ == "__main__":

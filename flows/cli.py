@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,12 +51,27 @@ def main() -> None:
         sys.exit(1)
 
 
-@app.command()
-def nightly(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Run or continue one night in this process."""
-    from flows import nightly as flow
+STEPS = {
+    "nightly": ("nightly", "Run or continue one night in this process."),
+    "retrain": ("retrain_surrogate", "Retrain the surrogate."),
+    "score": ("score_samples", "Score every train sample: influence and effort."),
+    "select": ("select_coreset", "Select the coreset."),
+    "fine-tune": ("fine_tune", "Tune the language model on the coreset."),
+    "evaluate": ("evaluate_candidate", "Compare tonight's model with champion, surrogate and baselines."),
+    "promote": ("promote", "Register tonight's model and promote it if it is better."),
+}
+"""Commands that run one flow on one night: its module, which names the flow too, and what it does."""
 
-    _show(_run(flow.nightly, day, config, set), json)
+
+def _add_step(name: str, module: str, does: str) -> None:
+    def step(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+        _show(_run(module, day, config, set), json)
+
+    app.command(name, help=does)(step)
+
+
+for _name, (_module, _does) in STEPS.items():
+    _add_step(_name, _module, _does)
 
 
 @app.command()
@@ -69,61 +85,7 @@ def ingest(
     ] = False,
 ) -> None:
     """Take new raw files into the lake and build samples."""
-    from flows import ingest as flow
-    from flows import replay_quarantine as replay
-
-    if replay_quarantine:
-        _show(_run(replay.replay_quarantine, day, config, set), json)
-        return
-    _show(_run(flow.ingest, day, config, set), json)
-
-
-@app.command()
-def retrain(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Retrain the surrogate."""
-    from flows import retrain_surrogate as flow
-
-    _show(_run(flow.retrain_surrogate, day, config, set), json)
-
-
-@app.command()
-def score(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Score every train sample: influence and effort."""
-    from flows import score_samples as flow
-
-    _show(_run(flow.score_samples, day, config, set), json)
-
-
-@app.command()
-def select(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Select the coreset."""
-    from flows import select_coreset as flow
-
-    _show(_run(flow.select_coreset, day, config, set), json)
-
-
-@app.command("fine-tune")
-def fine_tune(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Tune the language model on the coreset."""
-    from flows import fine_tune as flow
-
-    _show(_run(flow.fine_tune, day, config, set), json)
-
-
-@app.command()
-def evaluate(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Compare tonight's model with champion, surrogate and baselines."""
-    from flows import evaluate_candidate as flow
-
-    _show(_run(flow.evaluate_candidate, day, config, set), json)
-
-
-@app.command()
-def promote(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-    """Register tonight's model and promote it if it is better."""
-    from flows import promote as flow
-
-    _show(_run(flow.promote, day, config, set), json)
+    _show(_run("replay_quarantine" if replay_quarantine else "ingest", day, config, set), json)
 
 
 @app.command()
@@ -162,7 +124,7 @@ def erase_user(
     set: Set = None,
     json: Json = False,
 ) -> None:
-    """Remove a user from every table and emitted coreset, and keep him out of later ingests."""
+    """Remove a user from every table and emitted coreset, and keep that user out of later ingests."""
     from dealrec_core import settings
     from tasks.erasure import erase_user as erase
 
@@ -174,13 +136,13 @@ def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
     """Show the nights, the champion and the tables of the lake."""
     from flows.look import status as look
 
-    found = look(config, set or [])
+    lake = look(config, set or [])
     if json:
-        out.print_json(found.model_dump_json())
+        out.print_json(lake.model_dump_json())
         return
-    out.print(_table("nights", [night.model_dump() for night in found.nights]))
-    out.print(_table("tables", [{"table": name, "version": version} for name, version in found.tables.items()]))
-    out.print(f"champion: {found.champion or 'none'}", markup=False)
+    out.print(_table("nights", [night.model_dump() for night in lake.nights]))
+    out.print(_table("tables", [{"table": name, "version": version} for name, version in lake.tables.items()]))
+    out.print(f"champion: {lake.champion or 'none'}", markup=False)
 
 
 @app.command()
@@ -188,13 +150,13 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
     """Show the files that a night would take, without taking them."""
     from flows.look import plan as look
 
-    found = look(config, set or [], _date(day))
+    paths = look(config, set or [], _date(day))
     if json:
-        out.print_json(data=found)
+        out.print_json(data=paths)
         return
-    for path in found:
+    for path in paths:
         out.print(path, markup=False, highlight=False)
-    out.print(f"{len(found)} files with rows that no night has taken", markup=False, highlight=False)
+    out.print(f"{len(paths)} files with rows that no night has taken", markup=False, highlight=False)
 
 
 @app.command()
@@ -213,10 +175,10 @@ def doctor(
     if sources:
         previews = first_rows(config, set or [])
         if json:
-            out.print_json(data=[asdict(each) for each in previews], default=_plain)
+            out.print_json(data=[asdict(preview) for preview in previews], default=_plain)
         else:
-            for each in previews:
-                _show_preview(each)
+            for preview in previews:
+                _show_preview(preview)
         return
 
     checks = look(config, set or [])
@@ -224,7 +186,7 @@ def doctor(
         out.print_json(data=[check.model_dump() for check in checks])
     else:
         for check in checks:
-            out.print(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.found}", markup=False, highlight=False)
+            out.print(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}", markup=False, highlight=False)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -264,7 +226,7 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
 @studies.callback()
 def study(
     context: typer.Context,
-    config: Annotated[str | None, typer.Option("--config", help="The study's own settings file.")] = None,
+    config: Annotated[str | None, typer.Option("--config", help="Settings file of the study.")] = None,
     set: Set = None,
     tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
     json: Json = False,
@@ -279,20 +241,20 @@ def study(
     from flows import study as flow
 
     request = flow.StudyRequest(config=config, overrides=set or [], tables_only=tables)
-    request.settings()  # a wrong setting is told before a server starts
+    request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
-        found = flow.study(request)
+        summary = flow.study(request)
     if json:
-        out.print_json(found.model_dump_json())
+        out.print_json(summary.model_dump_json())
         return
-    out.print(found.table, markup=False, highlight=False)
-    out.print(f"{found.ran} cells ran, {found.kept} were done before; tables and plots are in {found.folder}")
+    out.print(summary.table, markup=False, highlight=False)
+    out.print(f"{summary.ran} cells ran, {summary.kept} were done before; tables and plots are in {summary.folder}")
 
 
 @studies.command("fidelity")
 def fidelity(
     config: Annotated[
-        str, typer.Option("--config", help="The study's own settings file.")
+        str, typer.Option("--config", help="Settings file of the study.")
     ] = "deployments/studies/fidelity-movielens.toml",
     set: Set = None,
     json: Json = False,
@@ -301,13 +263,13 @@ def fidelity(
     from dealrec_core import settings
     from dealrec_core.study import fidelity as core
 
-    wanted = settings.read(core.FidelityConfig, config, set or [])
-    found = core.study(wanted)
+    loaded = settings.read(core.FidelityConfig, config, set or [])
+    results = core.study(loaded)
     if json:
-        out.print_json(data=found)
+        out.print_json(data=results)
         return
-    out.print(core.table(found), markup=False, highlight=False)
-    out.print(f"{wanted.starts} starts are kept in {wanted.folder}", markup=False, highlight=False)
+    out.print(core.table(results), markup=False, highlight=False)
+    out.print(f"{loaded.starts} starts are kept in {loaded.folder}", markup=False, highlight=False)
 
 
 @app.command()
@@ -340,7 +302,7 @@ def bridge(
 @app.command()
 def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
-    from flows.demo import table, three_nights, verdicts
+    from flows.demo import comparisons, table, three_nights
 
     with _in_this_process():
         summaries = three_nights()
@@ -348,17 +310,19 @@ def demo(json: Json = False) -> None:
         out.print_json(data=[summary.model_dump(mode="json") for summary in summaries])
     else:
         out.print(_table("three nights on a growing log", table(summaries)))
-        for verdict in verdicts(summaries):
-            out.print(verdict, markup=False, highlight=False)
+        for line in comparisons(summaries):
+            out.print(line, markup=False, highlight=False)
 
 
-def _run(flow: Callable[..., Any], day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
+def _run(module: str, day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
+    """Runs the flow of a module, which has the module's name."""
     from tasks.nights import NightRequest
 
     request = NightRequest(day=_date(day), config=config, overrides=overrides or [])
-    request.settings()  # a wrong setting is told before a server starts
+    request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
-        return flow(request)
+        result: BaseModel = getattr(import_module(f"flows.{module}"), module)(request)
+        return result
 
 
 def _plain(value: Any) -> Any:
@@ -417,13 +381,11 @@ def _in_this_process() -> Iterator[None]:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # Its report to its makers would be sent, and would lock the new database against the night's first steps.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    import transformers
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # before it is imported
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     setup_logging()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)

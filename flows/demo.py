@@ -43,7 +43,7 @@ def table(summaries: list[NightSummary]) -> list[dict[str, str]]:
     ]
 
 
-def verdicts(summaries: list[NightSummary]) -> list[str]:
+def comparisons(summaries: list[NightSummary]) -> list[str]:
     """Whether the last champion and the surrogate beat popularity, won or lost."""
     last = summaries[-1]
     popularity = last.recall["popularity"]

@@ -3,9 +3,8 @@
 from prefect import flow
 
 from dealrec_core.lake.nights import Snapshot
-from tasks.evaluation import evaluate
 from tasks.nights import NightRequest, one_night
-from tasks.verdict import judge_coreset
+from tasks.stages import evaluation, proxy
 
 
 @flow(
@@ -17,6 +16,6 @@ from tasks.verdict import judge_coreset
 def evaluate_candidate(request: NightRequest = NightRequest()) -> Snapshot:
     """Compares tonight's model with champion, surrogate and plain baselines, and tonight's coreset with random ones."""
     with one_night(request) as night:
-        found = evaluate(night)
-        judge_coreset(night)
-        return found
+        evaluated = evaluation.evaluate_candidate(night)
+        proxy.compare_with_random(night)
+        return evaluated

@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from dealrec_core import settings
 from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import Champion
-from tasks import promotion
+from tasks import champions
 from tasks.nights import PIPELINE
 
 
@@ -19,7 +19,7 @@ def follow_registry(config: str = PIPELINE, overrides: list[str] = []) -> Champi
     loaded = settings.load(config, overrides)
     lake = Lake(loaded.lake.root)
     with lock(lake, home=loaded.run.home):
-        champion = promotion.follow_registry(loaded.registry, lake)
+        champion = champions.follow_registry(loaded.registry, lake)
     if champion is not None:
         message = f"Version {champion.version} of night {champion.night} was made champion in MLflow."
         create_markdown_artifact(message, key="follow-registry")

@@ -1,10 +1,10 @@
 """Looks at a lake without changing it."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel
 
 from dealrec_core import settings
@@ -14,7 +14,6 @@ from dealrec_core.ingest.preview import Preview, preview
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import TABLES, Night, nights, reopen
 from dealrec_core.settings import Config
-from tasks import registry
 from tasks.report import page
 
 
@@ -30,7 +29,7 @@ class NightLine(BaseModel):
 
 
 class Status(BaseModel):
-    """What a lake holds."""
+    """The nights, the champion and the table versions of a lake."""
 
     nights: list[NightLine]
     champion: str | None
@@ -62,20 +61,20 @@ def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
         DataError: there is no such night, or none at all.
     """
     lake = Lake(settings.load(config, overrides).lake.root)
-    found = nights(lake)
-    if not found:
+    all_nights = nights(lake)
+    if not all_nights:
         raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
-    night = found[-1] if name is None else reopen(name, lake)
+    night = all_nights[-1] if name is None else reopen(name, lake)
     Path(to).write_text(page(night), encoding="utf-8")
     return night.name
 
 
 class Check(BaseModel):
-    """One thing that a night needs, and what was found."""
+    """One thing that a night needs, and the state it is in."""
 
     what: str
     ok: bool
-    found: str
+    state: str
 
 
 def doctor(config: str, overrides: list[str]) -> list[Check]:
@@ -85,7 +84,7 @@ def doctor(config: str, overrides: list[str]) -> list[Check]:
         "sources": _sources,
         "lake": _lake,
         "registry": _registry,
-        "device": lambda _: "cuda" if torch.cuda.is_available() else "cpu",
+        "device": _device,
     }
     return [_check(what, look, loaded) for what, look in looks.items()]
 
@@ -97,18 +96,18 @@ def first_rows(config: str, overrides: list[str]) -> list[Preview]:
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:
     try:
-        return Check(what=what, ok=True, found=look(config))
+        return Check(what=what, ok=True, state=look(config))
     except DealrecError as error:
-        return Check(what=what, ok=False, found=str(error))
+        return Check(what=what, ok=False, state=str(error))
 
 
 def _sources(config: Config) -> str:
-    found = sources.find(config.sources.root, config.sources.interactions.files)
-    if not found:
+    files = sources.find(config.sources.root, config.sources.interactions.files)
+    if not files:
         raise DealrecError(f"no file in '{config.sources.root}' matches {config.sources.interactions.files}")
-    first = next(sources.records(found[0].path), None)
+    first = next(sources.records(files[0].path), None)
     columns = ", ".join(map(str, first.fields)) if first else "no record"
-    return f"{len(found)} files; {found[0].path} has {columns}"
+    return f"{len(files)} files; {files[0].path} has {columns}"
 
 
 def _lake(config: Config) -> str:
@@ -120,26 +119,40 @@ def _lake(config: Config) -> str:
 
 
 def _registry(config: Config) -> str:
+    from tasks import registry  # MLflow takes seconds to import, and no other look needs it
+
     present = registry.aliases(config.registry).get(registry.CHAMPION)
     champion = promotions.champion(Lake(config.lake.root))
-    wanted = champion.version if champion else None
-    if present != wanted:
-        raise DealrecError(f"alias champion is version {present}, the promotions say {wanted}; the next night heals it")
-    return f"{config.registry.tracking_uri} answers; champion is {wanted or 'nobody yet'}"
+    decided = champion.version if champion else None
+    if present != decided:
+        raise DealrecError(
+            f"alias champion is version {present}, the promotions say {decided}; the next night heals it"
+        )
+    return f"{config.registry.tracking_uri} answers; champion is {decided or 'nobody yet'}"
+
+
+def _device(config: Config) -> str:
+    """The device that a night computes on, as the driver tells; importing torch to ask would take seconds."""
+    driver = shutil.which("nvidia-smi")
+    if config.run.device == "cuda" and driver is None:
+        raise DealrecError(
+            "run.device is 'cuda', and nvidia-smi is not on this machine; install the driver or use 'auto'"
+        )
+    return "cuda" if driver and config.run.device != "cpu" else "cpu"
 
 
 def _line(night: Night) -> NightLine:
-    found = {snapshot.stage: snapshot for snapshot in night.snapshots()}
-    promotion = found.get("promotion")
+    records = {snapshot.stage: snapshot for snapshot in night.snapshots()}
+    promotion = records.get("promotion")
     if promotion:
         outcome = "promoted" if promotion.facts["promoted"] else "rejected"
     else:
         outcome = "empty day" if night.finished else "unfinished: start it again to continue"
     return NightLine(
         night=night.name,
-        stages=f"{len(found)} done, last {list(found)[-1]}" if found else "none",
-        rows_new=found["ingest"].rows if "ingest" in found else None,
-        coreset=found["coreset"].rows if "coreset" in found else None,
+        stages=f"{len(records)} done, last {list(records)[-1]}" if records else "none",
+        rows_new=records["ingest"].rows if "ingest" in records else None,
+        coreset=records["coreset"].rows if "coreset" in records else None,
         version=str(promotion.facts["version"]) if promotion else None,
         outcome=outcome,
     )

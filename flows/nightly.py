@@ -17,9 +17,9 @@ from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
 from flows.select_coreset import select_coreset
+from tasks.champions import poll_registry
 from tasks.nights import NightRequest, NightSummary, hold, one_night, summarise
-from tasks.promotion import poll_registry
-from tasks.show import show_night
+from tasks.report.show import show_night
 
 NIGHT = (ingest, retrain_surrogate, score_samples, select_coreset, fine_tune, evaluate_candidate, promote)
 ON_GPU = {retrain_surrogate.name, score_samples.name, fine_tune.name, evaluate_candidate.name}

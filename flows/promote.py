@@ -7,9 +7,10 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from dealrec_core.lake.nights import Night, Snapshot
-from tasks import promotion
 from tasks.nights import NightRequest, one_night
-from tasks.promotion import Approval
+from tasks.stages import promotion
+from tasks.stages.promotion import Approval
+from tasks.tonight import Tonight
 
 
 class Word(RunInput):
@@ -31,13 +32,15 @@ def promote(request: NightRequest = NightRequest()) -> Snapshot:
 
 def _waits_for_a_person(night: Night) -> bool:
     asks = night.config.gate.approval and night.find("promotion") is None and promotion.approval_of(night) is None
-    return asks and promotion.judge(night).promoted
+    return asks and promotion.verdict_of(Tonight(night)).promoted
 
 
 def _ask(night: Night) -> Approval:
     """Pauses this run until someone resumes it in the Prefect UI."""
     hours = night.config.gate.approval_hours
-    form = Word.with_initial_data(description=f"**{night.name}** {promotion.judge(night).reason}. Make it champion?")
+    form = Word.with_initial_data(
+        description=f"**{night.name}** {promotion.verdict_of(Tonight(night)).reason}. Make it champion?"
+    )
     try:
         word = pause_flow_run(wait_for_input=form, timeout=int(hours * 3600), poll_interval=5)
     except FlowPauseTimeout:

@@ -4,7 +4,7 @@ from prefect import flow
 
 from dealrec_core.lake.nights import Snapshot
 from tasks.nights import NightRequest, one_night
-from tasks.surrogate import retrain
+from tasks.stages import surrogate
 
 
 @flow(
@@ -13,4 +13,4 @@ from tasks.surrogate import retrain
 def retrain_surrogate(request: NightRequest = NightRequest()) -> Snapshot:
     """Retrains the surrogate on the night's samples."""
     with one_night(request) as night:
-        return retrain(night)
+        return surrogate.retrain_surrogate(night)

@@ -6,8 +6,8 @@ from prefect.artifacts import create_markdown_artifact
 from dealrec_core import settings
 from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import Champion
+from tasks import champions
 from tasks.nights import PIPELINE
-from tasks.promotion import roll_back as restore
 
 
 @flow(name="roll-back", persist_result=True, result_serializer="json")
@@ -16,7 +16,7 @@ def roll_back(config: str = PIPELINE, overrides: list[str] = [], reason: str = "
     loaded = settings.load(config, overrides)
     lake = Lake(loaded.lake.root)
     with lock(lake, home=loaded.run.home):
-        champion = restore(loaded.registry, lake, who="rollback", reason=reason)
+        champion = champions.roll_back(loaded.registry, lake, who="rollback", reason=reason)
     create_markdown_artifact(
         f"Version {champion.version} of night {champion.night} is champion again: {reason}", key="rollback"
     )

@@ -3,12 +3,12 @@
 from prefect import flow
 
 from dealrec_core.lake.nights import Snapshot
-from tasks.coreset import select
 from tasks.nights import NightRequest, one_night
+from tasks.stages import coreset
 
 
 @flow(name="select-coreset", flow_run_name="select-coreset {request}", persist_result=True, result_serializer="json")
 def select_coreset(request: NightRequest = NightRequest()) -> Snapshot:
     """Selects tonight's coreset."""
     with one_night(request) as night:
-        return select(night)
+        return coreset.select_coreset(night)

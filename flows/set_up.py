@@ -69,28 +69,28 @@ def _deployments() -> None:
 def _automations(client: SyncPrefectClient) -> list[str]:
     alarms_to = os.environ.get("DEALREC_ALERT_URL")
     block = Webhook(method="POST", url=SecretStr(alarms_to or NOWHERE)).save(ALARMS, overwrite=True)
-    named = {each.name: each for each in client.read_automations()}
-    wanted = yaml.safe_load((FOLDER / "automations.yaml").read_text("utf-8"))
-    for described in wanted:
+    present = {automation.name: automation for automation in client.read_automations()}
+    described_automations = yaml.safe_load((FOLDER / "automations.yaml").read_text("utf-8"))
+    for described in described_automations:
         automation = AutomationCore.model_validate(_resolved(client, described, str(block)))
         automation.enabled = alarms_to is not None or not described["name"].startswith("dealrec alarm")
-        if described["name"] in named:
-            client.delete_automation(named[described["name"]].id)
+        if described["name"] in present:
+            client.delete_automation(present[described["name"]].id)
         client.create_automation(automation)
-    return [described["name"] for described in wanted]
+    return [described["name"] for described in described_automations]
 
 
 def _resolved(client: SyncPrefectClient, described: dict[str, Any], block: str) -> dict[str, Any]:
     """Names of deployments and of the block become their ids."""
-    found: dict[str, Any] = json.loads(json.dumps(described))
-    found["trigger"]["type"] = "event"
-    for action in found["actions"]:
+    resolved: dict[str, Any] = json.loads(json.dumps(described))
+    resolved["trigger"]["type"] = "event"
+    for action in resolved["actions"]:
         if "deployment" in action:
             deployment = client.read_deployment_by_name(action.pop("deployment"))
             action |= {"source": "selected", "deployment_id": str(deployment.id)}
         if action.pop("block", None):
             action["block_document_id"] = block
-    return found
+    return resolved
 
 
 def _webhook(config: str) -> list[str]:

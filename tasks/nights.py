@@ -38,7 +38,7 @@ CHANGEABLE = (
     "fine_tune.epochs",
     "fine_tune.learning_rate",
     "surrogate.epochs",
-    "evaluate.users",
+    "evaluation.users",
     "gate.confidence",
     "run.seed",
 )
@@ -49,7 +49,7 @@ No booleans: an untouched box is sent as no.
 
 
 class Given(BaseModel):
-    """Written without the fields that were left empty: Prefect's form would send them back as null, and be refused."""
+    """Serialises without empty fields; otherwise Prefect's form sends them back as null and rejects its own input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -61,7 +61,7 @@ class Given(BaseModel):
 def _optional(kind: Any) -> Any:
     """A field that may be left empty, with the plain type's schema: Prefect's form then shows one simple input."""
     schema = TypeAdapter(kind).json_schema()
-    plain = next((each for each in schema.get("anyOf", []) if each.get("type") != "null"), schema)
+    plain = next((option for option in schema.get("anyOf", []) if option.get("type") != "null"), schema)
     return Annotated[kind | None, WithJsonSchema(plain)]
 
 
@@ -69,12 +69,12 @@ def _form() -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for key in CHANGEABLE:
         section, name = key.split(".")
-        found = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
-        kind = Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation
-        note = f"{key}. {found.description or ''}".strip()
+        setting = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+        kind = Annotated[(setting.annotation, *setting.metadata)] if setting.metadata else setting.annotation
+        note = f"{key}. {setting.description or ''}".strip()
         fields[f"{section}_{name}"] = (
             _optional(kind),
-            Field(default_factory=lambda: None, title=found.title, description=note),
+            Field(default_factory=lambda: None, title=setting.title, description=note),
         )
     return create_model("Changes", __base__=Given, **fields)
 
@@ -98,7 +98,7 @@ class NightRequest(Given):
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
     change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
-    """What is left empty stays as in the file."""
+    """An empty field leaves the setting as it is in the file."""
     overrides: list[str] = Field(default=[], title="Any other setting")
     """Lines like coreset.ratio=0.05; they win over the file and over the settings above."""
     only: list[Step] = Field(default=[], title="Only these steps")
@@ -189,15 +189,15 @@ class NightSummary(BaseModel):
     champion: str | None = None
     recall: dict[str, float] = Field(default_factory=dict)
     """Mean recall at K of every recommender on the held-out users."""
-    verdict: str | None = None
-    """Tonight's coreset against random ones of its size, by a cheap proxy."""
+    against_random: str | None = None
+    """Tonight's coreset compared with random ones of its size, by a cheap proxy."""
 
 
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
-    """What a night did, from its records alone; one that is not finished did what `only` asked for."""
+    """The outcome of a night, from its records alone; an unfinished night has done the steps that `only` named."""
     ingested = night.need("ingest")
     if not night.finished:
-        done = ", ".join(each.stage for each in night.snapshots())
+        done = ", ".join(snapshot.stage for snapshot in night.snapshots())
         return NightSummary(
             night=night.name, day=night.day, outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0
         )
@@ -226,5 +226,5 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
             for name, value in evaluated.facts.items()
             if name.endswith(" recall")
         },
-        verdict=str(judged.facts["verdict"]) if (judged := night.find("verdict")) else None,
+        against_random=str(proxy.facts["comparison"]) if (proxy := night.find("proxy")) else None,
     )

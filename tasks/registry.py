@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -31,7 +31,8 @@ from dealrec_core.settings.run import RegistryConfig
 ROOT = Path(__file__).resolve().parent.parent
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage", "dealrec.cell", "dealrec.champion"
-"""The last one is of the registered model: the champion that was last set from here, not by hand in MLflow."""
+"""CHAMPION_TAG stands on the registered model: the version that dealrec last made champion. An alias that differs was moved
+by hand."""
 
 WEBHOOK = "dealrec-champion"
 ABOUT = (
@@ -39,13 +40,19 @@ ABOUT = (
     "alias to put another version there (the next night starts from it); `previous` is what `dealrec rollback` restores; `candidate` is "
     "the newest."
 )
-"""What a person reads above the versions of a registered model."""
+"""Text that a person reads above the versions of a registered model."""
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), name="history")]),
     outputs=Schema([ColSpec(Array(DataType.string), name="item_ids")]),
     params=ParamSchema([ParamSpec("k", DataType.long, 10)]),
 )
+
+
+SERVED_WITH = (
+    "mlflow", "torch", "transformers", "peft", "polars", "numpy", "pandas", "pydantic", "safetensors", "scipy", "scikit-learn",
+)  # fmt: skip
+"""Packages that a served model imports; dealrec_core itself travels as code."""
 
 
 @contextmanager
@@ -74,64 +81,43 @@ class Input:
     use: str = "input"
 
 
-def log_night(
-    config: RegistryConfig,
-    night: str,
-    *,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    inputs: Sequence[Input],
-) -> str:
-    """The id of the night's MLflow run, made once and completed with these values."""
-    with _mlflow(config) as client:
-        run_id = _night_run(client, config, night)
-        _complete(client, client.get_run(run_id), parameters, metrics, tags, inputs)
-        return run_id
+@dataclass(frozen=True)
+class Content:
+    """The content of a run: settings, figures, texts and the tables that were read."""
+
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    inputs: Sequence[Input] = ()
 
 
-def log_cell(config: RegistryConfig, cell: str, *, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """The id of the MLflow run of a study's cell, made once and completed with these values."""
+def log_night(config: RegistryConfig, night: str, content: Content) -> str:
+    """The id of the night's MLflow run, made once and completed with this content; `finish` ends it."""
     with _mlflow(config) as client:
-        run = _run(client, config, cell, tag=CELL_TAG)
-        for name, value in parameters.items():
-            if name not in run.data.params:
-                client.log_param(run.info.run_id, name, str(value)[:6000])
-        for name, number in metrics.items():
-            client.log_metric(run.info.run_id, name, float(number))
-        client.set_terminated(run.info.run_id)
+        run = _run(client, config, night, {NIGHT_TAG: night})
+        _complete(client, run, content)
         return str(run.info.run_id)
 
 
-def log_stage(
-    config: RegistryConfig,
-    night: str,
-    stage: str,
-    *,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    inputs: Sequence[Input],
-) -> str:
+def log_stage(config: RegistryConfig, night: str, stage: str, content: Content) -> str:
     """The id of the run of one finished stage, below the night's; made once however often it is asked for."""
     with _mlflow(config) as client:
-        parent = _night_run(client, config, night)
-        experiment_id = _experiment_id(client, config)
-        mine = {"mlflow.parentRunId": parent, STAGE_TAG: stage}
-        found = client.search_runs(
-            [experiment_id], " and ".join(f"tags.`{name}` = '{value}'" for name, value in mine.items()), max_results=1
-        )
-        run = found[0] if found else client.create_run(experiment_id, run_name=stage, tags=mine)
-        if run.info.status != "FINISHED":
-            _complete(client, run, parameters, metrics, tags, inputs)
-            client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+        parent = _run(client, config, night, {NIGHT_TAG: night}).info.run_id
+        run = _run(client, config, stage, {"mlflow.parentRunId": parent, STAGE_TAG: stage})
+        return _finished(client, run, content)
 
 
-def attach(config: RegistryConfig, run_id: str, files: Path) -> None:
-    """Adds all files below a folder to a run, as artifacts."""
+def log_cell(config: RegistryConfig, cell: str, content: Content) -> str:
+    """The id of the run of a study's finished cell, made once."""
     with _mlflow(config) as client:
-        client.log_artifacts(run_id, str(files))
+        return _finished(client, _run(client, config, cell, {CELL_TAG: cell}), content)
+
+
+def attach_text(config: RegistryConfig, run_id: str, files: Mapping[str, str]) -> None:
+    """Adds small text files to a run, by name."""
+    with _mlflow(config) as client:
+        for name, text in files.items():
+            client.log_text(run_id, text, name)
 
 
 def finish(config: RegistryConfig, run_id: str) -> None:
@@ -167,9 +153,9 @@ def register(
     check: gets the model as MLflow loads it back; what it raises keeps the model from being registered.
     """
     with _mlflow(config) as client:
-        found = _version_of(client, model, night)
-        if found is not None:
-            return str(found.version)
+        registered = _version_of(client, model, night)
+        if registered is not None:
+            return str(registered.version)
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
@@ -209,7 +195,7 @@ def set_by_hand(config: RegistryConfig) -> str | None:
     return None if present.get(CHAMPION) == ours else present.get(CHAMPION)
 
 
-def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) -> list[str]:
+def heal_aliases(config: RegistryConfig, *, versions: Mapping[str, str | None]) -> list[str]:
     """Points each alias at its version where it does not already; returns what was changed, in words.
 
     Raises:
@@ -218,11 +204,11 @@ def heal_aliases(config: RegistryConfig, *, wanted: Mapping[str, str | None]) ->
     changed: list[str] = []
     present, ours = _looked_up(config)
     with _mlflow(config) as client:
-        for alias, version in wanted.items():
+        for alias, version in versions.items():
             if version is not None and present.get(alias) != version:
                 client.set_registered_model_alias(config.model, alias, version)
                 changed.append(f"{alias}: {present.get(alias, 'none')} -> {version}")
-        champion = wanted.get(CHAMPION)
+        champion = versions.get(CHAMPION)
         if champion is not None and ours != champion:
             client.set_registered_model_tag(config.model, CHAMPION_TAG, champion)
     return changed
@@ -253,14 +239,14 @@ def night_of(config: RegistryConfig, version: str) -> str:
 def listen(config: RegistryConfig, *, address: str, secret: str) -> None:
     """Makes MLflow post to an address, signed, whenever an alias of a registered model is set."""
     with _mlflow(config) as client:
-        for known in client.list_webhooks():
-            if known.name == WEBHOOK:
-                client.delete_webhook(known.webhook_id)
+        for webhook in client.list_webhooks():
+            if webhook.name == WEBHOOK:
+                client.delete_webhook(webhook.webhook_id)
         client.create_webhook(name=WEBHOOK, url=address, events=["model_version_alias.created"], secret=secret)
 
 
 class Retired(BaseModel):
-    """What was deleted, and how many old nights are kept for the alias of a version."""
+    """Counts of deleted versions and runs, and of old nights that are kept whole for the alias of a version."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -276,25 +262,26 @@ def retire(config: RegistryConfig, *, before: datetime) -> Retired:
     """
     limit = int(before.timestamp() * 1000)
     with _mlflow(config) as client:
-        found = [each for name in (config.model, config.surrogate) for each in _versions(client, name)]
-        kept = {each.run_id for each in found if each.aliases and each.creation_timestamp < limit}
-        old = [each for each in found if each.run_id not in kept and each.creation_timestamp < limit]
-        for each in old:
-            client.delete_model_version(each.name, each.version)
+        versions = [version for name in (config.model, config.surrogate) for version in _versions(client, name)]
+        old = [version for version in versions if version.creation_timestamp < limit]
+        aliased = {version.run_id for version in old if version.aliases}
+        deleted = [version for version in old if version.run_id not in aliased]
+        for version in deleted:
+            client.delete_model_version(version.name, version.version)
         runs = 0
         experiment_id = _experiment_id(client, config)
         for run in client.search_runs([experiment_id], f"attributes.start_time < {limit}", max_results=10_000):
             parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
-            if parent not in kept:
+            if parent not in aliased:
                 client.delete_run(run.info.run_id)
                 runs += 1
-    return Retired(versions=len(old), runs=runs, kept=len(kept))
+    return Retired(versions=len(deleted), runs=runs, kept=len(aliased))
 
 
 def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
     """All versions of a registered model, with their aliases, which a search leaves out."""
-    found = client.search_model_versions(f"name = '{model}'")
-    return [client.get_model_version(model, each.version) for each in found]
+    versions = client.search_model_versions(f"name = '{model}'")
+    return [client.get_model_version(model, version.version) for version in versions]
 
 
 def _looked_up(config: RegistryConfig) -> tuple[dict[str, str], str | None]:
@@ -302,8 +289,8 @@ def _looked_up(config: RegistryConfig) -> tuple[dict[str, str], str | None]:
     with _mlflow(config) as client:
         if not client.search_registered_models(f"name = '{config.model}'"):
             return {}, None
-        found = client.get_registered_model(config.model)
-        return {alias: str(version) for alias, version in found.aliases.items()}, found.tags.get(CHAMPION_TAG)
+        registered = client.get_registered_model(config.model)
+        return {alias: str(version) for alias, version in registered.aliases.items()}, registered.tags.get(CHAMPION_TAG)
 
 
 def tag_version(config: RegistryConfig, version: str, tags: Mapping[str, str]) -> None:
@@ -313,76 +300,64 @@ def tag_version(config: RegistryConfig, version: str, tags: Mapping[str, str]) -
             client.set_model_version_tag(config.model, version, name, text[:5000])
 
 
-def _night_run(client: MlflowClient, config: RegistryConfig, night: str) -> str:
-    return str(_run(client, config, night, tag=NIGHT_TAG).info.run_id)
-
-
-def _run(client: MlflowClient, config: RegistryConfig, name: str, *, tag: str) -> Run:
+def _run(client: MlflowClient, config: RegistryConfig, name: str, key: Mapping[str, str]) -> Run:
+    """The run whose tags are these, made when there is none."""
     experiment_id = _experiment_id(client, config)
-    found = client.search_runs([experiment_id], f"tags.`{tag}` = '{name}'", max_results=1)
-    return found[0] if found else client.create_run(experiment_id, run_name=name, tags={tag: name})
+    condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in key.items())
+    runs = client.search_runs([experiment_id], condition, max_results=1)
+    return runs[0] if runs else client.create_run(experiment_id, run_name=name, tags=dict(key))
+
+
+def _finished(client: MlflowClient, run: Run, content: Content) -> str:
+    if run.info.status != "FINISHED":
+        _complete(client, run, content)
+        client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
 
 
 def _experiment_id(client: MlflowClient, config: RegistryConfig) -> str:
-    found = client.get_experiment_by_name(config.experiment)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     local = config.artifacts and "://" not in config.artifacts
     where = Path(str(config.artifacts)).resolve().as_uri() if local else config.artifacts
     return str(client.create_experiment(config.experiment, artifact_location=where))
 
 
-def _complete(
-    client: MlflowClient,
-    run: Run,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    inputs: Sequence[Input],
-) -> None:
+def _complete(client: MlflowClient, run: Run, content: Content) -> None:
     """Adds what the run does not have yet: a stage or a night that was killed in between is completed by the next start."""
     now = int(time.time() * 1000)
+    logged = run.data
+    metrics = {name: value for name, value in content.metrics.items() if name not in logged.metrics}
+    parameters = {name: value for name, value in content.parameters.items() if name not in logged.params}
     client.log_batch(
         run.info.run_id,
-        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items() if name not in run.data.metrics],
-        params=[Param(name, str(value)[:6000]) for name, value in parameters.items() if name not in run.data.params],
-        tags=[RunTag(name, text[:5000]) for name, text in tags.items()],
+        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+        params=[Param(name, str(value)[:6000]) for name, value in parameters.items()],
+        tags=[RunTag(name, text[:5000]) for name, text in content.tags.items()],
     )
-    known = {found.dataset.name for found in run.inputs.dataset_inputs} if run.inputs else set()
-    client.log_inputs(run.info.run_id, [_dataset(each) for each in inputs if each.table not in known])
+    names = {entry.dataset.name for entry in run.inputs.dataset_inputs} if run.inputs else set()
+    client.log_inputs(run.info.run_id, [_dataset(table) for table in content.inputs if table.table not in names])
 
 
-def _dataset(found: Input) -> DatasetInput:
-    source = {"uri": found.uri, "delta_table_version": found.version}
+def _dataset(table: Input) -> DatasetInput:
+    source = {"uri": table.uri, "delta_table_version": table.version}
     dataset = Dataset(
-        name=found.table,
-        digest=f"version {found.version}",
+        name=table.table,
+        digest=f"version {table.version}",
         source_type="delta_table",
         source=json.dumps(source),
         schema=None,
         profile=None,
     )
-    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", found.use)])
+    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", table.use)])
 
 
 def _version_of(client: MlflowClient, model: str, night: str) -> ModelVersion | None:
-    found = client.search_model_versions(f"name = '{model}' and tags.`{NIGHT_TAG}` = '{night}'")
-    return found[0] if found else None
+    versions = client.search_model_versions(f"name = '{model}' and tags.`{NIGHT_TAG}` = '{night}'")
+    return versions[0] if versions else None
 
 
 def _requirements() -> list[str]:
-    """What a served model needs, at the versions it was made with; dealrec_core itself travels as code."""
-    needed = [
-        "mlflow",
-        "torch",
-        "transformers",
-        "peft",
-        "accelerate",
-        "polars",
-        "numpy",
-        "pandas",
-        "pydantic",
-        "safetensors",
-        "scipy",
-    ]
-    return [f"{name}=={installed(name).split('+')[0]}" for name in needed]
+    """The packages of a served model, at the versions it was made with."""
+    return [f"{name}=={installed(name).split('+')[0]}" for name in SERVED_WITH]

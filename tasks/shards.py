@@ -24,12 +24,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 STORE_BYTES = 2**30
-"""Of shared memory, for what is under way to and from the workers of a cluster that is started on this machine."""
+"""Bytes of shared memory for data on its way to and from the workers of a cluster that is started on this machine."""
 
 
 @contextmanager
 def engine(run: RunConfig, *, name: str, device: str = "cpu") -> Iterator[Over | None]:
-    """What maps shards by `run.engine`: None for this process, else a map over a Ray cluster, started at the first shard.
+    """The map over shards that `run.engine` asks for: None for this process, else one over a Ray cluster, started at the first shard.
 
     The cluster is the one at `run.ray_address`, or one of this machine that stops with the block. A worker computes with as
     many threads as this process, so that sums are made in the same order, and takes as many CPUs; on cuda it takes a GPU.
@@ -72,7 +72,7 @@ def engine(run: RunConfig, *, name: str, device: str = "cpu") -> Iterator[Over |
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker is to do with a shard."""
+    """The function that a worker applies to a shard, and the conditions for equal results."""
 
     function: Callable[[Any], Any]
     threads: int
@@ -109,10 +109,10 @@ def _places(cpus: int, gpus: int) -> int:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    found = sum(int(min(has.get("CPU", 0) // cpus, has.get("GPU", 0) // gpus if gpus else math.inf)) for has in nodes)
-    if found == 0:
+    places = sum(int(min(has.get("CPU", 0) // cpus, has.get("GPU", 0) // gpus if gpus else math.inf)) for has in nodes)
+    if places == 0:
         raise SettingsError(
             f"no machine of the Ray cluster has {cpus} CPUs and {gpus} GPUs, which a shard takes; "
             "set OMP_NUM_THREADS or run.device, or add a machine"
         )
-    return found
+    return places

@@ -1,4 +1,4 @@
-"""What all stages share: skip what is recorded, run, record, and show it in Prefect."""
+"""The frame of every stage: skip it when it is recorded, else run it, record it, and show it in Prefect."""
 
 import functools
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -15,7 +14,8 @@ from prefect.logging import get_run_logger
 
 from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError
 from dealrec_core.lake.nights import Night, Snapshot
-from tasks.show import show_stage
+from tasks.report.show import show_stage
+from tasks.tonight import Tonight
 
 MAY_PASS = (LakeError, RegistryError, SourceError, OSError)
 """Faults that another try may not meet again; every other dealrec error is the same the second time."""
@@ -26,28 +26,29 @@ GPU = "gpu"
 """Prefect's global concurrency limit: one GPU is never used by two stages at once."""
 
 
-def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapshot]], Task[[Night], Snapshot]]:
+def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snapshot]], Task[[Night], Snapshot]]:
     """Makes a Prefect task of a function that does one stage of a night.
 
     A stage that this night has recorded is not done again. Prefect retries and shows; the record is ours.
     """
 
-    def decorate(work: Callable[[Night], Snapshot]) -> Task[[Night], Snapshot]:
+    def decorate(work: Callable[[Tonight], Snapshot]) -> Task[[Night], Snapshot]:
         @functools.wraps(work)
         def run(night: Night) -> Snapshot:
             log = get_run_logger()
-            found = night.find(name)
-            if found is not None:
+            recorded = night.find(name)
+            if recorded is not None:
                 log.info("%s of night %s is done already: kept", name, night.name)
-                return found
+                return recorded
             log.info("%s of night %s: start", name, night.name)
-            where = device(night).type if name in COMPUTES else None
-            with _turn(where):
+            tonight = Tonight(night)
+            device = tonight.device.type if name in COMPUTES else None
+            with _turn(device):
                 started = time.monotonic()
-                made = work(night)
-            done = made.model_copy(update={"seconds": round(time.monotonic() - started, 3), "device": where})
-            night.record(done)
-            log.info("%s of night %s: done in %.1f s, %s", name, night.name, done.seconds, _facts(done))
+                snapshot = work(tonight)
+            seconds = round(time.monotonic() - started, 3)
+            done = night.record(snapshot.model_copy(update={"seconds": seconds, "device": device}))
+            log.info("%s of night %s: done in %.1f s, %s", name, night.name, seconds, _facts(done))
             show_stage(night, done)
             return done
 
@@ -64,18 +65,10 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Night], Snapsho
     return decorate
 
 
-def device(night: Night) -> torch.device:
-    """The device that the settings ask for; auto takes a GPU when there is one."""
-    wanted = night.config.run.device
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
-
-
 @contextmanager
-def _turn(where: str | None) -> Iterator[None]:
+def _turn(device: str | None) -> Iterator[None]:
     """Waits until no other stage holds the GPU; Prefect frees the slot of a killed process after the lease."""
-    if where != "cuda":
+    if device != "cuda":
         yield
         return
     with concurrency(GPU, occupy=1):

@@ -4,13 +4,33 @@ import fcntl
 import hashlib
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Lake
-from dealrec_core.lake.nights import Night
 
 SUMS = "sha256sums.json"
+
+
+@dataclass
+class Publication:
+    """A local folder that is being filled, and the hash over its files once they are published."""
+
+    folder: Path
+    sha256: str = ""
+
+
+@contextmanager
+def publishing(lake: Lake, path: str) -> Iterator[Publication]:
+    """A temporary folder whose files are published at `path` below the lake's root when the block ends well."""
+    with tempfile.TemporaryDirectory() as name:
+        publication = Publication(Path(name))
+        yield publication
+        publication.sha256 = publish(lake, publication.folder, path)
 
 
 def publish(lake: Lake, folder: Path, path: str) -> str:
@@ -49,22 +69,12 @@ def local_copy(lake: Lake, path: str, *, home: str) -> Path:
     if local is None:
         local = Path(home) / "cache" / hashlib.sha256(lake.read_bytes(listing)).hexdigest()
         _download(lake, path, list(sums), local)
-    for name, wanted in sums.items():
-        if hashlib.sha256((local / name).read_bytes()).hexdigest() != wanted:
+    for name, published_hash in sums.items():
+        if hashlib.sha256((local / name).read_bytes()).hexdigest() != published_hash:
             raise LakeError(
                 f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
             )
     return local
-
-
-def checkpoint_folder(night: Night, stage: str) -> Path:
-    """Where a stage of this night keeps its checkpoints on this machine."""
-    return Path(night.config.run.home) / "checkpoints" / night.name / stage
-
-
-def drop_checkpoints(night: Night, stage: str) -> None:
-    """Removes them once the stage's result is published."""
-    shutil.rmtree(checkpoint_folder(night, stage), ignore_errors=True)
 
 
 def _download(lake: Lake, path: str, names: list[str], local: Path) -> None:

@@ -1,24 +1,29 @@
 """Runs a study's cells, keeps what finished, logs every cell to MLflow, and writes tables and plots."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from dealrec_core.recommenders.backend import older_half
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
-from dealrec_core.lake import Lake, nights
-from dealrec_core.samples import items, split
+from dealrec_core.lake import Lake
+from dealrec_core.lake.nights import nights
+from dealrec_core.samples import split
 from dealrec_core.settings.run import RegistryConfig
 from dealrec_core.study import data, plots, report, results
-from dealrec_core.study.config import Cell, StudyConfig
+from dealrec_core.study.config import Cell, DatasetConfig, StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.study.workshop import Workshop
 from tasks import registry
-from tasks.ingest import boundaries_of, samples_of
+from tasks.registry import Content
+from tasks.tonight import Tonight
 
 TABLE_MD, TABLE_CSV, CELLS_CSV = "table.md", "table.csv", "cells.csv"
 
@@ -31,22 +36,29 @@ def run_cell(config: StudyConfig, cell: Cell) -> bool:
         log.info("cell %s is done already: kept", cell.name)
         return False
     log.info("cell %s: start", cell.name)
-    found = _workshop(config.model_dump_json(), cell.dataset).run(cell)
+    result = _workshop(config.model_dump_json(), cell.dataset).run(cell)
     if config.tracking_uri is not None:
-        metrics = {name: value for name, value in found.facts.items() if isinstance(value, int | float)}
-        own = {f"coreset.{name}": value for name, value in config.selection(cell).model_dump().items()}
-        texts = {name: value for name, value in found.facts.items() if isinstance(value, str)}
-        place = RegistryConfig(
-            tracking_uri=config.tracking_uri,
-            experiment=config.experiment,
-            artifacts=str(Path(config.folder) / "mlflow-artifacts"),
-        )
-        parameters = {**cell._asdict(), **own, **texts, "study": config.name}
-        metrics = {name.replace(" ", "_"): float(value) for name, value in metrics.items()}
-        registry.log_cell(place, results.key(config, cell), parameters=parameters, metrics=metrics)
-    results.write(config, cell, per_user=found.per_user, facts=found.facts)
-    log.info("cell %s: done, %s %.4f", cell.name, config.metric, found.facts[config.metric])
+        _log_cell(config, cell, result.facts)
+    results.write(config, cell, per_user=result.per_user, facts=result.facts)
+    log.info("cell %s: done, %s %.4f", cell.name, config.metric, result.facts[config.metric])
     return True
+
+
+def _log_cell(config: StudyConfig, cell: Cell, facts: Mapping[str, Any]) -> None:
+    place = RegistryConfig(
+        tracking_uri=str(config.tracking_uri),
+        experiment=config.experiment,
+        artifacts=str(Path(config.folder) / "mlflow-artifacts"),
+    )
+    selection = {f"coreset.{name}": value for name, value in config.selection(cell).model_dump().items()}
+    texts = {name: value for name, value in facts.items() if isinstance(value, str)}
+    content = Content(
+        parameters={**cell._asdict(), **selection, **texts, "study": config.name},
+        metrics={
+            name.replace(" ", "_"): float(value) for name, value in facts.items() if isinstance(value, int | float)
+        },
+    )
+    registry.log_cell(place, results.key(config, cell), content)
 
 
 @task(name="study tables", cache_policy=NO_CACHE)
@@ -59,7 +71,7 @@ def write_tables(config: StudyConfig) -> str:
     (folder / TABLE_MD).write_text(text + "\n", encoding="utf-8")
     if not frame.is_empty():
         frame.write_csv(folder / TABLE_CSV)
-        rows = [{**found.cell._asdict(), **found.facts} for found in report.finished(config)]
+        rows = [{**result.cell._asdict(), **result.facts} for result in report.finished(config)]
         pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / CELLS_CSV)
         plots.write(frame, folder, metric=config.metric, reference=config.reference)
     return text
@@ -67,38 +79,35 @@ def write_tables(config: StudyConfig) -> str:
 
 @lru_cache(maxsize=4)
 def _workshop(described: str, dataset: str) -> Workshop:
-    """One for all cells of a data set in this process, so that nothing is read twice."""
+    """One workshop for all cells of a data set in this process, so that nothing is read twice."""
     config = StudyConfig.model_validate_json(described)
-    own = config.datasets[dataset]
-    found = data.released(dataset, own, seed=config.seed) if own.kind == "released" else _of_night(dataset, config)
-    return Workshop(found, config)
+    section = config.datasets[dataset]
+    if section.kind == "released":
+        return Workshop(data.released(dataset, section, seed=config.seed), config)
+    return Workshop(_of_night(dataset, section, seed=config.seed), config)
 
 
-def _of_night(name: str, config: StudyConfig) -> StudyData:
+def _of_night(name: str, section: DatasetConfig, *, seed: int) -> StudyData:
     """The samples of a night, with the slices that the night itself uses."""
-    own = config.datasets[name]
-    lake = Lake(settings.load(own.config).lake.root)
-    known = [each for each in nights.nights(lake) if each.find("samples") and own.night in (None, each.name)]
-    if not known:
-        raise DataError(f"no night '{own.night or 'with samples'}' in {lake.root}; `dealrec status` lists the nights")
-    tonight = known[-1]
-    log = lake.scan("interactions", tonight.need("ingest").version)
-    bounds = boundaries_of(tonight)
-    train = log.filter(pl.col(schema.TIMESTAMP) < bounds.validation_start).collect()
-    seen = log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start).select(schema.ITEM_ID, schema.TIMESTAMP).collect()
-    version = int(tonight.need("ingest").facts["items version"] or 0)
-    titles = pl.DataFrame(schema=schema.ITEMS) if version < 0 else lake.scan("items", version).collect()
-    old = train.filter(pl.col(schema.TIMESTAMP) <= train[schema.TIMESTAMP].median())
-    order = [schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID]
-    past = old.sort(order).group_by(schema.USER_ID, maintain_order=True).agg(schema.ITEM_ID)[schema.ITEM_ID].to_list()
-    recent = samples_of(tonight, "validation").sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(own.risk_samples)
-    counts = train.group_by(schema.ITEM_ID).len()
+    lake = Lake(settings.load(section.config).lake.root)
+    sampled = [night for night in nights(lake) if night.find("samples") and section.night in (None, night.name)]
+    if not sampled:
+        raise DataError(
+            f"no night '{section.night or 'with samples'}' in {lake.root}; `dealrec status` lists the nights"
+        )
+    tonight = Tonight(sampled[-1])
     return StudyData(
         name=name,
-        catalogue=items.catalogue(titles.sort(schema.ITEM_ID), seen),
-        pool=samples_of(tonight, "train").sort(schema.SAMPLE_ID),
-        past=[each for each in past if len(each) > 1],
-        recent=recent,
-        cases=split.cases(log, bounds, history_length=own.history_length, users=own.users, seed=config.seed),
-        counts=dict(zip(counts[schema.ITEM_ID], counts["len"], strict=True)),
+        catalogue=tonight.full_catalogue,
+        pool=tonight.train,
+        past=older_half(tonight.train),
+        recent=tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(section.risk_samples),
+        cases=split.cases(
+            tonight.log.lazy(),
+            tonight.boundaries,
+            history_length=section.history_length,
+            users=section.users,
+            seed=seed,
+        ),
+        counts=tonight.train_counts,
     )

@@ -16,7 +16,7 @@ from tasks import registry
 
 
 class UpkeepReport(BaseModel):
-    """What upkeep found and did."""
+    """The state of every table, and what upkeep has done."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -85,12 +85,14 @@ def pins_of(config: Config) -> dict[str, set[int]]:
     lake = Lake(config.lake.root)
     pins = upkeep.pinned(lake, registered=registered, newest=config.upkeep.nights)
     first = erasure.forgotten(lake)
-    return {table: {each for each in versions if each >= first.get(table, 0)} for table, versions in pins.items()}
+    return {
+        table: {version for version in versions if version >= first.get(table, 0)} for table, versions in pins.items()
+    }
 
 
 def markdown(report: UpkeepReport) -> str:
     """The report as a small Markdown page."""
     names = list(TableReport.model_fields)
-    rows = [f"| {' | '.join(str(value) for value in each.model_dump().values())} |" for each in report.tables]
+    rows = [f"| {' | '.join(str(value) for value in table.model_dump().values())} |" for table in report.tables]
     head = [f"| {' | '.join(name.replace('_', ' ') for name in names)} |", f"|{'---|' * len(names)}"]
     return "\n".join([f"# Upkeep: {report.message}", "", *head, *rows])

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import BaseModel
 
 from dealrec_core import schema
 from dealrec_core.settings import Config, read
+from dealrec_core.settings.section import section_of
 from dealrec_core.study.config import StudyConfig, cells
 from dealrec_core.study.fidelity import FidelityConfig
-from tasks.coreset import EMITTED
+from tasks.stages.coreset import EMITTED
 
 DOCS = sorted(Path("docs").glob("*.md"))
 
@@ -24,12 +26,16 @@ def settings_named_in(text: str) -> set[str]:
 
 
 def exists(setting: str) -> bool:
-    section = Config
+    """Whether a night or a study has it."""
+    return any(_exists(setting, tree) for tree in (Config, StudyConfig))
+
+
+def _exists(setting: str, section: type[BaseModel] | None) -> bool:
     for part in setting.split("."):
         field = section.model_fields.get(part) if section is not None else None
         if field is None:
             return False
-        section = field.annotation if hasattr(field.annotation, "model_fields") else None
+        section = section_of(field)
     return True
 
 

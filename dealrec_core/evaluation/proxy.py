@@ -15,7 +15,7 @@ from dealrec_core.evaluation import ranking
 from dealrec_core.evaluation.comparison import Difference, difference
 from dealrec_core.samples.recommender import Recommender
 from dealrec_core.samples.sequences import encode
-from dealrec_core.settings.evaluation import EvaluateConfig
+from dealrec_core.settings.evaluation import EvaluationConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 from dealrec_core.surrogate.training import Trained, train
@@ -58,7 +58,7 @@ def verdict(
     cases: pl.DataFrame,
     item_ids: list[str],
     *,
-    evaluate: EvaluateConfig,
+    evaluation: EvaluationConfig,
     seeds: int,
     seed: int,
 ) -> Verdict:
@@ -73,13 +73,13 @@ def verdict(
         rows = np.sort(random.choice(len(ordered), len(coreset), replace=False))
         for name, samples in (("chosen", coreset.sort(schema.SAMPLE_ID)), ("random", ordered[rows])):
             trained = fit(samples, recent, item_ids, settings=config(), seed=seed + run)
-            values[name].append(_ndcg(trained.model, item_ids, cases, evaluate))
+            values[name].append(_ndcg(trained.model, item_ids, cases, evaluation))
     first, second = np.stack(values["chosen"]), np.stack(values["random"])
     gap = difference(first, second, confidence=0.95, resamples=2000, seed=seed)
     word: Word = "better" if gap.low > 0 else "worse" if gap.high < 0 else "no difference shown"
     return Verdict(word, float(first.mean()), float(second.mean()), gap, seeds)
 
 
-def _ndcg(model: Any, item_ids: list[str], cases: pl.DataFrame, evaluate: EvaluateConfig) -> np.ndarray:
-    recommender: Recommender = SurrogateRecommender(model, item_ids, popular=item_ids[: evaluate.k])
-    return ranking.evaluate(recommender, cases, evaluate)["ndcg"].to_numpy()
+def _ndcg(model: Any, item_ids: list[str], cases: pl.DataFrame, evaluation: EvaluationConfig) -> np.ndarray:
+    recommender: Recommender = SurrogateRecommender(model, item_ids, popular=item_ids[: evaluation.k])
+    return ranking.evaluate(recommender, cases, evaluation)["ndcg"].to_numpy()

@@ -9,7 +9,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.evaluation import metrics
 from dealrec_core.samples.recommender import Recommender
-from dealrec_core.settings.evaluation import EvaluateConfig
+from dealrec_core.settings.evaluation import EvaluationConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Beside:
     """Their mean recall of cold targets; NaN without such a user."""
 
 
-def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
+def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     """Recall, NDCG and MRR at K of each user: columns recommender, user_id, recall, ndcg, mrr; one row per case, same order.
 
     cases: columns user_id, history, targets (lists of item ids).
@@ -34,7 +34,7 @@ def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluateConf
     return per_user(recommender.name, ranked(recommender, cases[schema.HISTORY].to_list(), config), cases, config)
 
 
-def per_user(name: str, lists: Sequence[Sequence[str]], cases: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
+def per_user(name: str, lists: Sequence[Sequence[str]], cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     """The same of lists that are there already."""
     targets: list[list[str]] = cases["targets"].to_list()
     return pl.DataFrame(
@@ -54,7 +54,7 @@ def beside(
     counts: Mapping[str, float],
     *,
     item_count: int,
-    config: EvaluateConfig,
+    config: EvaluationConfig,
 ) -> Beside:
     """Coverage, popularity bias and recall of cold items; counts: interactions of each item before the held-out slice."""
     targets: list[list[str]] = cases["targets"].to_list()
@@ -69,7 +69,7 @@ def beside(
     )
 
 
-def ranked(recommender: Recommender, histories: Sequence[Sequence[str]], config: EvaluateConfig) -> list[list[str]]:
+def ranked(recommender: Recommender, histories: Sequence[Sequence[str]], config: EvaluationConfig) -> list[list[str]]:
     """The K items judged for each history, with seen items dropped where the settings say so."""
     if not config.mask_seen:
         return recommender.recommend(histories, config.k)

@@ -115,7 +115,7 @@ def conjugate_gradients(
         if len(alphas) >= most_steps:
             raise NotConverged(
                 f"residual {found.residual:.1e} after {len(alphas)} products, wanted {tolerance:.1e}; "
-                f"raise influence.damping ({damping.value:g}) or influence.most_steps ({most_steps})"
+                f"raise influence.damping ({damping.value:g}), or most_steps ({most_steps}) in a study"
             )
         basis.append(image / betas[-1])
     q = sum((weight * size) * vector for weight, vector in zip(found.weights.tolist(), basis, strict=True))
@@ -166,7 +166,7 @@ def prepared(
         if len(pairs) >= most_steps:
             raise NotConverged(
                 f"residual {left:.1e} after {len(pairs)} products, wanted {tolerance:.1e}; raise "
-                f"influence.damping ({damping.value:g}), influence.part_samples or influence.most_steps ({most_steps})"
+                f"influence.damping ({damping.value:g}), or part_samples or most_steps ({most_steps}) in a study"
             )
         # No finer than what is still missing.
         aim = max(PREPARED_TOLERANCE, 0.3 * tolerance / left)
@@ -322,8 +322,8 @@ def _norm(v: Tensor) -> float:
     size = _finite(v).double().norm().item()
     if size == 0:
         raise NumericsError(
-            "the risk's gradient is exactly 0, so every score would be 0; choose another influence.risk or "
-            "influence.parameters"
+            "the risk's gradient is exactly 0, so every score would be 0; choose another influence.risk, or "
+            "other parameters in a study"
         )
     return size
 

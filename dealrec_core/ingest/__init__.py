@@ -1,1 +1,1 @@
-"""A raw file becomes rows of the lake: found, read, checked, told from duplicates, and landed exactly once."""
+"""Turns raw files into rows of the lake: reads them, checks every row, drops duplicates, and commits each row exactly once."""

@@ -1,4 +1,4 @@
-"""Raw records as typed events: what is good, what is bad and why."""
+"""Turns raw records into typed events, and bad records into rows that say why they are bad."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TEXTS = (schema.USER_ID, schema.ITEM_ID, schema.EVENT_TYPE, schema.EVENT_ID)
 EVENTS = pl.Schema({schema.ROW: pl.Int64(), **{name: schema.INTERACTIONS[name] for name in FIELDS}})
 BAD_ROWS = pl.Schema({name: schema.QUARANTINE[name] for name in (schema.ROW, schema.COLUMN, schema.REASON, schema.RAW)})
 PLAIN_TYPE = "event"
-"""The type of events whose log has none."""
+"""Event type where the log has none."""
 ID_BYTES = 512
 RAW_LETTERS = 500
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ class Checked:
 
 
 def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str]) -> Checked:
-    """Typed events, and the records that are none with their reasons.
+    """Returns typed events, and the bad records with their reasons.
 
     mapping: the raw column of each of FIELDS, None where the log has none.
     constants: values of raw columns that are the same for the whole file.
@@ -95,12 +95,12 @@ def _faults(text: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
             for name in TEXTS
         },
     }
-    found = typed.select(test.alias(name) for name, test in of_typed.items())
+    faults = typed.select(test.alias(name) for name, test in of_typed.items())
     given = text[schema.RATING].is_not_null()
     if given.any():
         number = typed[schema.RATING].is_finite().fill_null(False)
-        found = found.with_columns((given & ~number).alias(f"{schema.RATING}|rating is not a number"))
-    return found.select(column.name for column in [*found] if column.any())
+        faults = faults.with_columns((given & ~number).alias(f"{schema.RATING}|rating is not a number"))
+    return faults.select(column.name for column in [*faults] if column.any())
 
 
 def _bad_rows(batch: Batch, text: pl.DataFrame, faults: pl.DataFrame, is_bad: pl.Series) -> pl.DataFrame:
@@ -121,7 +121,7 @@ def _bad_rows(batch: Batch, text: pl.DataFrame, faults: pl.DataFrame, is_bad: pl
 
 
 def utc_times(column: pl.Series) -> pl.Series:
-    """UTC times: from epoch seconds, milliseconds or microseconds (told apart by size) or ISO 8601; else null.
+    """Returns UTC times: from epoch seconds, milliseconds or microseconds (distinguished by size) or ISO 8601; else null.
 
     A time without a zone is UTC.
     """
@@ -134,14 +134,13 @@ def utc_times(column: pl.Series) -> pl.Series:
     result = _from_epoch(column.cast(pl.Int64, strict=False))
     if result.null_count() == column.null_count():
         return result
-    found = result.to_physical().fill_null(_NO_TIME).to_numpy().copy()
+    micros = result.to_physical().fill_null(_NO_TIME).to_numpy().copy()
     for read in READERS:
-        places = np.flatnonzero((found == _NO_TIME) & column.is_not_null().to_numpy())
+        places = np.flatnonzero((micros == _NO_TIME) & column.is_not_null().to_numpy())
         if not len(places):
             break
-        found[places] = read(column.gather(places)).to_physical().fill_null(_NO_TIME).to_numpy()
-    micros = pl.Series(column.name, found).replace(_NO_TIME, None)
-    return micros.cast(pl.Datetime("us", "UTC"))
+        micros[places] = read(column.gather(places)).to_physical().fill_null(_NO_TIME).to_numpy()
+    return pl.Series(column.name, micros).replace(_NO_TIME, None).cast(pl.Datetime("us", "UTC"))
 
 
 def _from_epoch(number: pl.Series) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Takes raw item files into the table `items`: one row per item, the file taken last wins."""
+"""Ingests raw item files into the table `items`: one row per item, as the file that was ingested last has it."""
 
 from contextlib import suppress
 from typing import Any
@@ -7,41 +7,39 @@ import msgspec
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.errors import DataError, LakeError
+from dealrec_core.errors import DataError
 from dealrec_core.ingest import sources
 from dealrec_core.ingest.events import BAD_ROWS, RAW_LETTERS
 from dealrec_core.ingest.raw.batch import Unreadable
 from dealrec_core.ingest.sources import RawFile, Record
-from dealrec_core.lake import Conflict, Lake, books
-from dealrec_core.lake.appender import open_appender
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake import Lake, ledger
+from dealrec_core.lake.draft import Draft, change
+from dealrec_core.lake.ledger import COUNTS, FINISHED, IngestReport
 from dealrec_core.settings.sources import ItemSource, SourcesConfig
 
-FINISHED = 2**40
-COUNTS = [name for name in IngestReport.model_fields if name != "files"]
 PARSED = pl.Schema({**schema.ITEMS, schema.RAW: pl.String(), schema.REASON: pl.String()})
 
 
 def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
-    """Takes every item file the lake does not have yet, in the order of their paths.
+    """Writes the items of every item file that the lake does not have yet, in the order of their paths.
 
     Raises:
         ColumnMissing: a mapped column is not there.
-        DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was taken.
+        DataError: too many rows of a file are bad (sources.max_bad_fraction); nothing of it was written.
     """
-    books.heal(lake)
+    ledger.heal(lake)
     total = IngestReport()
     if config.items is None:
         return total
     table = lake.open("files")
     for file in sources.find(config.root, config.items.files):
         sha256 = sources.content_hash(file.path)
-        if table is None or table.transaction_version(books.word("items", sha256, FINISHED)) is None:
-            total += _take(lake, file, sha256, config)
+        if table is None or table.transaction_version(ledger.row_transaction("items", sha256, FINISHED)) is None:
+            total += _ingest(lake, file, sha256, config)
     return total
 
 
-def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
+def _ingest(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
     assert config.items is not None
     parsed = _parsed(file, sha256, config.items)
     is_bad = pl.col(schema.REASON).is_not_null()
@@ -49,53 +47,54 @@ def _take(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> Inge
     if bad.height > config.max_bad_fraction * parsed.height:
         raise DataError(
             f"{bad.height:,} of {parsed.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
-            f"{config.max_bad_fraction:g}; nothing of it was taken. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
+            f"{config.max_bad_fraction:g}; nothing of it was written. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
         )
     good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     if bad.height:
-        books.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
+        ledger.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
     counts = {**dict.fromkeys(COUNTS, 0), "rows": parsed.height, "quarantined": bad.height}
     place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
-    book = _upsert(lake, good, {**place, **counts, "number": FINISHED})
-    if book is None:
-        books.heal(lake)
+    row = _upsert(lake, good, {**place, **counts, "number": FINISHED})
+    if row is None:
+        ledger.heal(lake)
         return IngestReport()
-    books.write(lake, [book])
-    return IngestReport(files=[file.path], **{name: book[name] for name in COUNTS})
+    ledger.write(lake, [row])
+    return ledger.report(row)
 
 
-def _upsert(lake: Lake, good: pl.DataFrame, book: books.Row) -> books.Row | None:
-    """Puts items in that are new or changed, their book in the same commit; the book, None when another took the file."""
+def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | None:
+    """Writes items that are new or changed, with a note of the file's row in `files`; returns that row with its counts.
+
+    Returns None when another ingest has written the file.
+    """
     same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
-    for _ in range(books.ATTEMPTS):
-        appender = open_appender(lake, "items", schema=schema.ITEMS)
-        if appender.taken(book[schema.FILE]) is not None:
+
+    def attempt(draft: Draft) -> ledger.Row | None:
+        if draft.recorded(row[schema.FILE]) is not None:
             return None
-        known = lake.scan("items", appender.handle.version()).collect()
-        changed = good.join(known.select(same), on=same, how="anti", maintain_order="left")
-        repeated = book["rows"] - book["quarantined"] - changed.height
-        booked = {**book, "inserted": changed.height, "duplicates": repeated}
+        items = lake.scan("items", draft.handle.version()).collect()
+        changed = good.join(items.select(same), on=same, how="anti", maintain_order="left")
+        repeated = row["rows"] - row["quarantined"] - changed.height
+        counted = {**row, "inserted": changed.height, "duplicates": repeated}
         if changed.is_empty():
-            return booked
-        kept = known.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
-        for path in appender.files()["path"]:
-            appender.remove(path)
-        appender.write(pl.concat([kept, changed]).sort(schema.ITEM_ID))
-        try:
-            appender.commit({book[schema.FILE]: 1}, books.note([booked]))
-            return booked
-        except Conflict:
-            continue
-    raise LakeError(f"other writers of 'items' were faster {books.ATTEMPTS} times; run it again when they are done")
+            return counted
+        unchanged = items.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
+        for path in draft.files()["path"]:
+            draft.remove(path)
+        draft.write(pl.concat([unchanged, changed]).sort(schema.ITEM_ID))
+        draft.commit({row[schema.FILE]: 1}, ledger.note([counted]))
+        return counted
+
+    return change(lake, "items", attempt, schema=schema.ITEMS)
 
 
 def _parsed(file: RawFile, sha256: str, source: ItemSource) -> pl.DataFrame:
     columns = [source.item_id, source.title, *([source.categories] if source.categories else [])]
     try:
-        found = list(sources.records(file.path, columns=columns, options=source))
+        records = list(sources.records(file.path, columns=columns, options=source))
     except Unreadable as error:
-        found = [Record(0, {}, "", str(error))]
-    return pl.DataFrame([_row(record, sha256, source) for record in found], schema=PARSED)
+        records = [Record(0, {}, "", str(error))]
+    return pl.DataFrame([_row(record, sha256, source) for record in records], schema=PARSED)
 
 
 def _row(record: Record, sha256: str, source: ItemSource) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def _text(value: Any) -> str | None:
 
 
 def _categories(value: Any, separator: str) -> list[str]:
-    """Parts of a text, or of a list written as JSON."""
+    """The categories of an item: parts of a text, or of a list written as JSON."""
     text = _text(value) or ""
     parts: list[Any] = text.split(separator)
     if text.startswith("["):

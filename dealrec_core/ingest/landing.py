@@ -1,86 +1,79 @@
-"""Brings a load into the lake: its bad rows first, then its new events and its word in one commit, then the books."""
+"""Writes bad rows to `quarantine`, then new events and transaction ids to `interactions` in one commit, then rows to `files`."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.errors import LakeError, SettingsError
+from dealrec_core.errors import SettingsError
 from dealrec_core.ingest import duplicates
-from dealrec_core.ingest.load import FILE_NUMBER, ORDER, THREADS, Load, Partition, Reading, period_name
+from dealrec_core.ingest.delivery import FILE_NUMBER, ORDER, THREADS, Delivery, Partition, Reading, period_name
 from dealrec_core.ingest.spill import HASH, KEY
-from dealrec_core.lake import Conflict, Lake, books, parallel
-from dealrec_core.lake.appender import Appender, open_appender
-
-FINISHED = 2**40
-"""Transaction number of a file of which no row is postponed; any day's ordinal is smaller."""
+from dealrec_core.lake import Lake, ledger, parallel
+from dealrec_core.lake.draft import Draft, change
 
 
-def land(lake: Lake, load: Load) -> list[books.Row]:
-    """Commits a load and returns its rows of `files`; when a racing ingest was faster, looks again at what is new.
+def land(lake: Lake, delivery: Delivery) -> list[ledger.Row]:
+    """Commits a delivery and returns its rows of `files`; when a racing ingest was faster, looks again at what is new.
 
     Raises:
         LakeError: others were faster too many times.
         SettingsError: the table is partitioned in another way.
     """
-    still = [each for each in load.readings if not each.is_changing]
-    bad = [(each.sha256, each.file.path, pl.concat(each.bad)) for each in still if each.bad and not each.is_replay]
-    books.quarantine(lake, bad)
-    for _ in range(books.ATTEMPTS):
-        appender = open_appender(lake, "interactions", schema=schema.INTERACTIONS, partition=schema.PERIOD)
-        _check_partition(appender, load.partition)
-        try:
-            rows = _commit(appender, load)
-        except Conflict:
-            continue
-        except BaseException:
-            appender.abandon()
-            raise
-        books.write(lake, rows)
-        return rows
-    raise LakeError(f"other ingests were faster {books.ATTEMPTS} times; run it again when they are done")
+    unchanged = [reading for reading in delivery.readings if not reading.is_changing]
+    bad = [
+        (reading.sha256, reading.file.path, pl.concat(reading.bad))
+        for reading in unchanged
+        if reading.bad and not reading.is_replay
+    ]
+    ledger.quarantine(lake, bad)
+    rows = change(lake, "interactions", partial(_commit, delivery), schema=schema.INTERACTIONS, partition=schema.PERIOD)
+    ledger.write(lake, rows)
+    return rows
 
 
-def _check_partition(appender: Appender, wanted: Partition) -> None:
-    """Periods of different lengths in one table would not sort by time."""
+def _check_partition(draft: Draft, partition: Partition) -> None:
+    """Raises SettingsError for another partition: periods of different lengths in one table would not sort by time."""
     letters = {"day": 10, "month": 7, "year": 4}
-    for period in appender.known_files():
-        if len(period) != letters[wanted]:
+    for period in draft.paths_by_partition():
+        if len(period) != letters[partition]:
             there = next((name for name, count in letters.items() if count == len(period)), "something else")
             raise SettingsError(
-                f"lake.partition is '{wanted}', but '{appender.table}' is partitioned by {there} (it has {period}); "
+                f"lake.partition is '{partition}', but '{draft.table}' is partitioned by {there} (it has {period}); "
                 f"set lake.partition = '{there}' or begin another lake"
             )
 
 
-def _commit(appender: Appender, load: Load) -> list[books.Row]:
+def _commit(delivery: Delivery, draft: Draft) -> list[ledger.Row]:
+    _check_partition(draft, delivery.partition)
     landing = {
         number: reading
-        for number, reading in enumerate(load.readings)
-        if not reading.is_changing and appender.taken(reading.transaction) == reading.before
+        for number, reading in enumerate(delivery.readings)
+        if not reading.is_changing and draft.recorded(reading.transaction) == reading.before
     }
     if not landing:
         return []
-    inserted = _write(appender, load, [number for number, each in landing.items() if not each.is_broken])
-    rows = [_book(reading, load, inserted.get(number, 0)) for number, reading in landing.items()]
+    inserted = _write(draft, delivery, [number for number, reading in landing.items() if not reading.is_broken])
+    rows = [_row(reading, delivery, inserted.get(number, 0)) for number, reading in landing.items()]
     transactions = {reading.transaction: row["number"] for reading, row in zip(landing.values(), rows, strict=True)}
     # A row from quarantine that is later than the day has a later night read its file again.
-    again = [each.sha256 for each in landing.values() if each.is_replay and each.postponed]
-    appender.commit(transactions | dict.fromkeys(again, load.through.toordinal()), books.note(rows))
+    again = [reading.sha256 for reading in landing.values() if reading.is_replay and reading.postponed]
+    draft.commit(transactions | dict.fromkeys(again, delivery.through.toordinal()), ledger.note(rows))
     return rows
 
 
-def _book(reading: Reading, load: Load, inserted: int) -> books.Row:
+def _row(reading: Reading, delivery: Delivery, inserted: int) -> ledger.Row:
     return {
         schema.FILE: reading.sha256,
         "path": reading.file.path,
         "stamp": reading.file.stamp,
         "kind": "replay" if reading.is_replay else "interactions",
-        "through": load.through.isoformat(),
+        "through": delivery.through.isoformat(),
         "rows": reading.rows,
         "earlier": reading.earlier,
         "inserted": inserted,
@@ -88,34 +81,34 @@ def _book(reading: Reading, load: Load, inserted: int) -> books.Row:
         "quarantined": reading.quarantined,
         "filtered": reading.filtered,
         "postponed": reading.postponed,
-        "number": _number(reading, load),
+        "number": _number(reading, delivery),
     }
 
 
-def _number(reading: Reading, load: Load) -> int:
+def _number(reading: Reading, delivery: Delivery) -> int:
     if reading.is_replay:
         return (reading.before or 0) + 1
-    return load.through.toordinal() if reading.postponed else FINISHED
+    return delivery.through.toordinal() if reading.postponed else ledger.FINISHED
 
 
-def _write(appender: Appender, load: Load, numbers: list[int]) -> dict[int, int]:
-    """Writes the new events of these files; how many of each were new."""
-    known = _Known(appender, load, numbers)
-    hashes = pl.Series([each.sha256 for each in load.readings], dtype=pl.String)
+def _write(draft: Draft, delivery: Delivery, numbers: list[int]) -> dict[int, int]:
+    """Writes the new events of the files with these numbers, and returns how many each file had."""
+    present = _Present(draft, delivery, numbers)
+    hashes = pl.Series([reading.sha256 for reading in delivery.readings], dtype=pl.String)
     inserted: Counter[int] = Counter()
 
     def land_portion(portion: pl.DataFrame) -> dict[int, int]:
-        found: Counter[int] = Counter()
-        for period, events in _by_period(_of(portion, numbers)):
-            name = period_name(period, load.partition)
-            rows = known.new(events, name)
+        counts: Counter[int] = Counter()
+        for period, events in _by_period(_of_files(portion, numbers)):
+            name = period_name(period, delivery.partition)
+            rows = present.new(events, name)
             if rows.height:
-                found.update(dict(rows[FILE_NUMBER].value_counts().iter_rows()))
+                counts.update(dict(rows[FILE_NUMBER].value_counts().iter_rows()))
                 file = hashes.gather(rows[FILE_NUMBER]).alias(schema.FILE)
-                appender.write(rows.with_columns(file, pl.lit(name).alias(schema.PERIOD)), name)
-        return found
+                draft.write(rows.with_columns(file, pl.lit(name).alias(schema.PERIOD)), name)
+        return counts
 
-    for counts in parallel.in_order(land_portion, load.spill.portions(), threads=THREADS):
+    for counts in parallel.in_order(land_portion, delivery.spill.portions(), threads=THREADS):
         inserted.update(counts)
     return inserted
 
@@ -129,32 +122,32 @@ def _by_period(rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
             yield int(periods[start]), rows.slice(start, end - start)
 
 
-def _of(portion: pl.DataFrame, numbers: list[int]) -> pl.DataFrame:
-    """The rows of these files, mostly all."""
-    wanted = pl.Series(numbers, dtype=pl.UInt32)
-    if portion[FILE_NUMBER].unique().is_in(wanted.implode()).all():
+def _of_files(portion: pl.DataFrame, numbers: list[int]) -> pl.DataFrame:
+    """Rows that belong to these files; usually the whole portion, returned unchanged."""
+    files = pl.Series(numbers, dtype=pl.UInt32).implode()
+    if portion[FILE_NUMBER].unique().is_in(files).all():
         return portion
-    return portion.filter(pl.col(FILE_NUMBER).is_in(wanted.implode()))
+    return portion.filter(pl.col(FILE_NUMBER).is_in(files))
 
 
 @dataclass
-class _Known:
-    """What tells new events from those that are there already."""
+class _Present:
+    """The events that are in the lake already, as the rows of a delivery are compared with them."""
 
-    appender: Appender
-    load: Load
+    draft: Draft
+    delivery: Delivery
     numbers: list[int]
 
     def __post_init__(self) -> None:
-        self._files = self.appender.known_files()
+        self._files = self.draft.paths_by_partition()
         self._ids, self._repeats = pl.DataFrame(), pl.DataFrame()
-        hashes = pl.concat(self.load.event_ids) if self.load.event_ids else pl.Series(dtype=pl.UInt64)
+        hashes = pl.concat(self.delivery.event_ids) if self.delivery.event_ids else pl.Series(dtype=pl.UInt64)
         if len(hashes):
-            self._ids = self._known_ids(hashes)
+            self._ids = self._present_ids(hashes)
             self._repeats = self._repeated(hashes)
 
     def new(self, events: pl.DataFrame, period: str) -> pl.DataFrame:
-        """The rows of a period that are neither in the lake nor earlier in the load."""
+        """Returns the rows of a period that are neither in the lake nor earlier in the delivery."""
         rows = duplicates.without_repeats(events, order=ORDER)
         if self._repeats.height:
             rows = rows.join(self._repeats, on=ORDER, how="anti")
@@ -163,28 +156,28 @@ class _Known:
         paths = self._files.get(period, [])
         if not paths or rows[schema.EVENT_ID].null_count() == 0:
             return rows
-        return duplicates.without_known(
-            rows, self.appender.lake.read_parquet(paths).select(duplicates.IDENTITY).collect()
+        return duplicates.without_present(
+            rows, self.draft.lake.read_parquet(paths).select(duplicates.IDENTITY).collect()
         )
 
-    def _known_ids(self, hashes: pl.Series) -> pl.DataFrame:
-        """Ids of the lake that occur in the load, whatever their period."""
-        paths = [path for each in self._files.values() for path in each]
+    def _present_ids(self, hashes: pl.Series) -> pl.DataFrame:
+        """Ids of the lake that occur in the delivery, whatever their period."""
+        paths = [path for paths in self._files.values() for path in paths]
         if not paths:
             return pl.DataFrame()
-        ids = self.appender.lake.read_parquet(paths).select(schema.EVENT_ID).drop_nulls()
-        wanted = hashes.unique().alias(HASH).to_frame().lazy()
-        found = ids.with_columns(pl.col(schema.EVENT_ID).hash().alias(HASH)).join(wanted, on=HASH, how="semi")
-        return found.select(schema.EVENT_ID).unique().collect(engine="streaming")
+        ids = self.draft.lake.read_parquet(paths).select(schema.EVENT_ID).drop_nulls()
+        delivered = hashes.unique().alias(HASH).to_frame().lazy()
+        common = ids.with_columns(pl.col(schema.EVENT_ID).hash().alias(HASH)).join(delivered, on=HASH, how="semi")
+        return common.select(schema.EVENT_ID).unique().collect(engine="streaming")
 
     def _repeated(self, hashes: pl.Series) -> pl.DataFrame:
-        """Where ids occur again in the load: file and row of all but the first."""
+        """Where ids occur again in the delivery: file and row of all occurrences but the first."""
         twice = hashes.filter(hashes.is_duplicated()).unique()
         if twice.is_empty():
             return pl.DataFrame()
         is_candidate = pl.col(schema.EVENT_ID).hash().is_in(twice.implode())
-        found = pl.concat(
-            _of(portion, self.numbers).filter(is_candidate).select(schema.EVENT_ID, *ORDER)
-            for portion in self.load.spill.portions()
+        candidates = pl.concat(
+            _of_files(portion, self.numbers).filter(is_candidate).select(schema.EVENT_ID, *ORDER)
+            for portion in self.delivery.spill.portions()
         ).sort(ORDER)
-        return found.filter(~pl.col(schema.EVENT_ID).is_first_distinct()).select(ORDER)
+        return candidates.filter(~pl.col(schema.EVENT_ID).is_first_distinct()).select(ORDER)

@@ -1,45 +1,42 @@
-"""How raw files would land, without a lake: for the first look at a new mapping."""
+"""Shows which rows of raw files would be written and which would not, without a lake: a first look at a new mapping."""
 
 from dataclasses import dataclass
 
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.errors import SourceError
 from dealrec_core.ingest import events, sources
-from dealrec_core.ingest.load import mapping_of, sort_out
+from dealrec_core.ingest.delivery import mapping_of, sort_out
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.settings.sources import SourcesConfig
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The beginning of one raw file, sorted out."""
+    """The first block of one raw file, divided into good and bad rows."""
 
     file: RawFile
     records: int
-    """Looked at."""
+    """Records of the block."""
     filtered: int
     landing: pl.DataFrame
-    """The first rows as they would land."""
+    """The first rows that would be written, as they would be."""
     quarantined: int
     bad: pl.DataFrame
-    """The first rows that would not: row, column, reason, raw."""
+    """The first rows that would go to quarantine: row, column, reason, raw."""
 
 
 def preview(config: SourcesConfig, *, files: int, rows: int) -> list[Preview]:
-    """The first block of the first files, `rows` good and bad rows of each; nothing is written.
+    """Returns `rows` good and bad rows from the first block of each of the first files; nothing is written.
 
     Raises:
         SourceError: no file matches, or one cannot be read.
         SettingsError: a mapped column is not there, or the filter makes no sense.
     """
-    found = sources.find(config.root, config.interactions.files)
-    if not found:
-        raise SourceError(
-            f"no file in '{config.root}' matches {config.interactions.files}; set sources.interactions.files"
-        )
-    return [_preview(file, config, rows) for file in found[:files]]
+    present = sources.find(config.root, config.interactions.files)
+    if not present:
+        raise sources.no_file(config)
+    return [_preview(file, config, rows) for file in present[:files]]
 
 
 def _preview(file: RawFile, config: SourcesConfig, rows: int) -> Preview:
@@ -49,6 +46,6 @@ def _preview(file: RawFile, config: SourcesConfig, rows: int) -> Preview:
     batch = next(sources.batches(file.path, columns=columns, options=source), None)
     if batch is None:
         return Preview(file, 0, 0, pl.DataFrame(schema=events.EVENTS), 0, pl.DataFrame(schema=events.BAD_ROWS))
-    wanted, filtered, bad = sort_out(batch, source, mapping, constants)
-    landing = wanted.head(rows).drop(schema.EVENT_ID) if source.event_id is None else wanted.head(rows)
+    good, filtered, bad = sort_out(batch, source, mapping, constants)
+    landing = good.head(rows).drop(schema.EVENT_ID) if source.event_id is None else good.head(rows)
     return Preview(file, batch.frame.height, filtered, landing, bad.height, bad.head(rows))

@@ -7,25 +7,25 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.errors import SourceError
 from dealrec_core.ingest import sources
+from dealrec_core.ingest.delivery import Delivery, Partition, Reading
 from dealrec_core.ingest.landing import land
-from dealrec_core.ingest.load import Load, Partition, Reading
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.ingest.spill import Spill
-from dealrec_core.lake import Lake, books, erased
-from dealrec_core.lake.books import IngestReport
+from dealrec_core.lake import Lake, erased, ledger
+from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.settings.sources import SourcesConfig
 
 
 def replay(lake: Lake, config: SourcesConfig, *, through: date, partition: Partition) -> IngestReport:
-    """Lands quarantined rows that are good now, and takes them out of quarantine; those that are still bad stay, once.
+    """Writes quarantined rows that are good now to `interactions` and removes them from quarantine; bad rows stay there once.
 
-    A row is read from its raw file. Killed after the rows landed and before they left quarantine, it is simply run again:
-    they are duplicates then.
+    Rows are read from their raw files. A replay that was killed between the two commits is simply run again: the rows that are
+    in `interactions` count as duplicates then.
 
     Raises:
         SourceError: a raw file is gone or was changed; nothing was replayed.
     """
-    books.heal(lake)
+    ledger.heal(lake)
     quarantined = _quarantined(lake)
     total = IngestReport()
     if quarantined.is_empty():
@@ -33,15 +33,13 @@ def replay(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
     table = lake.open("interactions")
     files = _raw_files(config, quarantined)
     with Spill() as spill:
-        load = Load(config.interactions, through, partition, spill, erased.erased(lake))
+        delivery = Delivery(config.interactions, through, partition, spill, erased.erased(lake))
         for (sha256,), rows in quarantined.partition_by(schema.FILE, as_dict=True).items():
             before = table.transaction_version(f"replay/{sha256}") if table else None
-            load.read_again(files[str(sha256)], str(sha256), rows[schema.ROW], before=before)
-        for row in land(lake, load):
-            counts = {name: row[name] for name in IngestReport.model_fields if name != "files"}
-            total += IngestReport(files=[row["path"]], **counts)
-    for reading in load.readings:
-        _leave_in_quarantine(lake, reading)
+            delivery.read(files[str(sha256)], str(sha256), before=before, only=rows[schema.ROW])
+        total = sum(map(ledger.report, land(lake, delivery)), start=total)
+    for reading in delivery.readings:
+        _replace_quarantined(lake, reading)
     return total
 
 
@@ -54,27 +52,27 @@ def _quarantined(lake: Lake) -> pl.DataFrame:
 
 
 def _raw_files(config: SourcesConfig, quarantined: pl.DataFrame) -> dict[str, RawFile]:
-    """The raw file of each hash, wherever it lies now."""
-    wanted = set(quarantined[schema.FILE])
-    paths = set(quarantined["path"])
+    """The raw file of each hash, wherever it is now."""
+    hashes, paths = set(quarantined[schema.FILE]), set(quarantined["path"])
     present = sources.find(config.root, config.interactions.files)
-    found: dict[str, RawFile] = {}
-    for file in sorted(present, key=lambda each: each.path not in paths):  # where they were is the best guess
-        if len(found) == len(wanted):
+    files: dict[str, RawFile] = {}
+    for file in sorted(present, key=lambda file: file.path not in paths):  # where they were is the best guess
+        if len(files) == len(hashes):
             break
         sha256 = sources.content_hash(file.path)
-        if sha256 in wanted:
-            found.setdefault(sha256, file)
+        if sha256 in hashes:
+            files.setdefault(sha256, file)
     for sha256, path in quarantined.select(schema.FILE, "path").unique().iter_rows():
-        if sha256 not in found:
+        if sha256 not in files:
             raise SourceError(
                 f"'{path}', which has quarantined rows, is gone or was changed (sha256 {sha256[:12]}); put it back below "
                 f"'{config.root}'; nothing was replayed"
             )
-    return found
+    return files
 
 
-def _leave_in_quarantine(lake: Lake, reading: Reading) -> None:
+def _replace_quarantined(lake: Lake, reading: Reading) -> None:
+    """Leaves only those rows of a file in quarantine that were bad again."""
     if reading.is_changing:
         return
     bad = [
@@ -83,5 +81,5 @@ def _leave_in_quarantine(lake: Lake, reading: Reading) -> None:
         )
         for rows in reading.bad
     ]
-    still = pl.concat(bad) if bad else pl.DataFrame(schema=schema.QUARANTINE)
-    lake.replace("quarantine", still, schema=schema.QUARANTINE, where=f"{schema.FILE} = '{reading.sha256}'")
+    rows = pl.concat(bad) if bad else pl.DataFrame(schema=schema.QUARANTINE)
+    lake.replace("quarantine", rows, schema=schema.QUARANTINE, where=f"{schema.FILE} = '{reading.sha256}'")

@@ -1,4 +1,4 @@
-"""Raw files: where they are, what their columns are called, and their records."""
+"""Finds raw files, hashes them and reads their records."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from dealrec_core.errors import SourceError
 from dealrec_core.ingest.raw import csv_records, json_records, parquet_records
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch
 from dealrec_core.ingest.raw.blocks import blocks
-from dealrec_core.lake.tables import fsspec_options, line
-from dealrec_core.settings.sources import ReaderOptions
+from dealrec_core.lake.store import fsspec_options, line
+from dealrec_core.settings.sources import ReaderOptions, SourcesConfig
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file found below the root; with the same stamp it is taken to have the same content."""
+    """A file below the root. Two looks that give the same stamp are taken to mean the same content."""
 
     path: str
     stamp: str
@@ -27,7 +27,7 @@ class RawFile:
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a raw file: its number (1-based, header not counted), its fields, or why it has none."""
+    """One record of a raw file: its number (1-based, header not counted) and its fields, or the fault it has instead."""
 
     row: int
     fields: dict[str, Any]
@@ -36,7 +36,7 @@ class Record:
 
 
 def find(root: str, patterns: list[str]) -> list[RawFile]:
-    """The files below `root` that match, sorted by path.
+    """Returns the files below `root` that match a pattern, sorted by path.
 
     Raises:
         SourceError: the root or bucket cannot be read.
@@ -45,13 +45,13 @@ def find(root: str, patterns: list[str]) -> list[RawFile]:
         files, base = fsspec.url_to_fs(root.rstrip("/"), **fsspec_options(root))
         if not files.exists(base):
             raise SourceError(f"no folder or bucket '{root}'; set sources.root")
-        found: dict[str, dict[str, Any]] = {}
+        infos: dict[str, dict[str, Any]] = {}
         for pattern in patterns:
-            found |= files.glob(f"{base}/{pattern}", detail=True)
+            infos |= files.glob(f"{base}/{pattern}", detail=True)
         return [
-            RawFile(files.unstrip_protocol(name), _stamp(found[name]), int(found[name]["size"]))
-            for name in sorted(found)
-            if found[name]["type"] == "file"
+            RawFile(files.unstrip_protocol(name), _stamp(info), int(info["size"]))
+            for name, info in sorted(infos.items())
+            if info["type"] == "file"
         ]
     except SourceError:
         raise
@@ -59,18 +59,25 @@ def find(root: str, patterns: list[str]) -> list[RawFile]:
         raise SourceError(f"cannot read '{root}': {line(error)}; check sources.root and the AWS_* variables") from error
 
 
+def no_file(config: SourcesConfig) -> SourceError:
+    """Returns the error to raise when `find` has found no file of interactions."""
+    return SourceError(
+        f"no file in '{config.root}' matches {config.interactions.files}; set sources.interactions.files"
+    )
+
+
 def stamp(path: str) -> str:
-    """What a file's stamp is now ('' when it is gone)."""
+    """Returns a file's stamp as it is now ('' when the file is gone)."""
     files, name = fsspec.url_to_fs(path, **fsspec_options(path))
     files.invalidate_cache()
     return _stamp(files.info(name)) if files.exists(name) else ""
 
 
 def content_hash(path: str) -> str:
-    """The sha256 of a file's bytes: its identity, whatever its name.
+    """Returns the sha256 of a file's bytes: the file's identity, whatever its name.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: the file cannot be read.
     """
     try:
         with fsspec.open(path, "rb", **fsspec_options(path)) as file:
@@ -83,13 +90,13 @@ def content_hash(path: str) -> str:
 
 
 def batches(path: str, *, columns: list[str] | None = None, options: ReaderOptions | None = None) -> Iterator[Batch]:
-    """The records of a CSV, JSONL or Parquet file, plain or .gz, .zst or .bz2, in batches of bounded size.
+    """Yields the records of a CSV, JSONL or Parquet file, plain or .gz, .zst or .bz2, in batches of bounded size.
 
-    columns: the raw columns to give, all when None.
+    columns: the raw columns to read, all when None.
 
     Raises:
         SourceError: the file cannot be opened, its format cannot be told, or (Unreadable) its content is broken.
-        ColumnMissing: it lacks a wanted column.
+        ColumnMissing: the file lacks one of the columns.
     """
     options = options or ReaderOptions()
     plain = path.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2")
@@ -111,14 +118,14 @@ def batches(path: str, *, columns: list[str] | None = None, options: ReaderOptio
 
 
 def records(path: str, *, columns: list[str] | None = None, options: ReaderOptions | None = None) -> Iterator[Record]:
-    """The records of a raw file one by one; for a few of them, or small files."""
+    """Yields the records of a raw file one by one: for small files, or a few records."""
     for batch in batches(path, columns=columns, options=options):
         for place, fields in enumerate(batch.frame.iter_rows(named=True)):
             yield Record(fields.pop(ROW), fields, batch.raw(place), fields.pop(FAULT))
 
 
 def raw_record(path: str, row: int) -> str:
-    """The text of one record of a raw file.
+    """Returns the text of one record of a raw file.
 
     Raises:
         SourceError: the file is gone or has fewer records.
@@ -127,11 +134,11 @@ def raw_record(path: str, row: int) -> str:
         places = (batch.frame[ROW] == row).arg_true()
         if len(places):
             return batch.raw(places[0])
-    raise SourceError(f"'{path}' has no record {row}; was it changed after it was taken?")
+    raise SourceError(f"'{path}' has no record {row}; was it changed after it was ingested?")
 
 
 def folder_values(path: str) -> dict[str, str]:
-    """Columns that the folders of a path carry, as in day=2026-01-01/log.csv."""
+    """Returns the columns in the names of a path's folders, as in day=2026-01-01/log.csv."""
     pairs = (part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
     return {name: unquote(value) for name, value in pairs if name}
 

@@ -1,4 +1,4 @@
-"""Sorts more rows than fit into memory by a key, through files on this machine's disk."""
+"""Sorts rows by a key, through files on this machine's disk where they do not fit into memory."""
 
 import os
 import shutil
@@ -16,12 +16,13 @@ KEY = "\x00key"
 """Sorting key of a row (Int64)."""
 PREFIX = "dealrec-spill-"
 HASH = "\x00hash"
-"""Divides the rows of one key further (UInt64): rows that must stay together have the same."""
+"""Divides the rows of one key further (UInt64): rows that must stay together have the same hash."""
 MEMORY_ROWS = 2_000_000
-"""Rows of all that may wait in memory."""
+"""Most rows that wait in memory, of all runs together."""
 RUN_ROWS = 250_000
-"""Fewer rows are no run of their own: they wait for more."""
+"""Smallest run; fewer rows wait for more."""
 PORTION_ROWS = 500_000
+"""Rows of a portion, about."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Run:
     rows: pl.DataFrame | Path
 
     def between(self, first: int, last: int) -> pl.DataFrame | None:
-        """The rows with first <= KEY <= last, None where there are none."""
+        """Returns the rows with first <= KEY <= last, None where there are none."""
         low, high = np.searchsorted(self.keys, first, "left"), np.searchsorted(self.keys, last, "right")
         start, length = int(self.starts[low]), int(self.starts[high] - self.starts[low])
         if not length:
@@ -45,7 +46,7 @@ class Run:
 
 @dataclass
 class Spill:
-    """Takes rows in any order and from any thread, gives them back by KEY."""
+    """Rows that are added in any order and from any thread, and come back by KEY."""
 
     portion_rows: int = PORTION_ROWS
     _folder: tempfile.TemporaryDirectory[str] | None = None
@@ -63,19 +64,19 @@ class Spill:
             self._folder.cleanup()
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Takes rows that have a KEY; all frames have the same columns."""
+        """Adds rows that have a KEY; all frames have the same columns."""
         if frame.is_empty():
             return
         if frame.height < RUN_ROWS:
             with self._lock:
                 self._waiting.append(frame)
-                if sum(each.height for each in self._waiting) < RUN_ROWS:
+                if sum(rows.height for rows in self._waiting) < RUN_ROWS:
                     return
                 frame, self._waiting = pl.concat(self._waiting), []
-        self._keep(frame)
+        self._store(frame)
 
     def portions(self) -> Iterator[pl.DataFrame]:
-        """All rows, each time about `portion_rows` of consecutive keys, sorted by KEY; can be asked again.
+        """Yields all rows, about `portion_rows` at a time, of consecutive keys and sorted by KEY; can be called again.
 
         No key is in two portions, but for one with more than `portion_rows` rows: there no HASH is in two.
         """
@@ -86,7 +87,13 @@ class Spill:
             else:
                 yield self._between(first, last)
 
-    def _keep(self, frame: pl.DataFrame) -> None:
+    def by_key(self) -> Iterator[pl.DataFrame]:
+        """Yields all rows, those of one key at a time."""
+        self._flush()
+        for key in sorted({int(key) for run in self._runs for key in run.keys}):
+            yield self._between(key, key)
+
+    def _store(self, frame: pl.DataFrame) -> None:
         rows = frame if frame[KEY].is_sorted() else frame.sort(KEY)
         values = rows[KEY].to_numpy()
         changes = np.flatnonzero(np.diff(values)) + 1
@@ -102,11 +109,10 @@ class Spill:
     def _flush(self) -> None:
         if self._waiting:
             rows, self._waiting = pl.concat(self._waiting), []
-            self._keep(rows)
+            self._store(rows)
 
     def _between(self, first: int, last: int) -> pl.DataFrame:
-        found = [rows for run in self._runs if (rows := run.between(first, last)) is not None]
-        rows = pl.concat(found)
+        rows = pl.concat([rows for run in self._runs if (rows := run.between(first, last)) is not None])
         return rows if rows[KEY].is_sorted() else rows.sort(KEY)
 
     def _of_one_key(self, key: int, count: int) -> Iterator[pl.DataFrame]:
@@ -116,12 +122,8 @@ class Spill:
             for run in self._runs:
                 if (rows := run.between(key, key)) is not None:
                     inner.add(rows.with_columns((pl.col(HASH) % parts).cast(pl.Int64).alias(KEY)))
-            inner._flush()
-            for part in inner._keys():
-                yield inner._between(part, part).with_columns(pl.lit(key, dtype=pl.Int64).alias(KEY))
-
-    def _keys(self) -> list[int]:
-        return sorted({int(key) for run in self._runs for key in run.keys})
+            for rows in inner.by_key():
+                yield rows.with_columns(pl.lit(key, dtype=pl.Int64).alias(KEY))
 
     def _bounds(self) -> Iterator[tuple[int, int, int]]:
         """First and last key of each portion, and its rows."""
@@ -146,7 +148,7 @@ class Spill:
 
 
 def _remove_orphans() -> None:
-    """Removes what killed processes of this user left behind."""
+    """Removes the folders of this user's processes that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):

@@ -1,11 +1,11 @@
 """A seeded interaction log that grows every day, for the demo and for tests.
 
 Every item is one part of a series ("Crimson Harbor 1", "Crimson Harbor 2", …) in one category. Series come out one
-after the other, rise into fashion and fade. A user has two favourite categories. After an item he takes
+after the other, rise into fashion and fade. A user has two favourite categories. After an item the user chooses
 
     the next part of its series                      with chance `next_part`, when there is one
     the first part of the next series of its ring    with chance `neighbour`; a ring is three series of one category
-    the first part of a series in fashion            else, mostly of a favourite category
+    the first part of a series in fashion            else, usually of a favourite category
 
 so the order of a history says more about what is next than popularity does, and recent popularity more than old.
 
@@ -53,7 +53,7 @@ DOUBLED_ROWS = 2
 LATE = 0.01
 """Chance that an event's row comes a day late."""
 FAVOURITE = 0.8
-"""Chance that a series in fashion is taken from a favourite category, not from all."""
+"""Chance that a series in fashion is drawn from a favourite category, not from all."""
 
 
 class SyntheticConfig(BaseModel):
@@ -80,7 +80,7 @@ class SyntheticConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Event:
-    """One interaction; a late one is written with the next day's file."""
+    """One interaction; a late one is written to the next day's file."""
 
     user: int
     series: int
@@ -97,8 +97,8 @@ State = dict[int, tuple[int, int]]
 def write_day(folder: Path, day: int, config: SyntheticConfig) -> list[Path]:
     """Writes the log file and the items file of one day (0: the whole past) and returns their paths.
 
-    The same config and day give the same bytes, whichever days were written before. The time this takes grows with
-    `day`, as a user's next step depends on his last.
+    One config and day always give the same bytes, whichever days were written before. The run time grows with `day`, as a
+    user's next step depends on the last one.
 
     Raises:
         DataError: the day is before day 0.
@@ -113,38 +113,38 @@ def write_day(folder: Path, day: int, config: SyntheticConfig) -> list[Path]:
 
 
 def events(through: int, config: SyntheticConfig) -> list[list[Event]]:
-    """The events of every day from the first of the past up to day `through`, in order of time."""
-    found: list[list[Event]] = []
+    """Returns the events of every day from the first of the past up to day `through`, in order of time."""
+    days: list[list[Event]] = []
     state: State = {}
     for day in range(1 - config.past_days, through + 1):
         today, state = _day(day, state, config)
-        found.append(today)
-    return found
+        days.append(today)
+    return days
 
 
 def user_count(day: int, config: SyntheticConfig) -> int:
-    """Users who have arrived by the end of a day."""
+    """Returns how many users have arrived by the end of a day."""
     growth = 1.02**day if day > 0 else 1 + day / (2 * config.past_days)
     return max(2, round(config.users * growth))
 
 
 def series_count(day: int, config: SyntheticConfig) -> int:
-    """Series in the catalogue at the end of a day from day 0 on."""
+    """Returns how many series the catalogue has at the end of a day, from day 0 on."""
     return min(config.series + day, MOST_SERIES)
 
 
 def title(series: int, part: int) -> str:
-    """For example "Crimson Harbor 1", the first part of series 0."""
+    """Returns the title of a part: "Crimson Harbor 1" is the first part of series 0."""
     return f"{FIRST[series % len(FIRST)]} {SECOND[(series // len(FIRST) + series) % len(SECOND)]} {part + 1}"
 
 
 def item_id(series: int, part: int) -> str:
-    """For example i00001, the first part of series 0."""
+    """Returns the id of a part: i00001 is the first part of series 0."""
     return f"i{series:03d}{part + 1:02d}"
 
 
 def _day(day: int, state: State, config: SyntheticConfig) -> tuple[list[Event], State]:
-    """What happens on one day, and where every user stands at its end; one generator a day."""
+    """The events of one day, and the state of every user at its end; each day has a generator of its own."""
     random = np.random.default_rng([config.seed, day + config.past_days])
     now = user_count(day, config)
     arrived = list(range(user_count(day - 1, config), now)) if day > 1 - config.past_days else []

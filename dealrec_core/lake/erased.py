@@ -1,4 +1,4 @@
-"""Who was erased from a lake, as ingestion asks: by salted hashes, since the ids are gone."""
+"""Keeps erased users from coming back with raw files: by salted hashes, since their ids are gone."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,19 +19,21 @@ class Erased:
     users: frozenset[str]
 
     def without(self, events: pl.DataFrame) -> pl.DataFrame:
-        """The events of all other users."""
+        """Returns the events of all other users."""
         if not self.users:
             return events
         users = events[schema.USER_ID].unique()
-        gone = pl.Series([user for user in users if hashed(user, self.salt) in self.users], dtype=pl.String)
-        return events if gone.is_empty() else events.filter(~pl.col(schema.USER_ID).is_in(gone.implode()))
+        erased_users = pl.Series([user for user in users if hashed(user, self.salt) in self.users], dtype=pl.String)
+        return (
+            events if erased_users.is_empty() else events.filter(~pl.col(schema.USER_ID).is_in(erased_users.implode()))
+        )
 
 
 NOBODY = Erased(b"", frozenset())
 
 
 def erased(lake: Lake) -> Erased:
-    """Who was erased from this lake."""
+    """Returns the users who were erased from a lake."""
     if not lake.exists(TABLE):
         return NOBODY
     users = lake.scan(TABLE).select("user").collect()["user"]
@@ -39,5 +41,5 @@ def erased(lake: Lake) -> Erased:
 
 
 def hashed(user_id: str, salt: bytes) -> str:
-    """32 hex digits that tell users apart, and say nothing without the salt."""
+    """Returns 32 hex digits that tell users apart and cannot be traced back without the salt."""
     return hashlib.blake2b(user_id.encode(), key=salt, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Removes a user from everything below the lake's root, and keeps him from coming back with an old raw file."""
+"""Removes a user from everything below the lake's root, and keeps the user from coming back with an old raw file."""
 
 import json
 import re
@@ -9,9 +9,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
-from dealrec_core.errors import DataError, LakeError
-from dealrec_core.lake import Conflict, Lake, upkeep
-from dealrec_core.lake.appender import ATTEMPTS, open_appender
+from dealrec_core.errors import DataError
+from dealrec_core.lake import Lake, upkeep
+from dealrec_core.lake.draft import Draft, change
 from dealrec_core.lake.erased import SALT, TABLE, hashed
 from dealrec_core.lake.nights import TABLES
 
@@ -23,23 +23,25 @@ SCHEMAS = {
 
 
 class Erasure(BaseModel):
-    """What was removed, and where the user can still be read."""
+    """The report of an erasure: what was removed, and where the user can still be read."""
 
     model_config = ConfigDict(frozen=True)
 
     rows: dict[str, int]
-    """Removed rows by table; of quarantine, rows whose raw text was blanked."""
+    """Removed rows by table; for quarantine, rows whose raw text was blanked."""
     withdrawn: list[str]
     """Folders of emitted coresets that held the user's samples."""
-    left: list[str]
+    remaining: list[str]
     """Data files of older versions that still hold the user."""
 
 
 def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
-    """Removes a user from every table and emitted coreset; under the lake's lock. Killed anywhere, it is simply run again.
+    """Removes a user from every table and emitted coreset, and returns a report.
 
-    now: also from older versions, by removing every file that the newest versions do not need; else upkeep does it after
-    its retention, whatever a night names.
+    The caller holds the lake's lock. An erasure that was killed is simply run again.
+
+    now: whether the user goes from older versions as well, by removing every file that the newest versions do not need. Else
+        upkeep removes those files after its retention, whatever a night names.
 
     Raises:
         DataError: the id is empty.
@@ -47,7 +49,7 @@ def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
     """
     if not user_id:
         raise DataError("the user id is empty; give the id as it stands in the log")
-    _remember(lake, user_id, at, {})  # first: an ingest after a kill must not bring him back
+    _remember(lake, user_id, at, {})  # first: an ingest after a kill must not bring the user back
     sample_ids = _sample_ids(lake, user_id)
     withdrawn = _withdraw(lake, sample_ids)
     rows = {table: _remove(lake, table, user_id, sample_ids) for table in TABLES if lake.exists(table)}
@@ -55,20 +57,21 @@ def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
     if now:
         for table in rows:
             upkeep.vacuum(lake, table, keep=set(), retention_hours=0)
-    left = [
+    remaining = [
         path for table in rows for path in upkeep.data_files(lake, table) if _holds(lake, path, user_id, sample_ids)
     ]
-    return Erasure(rows={table: count for table, count in rows.items() if count}, withdrawn=withdrawn, left=left)
+    counts = {table: count for table, count in rows.items() if count}
+    return Erasure(rows=counts, withdrawn=withdrawn, remaining=remaining)
 
 
 def forgotten(lake: Lake) -> dict[str, int]:
-    """By table, the version before which no one may ask for a version any more, since it holds an erased user."""
-    found: dict[str, int] = {}
+    """Returns, by table, the first version that may still be read: older ones hold an erased user."""
+    first: dict[str, int] = {}
     if lake.exists(TABLE):
         for text in lake.scan(TABLE).select("versions").collect()["versions"]:
             for table, version in json.loads(text).items():
-                found[table] = max(found.get(table, 0), version)
-    return found
+                first[table] = max(first.get(table, 0), version)
+    return first
 
 
 def _remember(lake: Lake, user_id: str, at: datetime, versions: dict[str, int]) -> None:
@@ -80,8 +83,8 @@ def _remember(lake: Lake, user_id: str, at: datetime, versions: dict[str, int]) 
 
 
 def _sample_ids(lake: Lake, user_id: str) -> pl.Series:
-    """The ids of all samples that the user ever had, in whatever version."""
-    paths = [f"{lake.root.rstrip('/')}/{path}" for path in upkeep.data_files(lake, "samples")]
+    """The ids of all samples that the user ever had, in any version."""
+    paths = [lake.uri(path) for path in upkeep.data_files(lake, "samples")]
     if not paths:
         return pl.Series(schema.SAMPLE_ID, dtype=pl.String)
     rows = lake.read_parquet(paths).filter(pl.col(schema.USER_ID) == user_id)
@@ -89,58 +92,53 @@ def _sample_ids(lake: Lake, user_id: str) -> pl.Series:
 
 
 def _withdraw(lake: Lake, sample_ids: pl.Series) -> list[str]:
-    found = []
+    """Removes the emitted coresets that hold a sample of the user, and returns their folders."""
+    folders = []
     for path in lake.list_paths(EMITTED):
         if path.endswith(".parquet"):
-            rows = lake.read_parquet([f"{lake.root.rstrip('/')}/{path}"]).collect()
+            rows = lake.read_parquet([lake.uri(path)]).collect()
             if schema.SAMPLE_ID in rows.columns and rows[schema.SAMPLE_ID].is_in(sample_ids.implode()).any():
-                found.append(path.rsplit("/", 1)[0])
-    for folder in found:
+                folders.append(path.rsplit("/", 1)[0])
+    for folder in folders:
         for path in lake.list_paths(folder):
             lake.remove(path)
-    return found
+    return folders
 
 
 def _remove(lake: Lake, table: str, user_id: str, sample_ids: pl.Series) -> int:
-    """Writes the files of a table again that hold the user; how many rows were his."""
+    """Writes the files of a table that hold the user again without the user's rows; returns how many rows these were."""
     partition = PARTITIONS.get(table)
-    for _ in range(ATTEMPTS):
-        appender = open_appender(lake, table, schema=SCHEMAS[table], partition=partition)
+
+    def attempt(draft: Draft) -> int:
         count = 0
-        try:
-            for file in appender.files().iter_rows(named=True):
-                rows = lake.read_parquet([f"{lake.uri(table)}/{file['path']}"]).collect()
-                kept, removed = _without(rows, user_id, sample_ids)
-                count += removed
-                if removed:
-                    appender.remove(file["path"])
-                    if kept.height:
-                        whole = pl.concat([SCHEMAS[table].to_frame(), kept], how="diagonal")
-                        period = str(file[partition]) if partition else ""
-                        appender.write(
-                            whole.with_columns(pl.lit(period).alias(partition)) if partition else whole, period
-                        )
-            if count:
-                appender.commit({})
-            return count
-        except Conflict:
-            continue
-        except BaseException:
-            appender.abandon()
-            raise
-    raise LakeError(f"writers of '{table}' were faster {ATTEMPTS} times; run it again when they are done")
+        for file in draft.files().iter_rows(named=True):
+            rows = lake.read_parquet([f"{lake.uri(table)}/{file['path']}"]).collect()
+            others, removed = _without(rows, user_id, sample_ids)
+            count += removed
+            if removed:
+                draft.remove(file["path"])
+            if removed and others.height:
+                whole = pl.concat([SCHEMAS[table].to_frame(), others], how="diagonal")
+                period = str(file[partition]) if partition else ""
+                draft.write(whole.with_columns(pl.lit(period).alias(partition)) if partition else whole, period)
+        if count:
+            draft.commit({})
+        return count
+
+    return change(lake, table, attempt, schema=SCHEMAS[table], partition=partition)
 
 
 def _without(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> tuple[pl.DataFrame, int]:
-    his = _his(rows, user_id, sample_ids)
+    """The rows without the user's, or with their raw text blanked, and how many rows were the user's."""
+    is_users = _is_users(rows, user_id, sample_ids)
     if schema.RAW not in rows.columns:
-        return rows.filter(~his), int(his.sum())
-    blank = pl.when(his).then(pl.lit("")).otherwise(pl.col(schema.RAW)).alias(schema.RAW)
-    return rows.with_columns(blank), int(his.sum())
+        return rows.filter(~is_users), int(is_users.sum())
+    blank = pl.when(is_users).then(pl.lit("")).otherwise(pl.col(schema.RAW)).alias(schema.RAW)
+    return rows.with_columns(blank), int(is_users.sum())
 
 
-def _his(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> pl.Series:
-    """Which rows tell of the user: by his id, by his samples, or by the raw text of a bad row."""
+def _is_users(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> pl.Series:
+    """Whether each row belongs to the user: by user id, by sample id, or by the raw text of a bad row."""
     if schema.RAW in rows.columns:
         word = rf"(^|[^\pL\pN]){re.escape(user_id)}($|[^\pL\pN])"
         return rows[schema.RAW].str.contains(word).fill_null(False)
@@ -152,5 +150,5 @@ def _his(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> pl.Series:
 
 
 def _holds(lake: Lake, path: str, user_id: str, sample_ids: pl.Series) -> bool:
-    rows = lake.read_parquet([f"{lake.root.rstrip('/')}/{path}"]).collect()
-    return bool(_his(rows, user_id, sample_ids).any())
+    rows = lake.read_parquet([lake.uri(path)]).collect()
+    return bool(_is_users(rows, user_id, sample_ids).any())

@@ -1,23 +1,23 @@
-"""A night is a manifest: its inputs are fixed when it opens, and every finished stage leaves a record.
+"""A night: a manifest that fixes its inputs when it opens, and a record of every finished stage.
 
-Starting the same night again continues it; a finished night is a no-op. Everything lies below `nights/<night>/` in the
-lake as small JSON files, each written in one atomic step, so a killed night leaves whole records or none.
+Starting the same night again continues it; a finished night is a no-op. Manifest and records are small JSON files below
+`nights/<night>/` in the lake, each written in one atomic step, so a killed night leaves whole records or none.
 """
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
-from pathlib import Path
+from functools import cache, cached_property
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dealrec_core.errors import DataError
-from dealrec_core.lake import Lake
+from dealrec_core.lake import Lake, checkout
 from dealrec_core.settings import Config
+from dealrec_core.settings.moved import translated
 from dealrec_core.settings.run import RunConfig
 
 STAGES = {
@@ -30,19 +30,25 @@ STAGES = {
     "coreset": "dealrec select",
     "fine_tune": "dealrec fine-tune",
     "evaluation": "dealrec evaluate",
-    "verdict": "dealrec evaluate",
+    "proxy": "dealrec evaluate",
     "promotion": "dealrec promote",
 }
 """Every stage in order, and the command that runs it alone."""
 
+TABLES = (
+    "interactions", "items", "files", "quarantine", "samples",
+    "influences", "efforts", "coresets", "evaluations", "promotions",
+)  # fmt: skip
+"""The tables whose versions a manifest fixes."""
+
 PLACE = {"home", "device", "engine", "ray_address"}
-"""Of RunConfig: what a night runs on, which makes no other night and may change while it is continued."""
+"""Fields of RunConfig that say where a night runs: they do not make it another night, and may change when it is continued."""
 
 Fact = str | int | float | bool | None
 
 
 class Snapshot(BaseModel):
-    """What a stage left behind: where it is, and the few facts worth showing."""
+    """The record of a finished stage: where its result is, and the few facts worth showing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,13 +58,13 @@ class Snapshot(BaseModel):
     path: str | None = None
     """Folder or file below the lake's root."""
     sha256: str | None = None
-    """Of everything at `path`."""
+    """Hash of everything at `path`."""
     rows: int | None = None
     facts: dict[str, Fact] = Field(default_factory=dict)
     """Counts, metrics and short names, ready to be shown."""
     seconds: float = 0.0
     device: str | None = None
-    """Where the stage computed: cpu or cuda."""
+    """The device that the stage computed on: cpu or cuda."""
 
 
 class Champion(BaseModel):
@@ -72,7 +78,7 @@ class Champion(BaseModel):
     version: str
     """Version of the registered model."""
     trained_through: datetime
-    """Nothing at or after this moment was seen in training."""
+    """The model was trained on events before this moment only."""
 
 
 class Manifest(BaseModel):
@@ -82,11 +88,11 @@ class Manifest(BaseModel):
 
     night: str
     day: date
-    settings: Config
+    settings: Annotated[Config, BeforeValidator(translated)]
     code: str
     """Hash over the sources of dealrec_core, tasks and flows."""
     commit: str | None
-    """Git commit of the checkout, None outside one."""
+    """Git commit of the checkout, None outside a checkout."""
     versions: dict[str, int]
     """Lake table versions at the start, -1 for a table that did not exist."""
     champion: Champion | None
@@ -95,7 +101,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Night:
-    """One opened night: its manifest, its lake and its stage records."""
+    """One opened night: its manifest, its lake and its stage records, each of which is read once."""
 
     manifest: Manifest
     lake: Lake
@@ -107,64 +113,66 @@ class Night:
 
     @property
     def day(self) -> date:
-        """The last day whose rows this night takes."""
+        """The last day whose rows this night ingests."""
         return self.manifest.day
 
     @property
     def config(self) -> Config:
-        """Settings as they were when the night opened, but for what it runs on."""
+        """Settings as they were when the night opened, except where it runs."""
         return self.manifest.settings
 
     def find(self, stage: str) -> Snapshot | None:
-        """The record of a finished stage, None when it has not finished."""
+        """Returns the record of a finished stage, None when it has not finished."""
         path = _record(self.name, stage)
-        return Snapshot.model_validate_json(self.lake.read_bytes(path)) if self.lake.exists_path(path) else None
+        if stage not in self._records and self.lake.exists_path(path):
+            self._records[stage] = Snapshot.model_validate_json(self.lake.read_bytes(path))
+        return self._records.get(stage)
 
     def need(self, stage: str) -> Snapshot:
-        """The record of a stage that must have finished.
+        """Returns the record of a stage that must have finished.
 
         Raises:
             DataError: it has not; the message names the command that runs it.
         """
-        found = self.find(stage)
-        if found is None:
+        snapshot = self.find(stage)
+        if snapshot is None:
             raise DataError(
                 f"stage '{stage}' of night {self.name} has not finished; run `{STAGES[stage]} --day {self.day}`"
             )
-        return found
+        return snapshot
 
     def record(self, snapshot: Snapshot) -> Snapshot:
-        """Marks a stage as finished."""
+        """Marks a stage as finished, and returns its record."""
         self.lake.write_bytes(_record(self.name, snapshot.stage), snapshot.model_dump_json(indent=1).encode())
+        self._records[snapshot.stage] = snapshot
         return snapshot
 
     def snapshots(self) -> list[Snapshot]:
-        """The finished stages, in order."""
-        return [found for stage in STAGES if (found := self.find(stage))]
+        """Returns the records of the finished stages, in order."""
+        return [snapshot for stage in STAGES if (snapshot := self.find(stage))]
+
+    @cached_property
+    def earlier(self) -> list["Night"]:
+        """The nights that were opened before this one, oldest first: their manifests are read once."""
+        return [night for night in nights(self.lake) if night.manifest.opened_at < self.manifest.opened_at]
+
+    @cached_property
+    def _records(self) -> dict[str, Snapshot]:
+        return {}
+
+    def __reduce__(self) -> tuple[type["Night"], tuple[Manifest, Lake]]:
+        """A night is sent to another process without what it has read."""
+        return Night, (self.manifest, self.lake)
 
     @property
     def finished(self) -> bool:
-        """Whether the night has nothing left to do: its last stage ran, or its day was empty."""
+        """Whether the night is complete: its last stage ran, or its day was empty."""
         ingested = self.find("ingest")
         return self.find("promotion") is not None or bool(ingested and ingested.facts.get("empty"))
 
 
-TABLES = (
-    "interactions",
-    "items",
-    "files",
-    "quarantine",
-    "samples",
-    "influences",
-    "efforts",
-    "coresets",
-    "evaluations",
-    "promotions",
-)
-
-
 def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | None, now: datetime) -> Night:
-    """Continues the night of this day, settings and code, or opens it and fixes its inputs."""
+    """Returns the night of this day, settings and code: the one that was opened before, or a new one with its inputs fixed."""
     name = night_name(config, day)
     if lake.exists_path(_manifest(name)):
         return reopen(name, lake, run=config.run)
@@ -173,7 +181,7 @@ def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | No
         day=day,
         settings=config,
         code=code_fingerprint(),
-        commit=_commit(),
+        commit=checkout.git_commit(),
         versions={table: lake.version(table) for table in TABLES},
         champion=champion,
         opened_at=now,
@@ -183,7 +191,7 @@ def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | No
 
 
 def reopen(name: str, lake: Lake, *, run: RunConfig | None = None) -> Night:
-    """The night of that name, as it was opened, but for what it runs on: that is as in `run` where it is given.
+    """Returns the night of that name as it was opened; where it runs comes from `run` if that is given.
 
     Raises:
         DataError: this lake has no such night.
@@ -198,31 +206,32 @@ def reopen(name: str, lake: Lake, *, run: RunConfig | None = None) -> Night:
 
 
 def nights(lake: Lake) -> list[Night]:
-    """Every night of the lake, in the order in which they were opened."""
+    """Returns every night of the lake, in the order in which they were opened; this reads all their manifests."""
     names = {path.split("/")[1] for path in lake.list_paths("nights") if path.endswith("/manifest.json")}
     return sorted((reopen(name, lake) for name in names), key=lambda night: night.manifest.opened_at)
 
 
 def night_name(config: Config, day: date) -> str:
-    """Day plus six hex digits over settings and code: what changes either is another night.
+    """Returns the day and six hex digits over settings and code: a change of either makes another night.
 
-    Where things are kept (home, lake, registry) and looked after, and what they run on does not make another night.
+    Settings that say where things are kept (home, lake, registry), where they run and how they are looked after do not count.
     """
     settings = config.model_dump_json(exclude={"registry": True, "upkeep": True, "run": PLACE, "lake": {"root"}})
     return f"{day.isoformat()}-{fingerprint([settings, code_fingerprint()])[:6]}"
 
 
 def fingerprint(parts: Iterable[str]) -> str:
-    """sha256 hex over the parts; the borders between parts count."""
+    """Returns the sha256 of the parts in hex; the borders between parts count."""
     return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
 
 
 @cache
 def code_fingerprint() -> str:
-    """Hash over the Python sources that a night runs, so that a changed program is another night."""
-    root = Path(__file__).resolve().parent.parent
-    sources = sorted(path for package in ("dealrec_core", "tasks", "flows") for path in (root / package).rglob("*.py"))
-    return fingerprint(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sources)
+    """Returns a hash over the Python sources that a night runs, so that a changed program makes another night."""
+    return fingerprint(
+        f"{path.relative_to(checkout.ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in checkout.sources()
+    )
 
 
 def _record(night: str, stage: str) -> str:
@@ -231,12 +240,3 @@ def _record(night: str, stage: str) -> str:
 
 def _manifest(night: str) -> str:
     return f"nights/{night}/manifest.json"
-
-
-def _commit() -> str | None:
-    root = Path(__file__).resolve().parent.parent
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

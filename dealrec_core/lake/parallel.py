@@ -10,15 +10,15 @@ Result = TypeVar("Result")
 
 
 class Over(Protocol):
-    """Maps a function over shards, on whatever machines: like `map`, results in the order of the shards."""
+    """Maps a function over shards on any number of machines: like `map`, with results in the order of the shards."""
 
     def __call__(self, function: Callable[[Item], Result], shards: Iterable[Item], /) -> Iterator[Result]: ...
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
-    """The results in the order of the items; at most `threads` + 1 items are taken before their turn.
+    """Yields the results in the order of the items; at most `threads` + 1 items are drawn ahead of their turn.
 
-    Raises what the function or the items raise, after the threads have ended.
+    An error of the function or of the items is raised after the threads have ended.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()

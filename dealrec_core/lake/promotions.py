@@ -1,4 +1,4 @@
-"""Who is champion: a Delta table of decisions. MLflow's aliases are copies of its last word."""
+"""The decisions about models in a Delta table: its last one says which model is champion. MLflow's aliases are copies of it."""
 
 from datetime import datetime
 
@@ -18,43 +18,29 @@ IN_CHARGE = [PROMOTED, ROLLED_BACK, SET_BY_HAND]
 
 
 def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, now: datetime) -> int:
-    """Appends one decision about a model; returns the table's new version."""
-    row = pl.DataFrame(
-        [
-            {
-                "at": now,
-                "action": action,
-                schema.NIGHT: night.night,
-                "version": night.version,
-                "bundle": night.bundle,
-                "trained_through": night.trained_through,
-                schema.REASON: reason,
-                "who": who,
-            }
-        ],
-        schema=schema.PROMOTIONS,
-    )
-    return lake.append(TABLE, row, schema=schema.PROMOTIONS)
+    """Appends one decision about a model, and returns the table's new version."""
+    row = {"at": now, "action": action, **night.model_dump(), schema.REASON: reason, "who": who}
+    return lake.append(TABLE, pl.DataFrame([row], schema=schema.PROMOTIONS), schema=schema.PROMOTIONS)
 
 
 def decisions(lake: Lake) -> pl.DataFrame:
-    """Every decision so far, oldest first (PROMOTIONS)."""
+    """Returns every decision so far, oldest first (PROMOTIONS)."""
     if not lake.exists(TABLE):
         return pl.DataFrame(schema=schema.PROMOTIONS)
     return lake.scan(TABLE).sort("at").collect()
 
 
 def champion(lake: Lake) -> Champion | None:
-    """The model in charge, None before the first promotion."""
+    """Returns the model in charge, None before the first promotion."""
     reigns = _reigns(lake)
     return reigns[-1] if reigns else None
 
 
 def previous(lake: Lake) -> Champion:
-    """The model that a rollback restores: the last one in charge that is not the present champion.
+    """Returns the model that a rollback restores: the last one in charge that is not the present champion.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such model.
     """
     earlier = before_champion(lake)
     if earlier is None:
@@ -63,19 +49,11 @@ def previous(lake: Lake) -> Champion:
 
 
 def before_champion(lake: Lake) -> Champion | None:
-    """What `previous` would restore, None where there is nothing to go back to."""
+    """Returns the model that `previous` would return, None where there is no such model."""
     reigns = _reigns(lake)
     return next((reign for reign in reversed(reigns) if reign.version != reigns[-1].version), None)
 
 
 def _reigns(lake: Lake) -> list[Champion]:
     in_charge = decisions(lake).filter(pl.col("action").is_in(IN_CHARGE))
-    return [
-        Champion(
-            night=row[schema.NIGHT],
-            bundle=row["bundle"],
-            version=row["version"],
-            trained_through=row["trained_through"],
-        )
-        for row in in_charge.iter_rows(named=True)
-    ]
+    return [Champion(**row) for row in in_charge.select(*Champion.model_fields).iter_rows(named=True)]

@@ -1,4 +1,4 @@
-"""Looks after the tables: larger files, no files that nothing needs any more, and a report of what there is.
+"""Upkeep of the tables: small files are joined, files that no version needs are removed, and a report says what there is.
 
 A version is pinned, and every file of it stays, while a night may still be asked how it came about: the newest nights, every
 night whose model is registered, and every night that made a champion.
@@ -8,19 +8,21 @@ from collections import defaultdict
 from functools import partial
 
 import polars as pl
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties
+from deltalake.exceptions import DeltaError
 from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Lake, promotions
-from dealrec_core.lake.appender import ATTEMPTS
+from dealrec_core.lake.commit import commit, until_committed
 from dealrec_core.lake.nights import TABLES, Night, nights
-from dealrec_core.lake.tables import LASTING, line
+from dealrec_core.lake.store import line
+from dealrec_core.lake.tables import LASTING
 
 
 class TableReport(BaseModel):
-    """What a table holds, and what upkeep did to it."""
+    """The state of a table, and what upkeep did to it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +31,7 @@ class TableReport(BaseModel):
     rows: int
     files: int
     mib: float
-    """Of the newest version."""
+    """Size of the newest version's files."""
     old_files: int
     """Files that only older versions need."""
     pinned: int
@@ -41,61 +43,65 @@ class TableReport(BaseModel):
 
 
 def pinned(lake: Lake, *, registered: set[str] | None, newest: int) -> dict[str, set[int]]:
-    """The versions of every table that must stay readable.
+    """Returns the versions of every table that must stay readable.
 
-    registered: nights whose model is still in the registry; None when nobody knows, then every night with a decision counts.
-    newest: so many nights count in any case.
+    registered: nights whose model is still in the registry; None if the registry does not answer, then every night with a
+        decision counts.
+    newest: number of nights that count in any case, the newest ones.
     """
-    known = nights(lake)
+    all_nights = nights(lake)
     decided = promotions.decisions(lake)
     champions = decided.filter(pl.col("action") != promotions.REJECTED)
     named = registered if registered is not None else set(decided[schema.NIGHT])
-    kept = named | set(champions[schema.NIGHT]) | {night.name for night in known[-newest:]}
-    found: dict[str, set[int]] = defaultdict(set)
-    for night in known:
-        if night.name in kept:
+    names = named | set(champions[schema.NIGHT]) | {night.name for night in all_nights[-newest:]}
+    versions: dict[str, set[int]] = defaultdict(set)
+    for night in all_nights:
+        if night.name in names:
             for table, version in _named(night):
-                found[table].add(version)
-    return dict(found)
+                versions[table].add(version)
+    return dict(versions)
 
 
 def compact(lake: Lake, table: str, *, file_mib: int) -> int:
-    """Joins small files of a table; how many went into larger ones.
+    """Joins small files of a table, and returns how many went into larger ones.
 
-    Safe beside any writer: rows stay as they are, the change feed says nothing, and where the table's rules see a conflict
-    nothing is changed and it looks again.
+    Safe beside any writer: rows stay as they are, the change feed shows nothing, and where the table's rules see a conflict
+    nothing is changed and the files are looked at again.
 
     Raises:
-        LakeError: others were faster too many times.
+        LakeError: others were faster too many times, or the table cannot be written.
     """
-    for _ in range(ATTEMPTS):
+
+    def attempt() -> int:
         handle = lake.open(table)
-        if handle is None:
-            return 0
-        try:
-            metrics = handle.optimize.compact(target_size=file_mib * 2**20)
-            lake.sync(f"{table}/_delta_log/{handle.version():020}.json")
-            return int(metrics["numFilesRemoved"])
-        except CommitFailedError as error:
-            last = line(error)
-        except (DeltaError, OSError) as error:
-            raise LakeError(f"cannot compact table '{table}' in {lake.root}: {line(error)}") from error
-    raise LakeError(f"writers of '{table}' were faster {ATTEMPTS} times ({last}); run upkeep again when they are done")
+        joined = 0
+
+        def join(*, commit_properties: CommitProperties) -> None:
+            nonlocal joined
+            assert handle is not None
+            metrics = handle.optimize.compact(target_size=file_mib * 2**20, commit_properties=commit_properties)
+            joined = int(metrics["numFilesRemoved"])
+
+        if handle is not None:
+            commit(lake, table, handle, join)
+        return joined
+
+    return until_committed(table, attempt)
 
 
 def vacuum(lake: Lake, table: str, *, keep: set[int], retention_hours: int) -> int:
-    """Removes files that neither the newest version, nor those to keep, nor anyone in the retention needs; how many.
+    """Removes files that neither the newest version nor those to keep need, after a retention; returns how many.
 
-    Only under the lake's lock: a file that an ingest has written and not yet committed looks as if nobody needed it.
+    The caller holds the lake's lock: a file that an ingest has written and not yet committed looks as if no version needed it.
 
     Raises:
-        LakeError: a version to keep cannot be read, or the table is in the way; nothing was removed.
+        LakeError: a version to keep cannot be read, or the table cannot be written; nothing was removed.
     """
     handle = lake.open(table)
     if handle is None:
         return 0
-    wanted = sorted(version for version in keep if 0 <= version <= handle.version())
-    clear = partial(handle.vacuum, retention_hours, enforce_retention_duration=False, full=True, keep_versions=wanted)
+    versions = sorted(version for version in keep if 0 <= version <= handle.version())
+    clear = partial(handle.vacuum, retention_hours, enforce_retention_duration=False, full=True, keep_versions=versions)
     try:
         doomed = clear(dry_run=True)
         if doomed:
@@ -106,7 +112,7 @@ def vacuum(lake: Lake, table: str, *, keep: set[int], retention_hours: int) -> i
 
 
 def settle(lake: Lake, table: str) -> None:
-    """Keeps the log of a table that an older program made, and writes a checkpoint of it, which makes it quick to open."""
+    """Writes a checkpoint of a table's log, which makes it quick to open; a table of an older program gets today's properties."""
     handle = lake.open(table)
     if handle is None:
         return
@@ -120,7 +126,7 @@ def settle(lake: Lake, table: str) -> None:
 
 
 def look(lake: Lake, table: str, *, pins: set[int], joined: int = 0, removed: int = 0) -> TableReport:
-    """What a table holds now, by its log and the files below it.
+    """Returns the state of a table, from its log and the files below it.
 
     Raises:
         LakeError: there is no such table.
@@ -143,24 +149,24 @@ def look(lake: Lake, table: str, *, pins: set[int], joined: int = 0, removed: in
 
 
 def data_files(lake: Lake, table: str) -> list[str]:
-    """Every Parquet file of a table, of any version or none, as paths below the root; checkpoints of its log are not data."""
+    """Returns every Parquet file of a table, of any version or none, as paths below the root; checkpoints are no data."""
     paths = lake.list_paths(table)
     return [path for path in paths if path.endswith(".parquet") and f"{table}/_delta_log/" not in path]
 
 
 def tables(lake: Lake) -> list[str]:
-    """The tables that have been written."""
+    """Returns the tables that have been written."""
     return [table for table in TABLES if lake.exists(table)]
 
 
 def _named(night: Night) -> list[tuple[str, int]]:
-    """Table versions that a night depends on or left behind."""
-    found = [(table, version) for table, version in night.manifest.versions.items()]
+    """Table versions that a night depends on or made."""
+    versions = list(night.manifest.versions.items())
     for snapshot in night.snapshots():
         if snapshot.table is not None and snapshot.version is not None:
-            found.append((snapshot.table, snapshot.version))
+            versions.append((snapshot.table, snapshot.version))
         for table in TABLES:
             version = snapshot.facts.get(f"{table} version")
             if isinstance(version, int):
-                found.append((table, version))
-    return [(table, version) for table, version in found if version >= 0]
+                versions.append((table, version))
+    return [(table, version) for table, version in versions if version >= 0]

@@ -1,4 +1,4 @@
-"""Turns a log into samples as it comes, in order of time, with memory for the last items of every user only."""
+"""Turns a log into samples in order of time, remembering the last items of every user only."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import pyarrow as pa
 from dealrec_core import schema
 
 IS_NEW = "is_new"
-"""Marks the events that no sample was made of before (Boolean)."""
+"""Column that marks the events whose samples have not been made before (Boolean)."""
 IDENTITY = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP]
 MILLISECONDS = 44
 """Bits of the time in a sorting key: epoch milliseconds until the year 2527."""
@@ -30,12 +30,12 @@ class Histories:
     _since_new: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (U,) events since a new one
 
     def samples(self, events: pl.DataFrame) -> pl.DataFrame:
-        """The samples that the new events make or change: theirs, and those of the next `length` events.
+        """Returns the samples that the new events make or change: their own, and those of the next `length` events.
 
-        Columns of SAMPLES, and PERIOD where the events have it.
+        The samples have the columns of SAMPLES, and PERIOD where the events have it.
 
         events: rows of INTERACTIONS, all later than those of earlier calls; without IS_NEW all are new. Events of one user
-        at one moment are ordered by item id, then event id, so that the result does not depend on the order of rows.
+            at one moment are ordered by item id, then event id, so that the result does not depend on the order of rows.
         """
         if events.is_empty():
             return pl.DataFrame(schema=schema.SAMPLE_TABLE if schema.PERIOD in events.columns else schema.SAMPLES)
@@ -47,22 +47,22 @@ class Histories:
         starts = np.concatenate([[0], np.flatnonzero(np.diff(users)) + 1])
         sequences = self._sequences(users[starts], items, starts)
         repeats = _repeats(log)
-        wanted = self._changed(log, users, starts, repeats) & (sequences.places > sequences.begins)
+        has_changed = self._changed(log, users, starts, repeats) & (sequences.places > sequences.begins)
         self._remember(users[starts], sequences)
-        rows = np.flatnonzero(wanted)
+        rows = np.flatnonzero(has_changed)
         return self._frame(log[rows], sequences, rows, repeats[rows])
 
     def _grow(self, users: int) -> None:
-        known = len(self._filled)
-        if users > known:
-            more = max(users, 2 * known) - known
-            tails = self._tails.reshape(known, self.length)
+        present = len(self._filled)
+        if users > present:
+            more = max(users, 2 * present) - present
+            tails = self._tails.reshape(present, self.length)
             self._tails = np.concatenate([tails, np.zeros((more, self.length), dtype=np.uint32)])
             self._filled = np.concatenate([self._filled, np.zeros(more, dtype=np.int64)])
             self._since_new = np.concatenate([self._since_new, np.full(more, FAR)])
 
     def _sequences(self, users: np.ndarray, items: np.ndarray, starts: np.ndarray) -> "_Sequences":
-        """Every user's remembered items, then the items that come."""
+        """Every user's remembered items, then the user's new items."""
         counts = np.diff(np.append(starts, len(items)))
         filled = self._filled[users]
         ends = np.cumsum(filled + counts)
@@ -76,7 +76,7 @@ class Histories:
         return _Sequences(flat, places, np.repeat(begins, counts), begins, ends)
 
     def _changed(self, log: pl.DataFrame, users: np.ndarray, starts: np.ndarray, repeats: np.ndarray) -> np.ndarray:
-        """Whether an event is new, or at most `length` events after a new one, or numbered on behind a new one."""
+        """Whether an event is new, at most `length` events after a new one, or a repetition that is numbered after a new one."""
         if IS_NEW not in log.columns:
             return np.ones(log.height, dtype=bool)
         is_new = log[IS_NEW].to_numpy()
@@ -113,7 +113,7 @@ class Histories:
 
 
 class _Numbers:
-    """Numbers texts from 0 in the order in which they come."""
+    """Numbers texts from 0 in the order of their first occurrence."""
 
     def __init__(self) -> None:
         self._type = pl.Categorical(pl.Categories.random())
@@ -159,7 +159,7 @@ def _order(users: np.ndarray, events: pl.DataFrame) -> np.ndarray:
 
 
 def _repeats(log: pl.DataFrame) -> np.ndarray:
-    """How many events of the same user, item and time come before each."""
+    """For every event, the number of earlier events with the same user, item and time."""
     if log.height == 1:
         return np.zeros(1, dtype=np.int64)
     same = log.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in IDENTITY)).to_series()
@@ -169,11 +169,11 @@ def _repeats(log: pl.DataFrame) -> np.ndarray:
 
 
 def _sample_ids(targets: pl.DataFrame, repeats: np.ndarray) -> pl.Series:
-    """32 hex digits over user, target and time; a second event of the same three is numbered on."""
+    """A hash of user, target and time in 32 hex digits; a repetition of the same three gets a number as well."""
     number = pl.Series("repeat", repeats)
     suffix = pl.when(number > 0).then(pl.format("\x1f{}", number)).otherwise(pl.lit(""))
     text = targets.select(
         pl.concat_str(schema.USER_ID, schema.ITEM_ID, pl.col(schema.TIMESTAMP).to_physical(), separator="\x1f") + suffix
     ).to_series()
-    found = [hashlib.blake2b(each.encode(), digest_size=16).hexdigest() for each in text.to_list()]
-    return pl.Series(schema.SAMPLE_ID, found, dtype=pl.String)
+    ids = [hashlib.blake2b(identity.encode(), digest_size=16).hexdigest() for identity in text.to_list()]
+    return pl.Series(schema.SAMPLE_ID, ids, dtype=pl.String)

@@ -1,4 +1,4 @@
-"""Keeps the table `samples` up with the log: a night makes the samples of its new events, and those that they change."""
+"""Keeps the table `samples` up to date with the log: a night makes the samples of its new events, and those that they change."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Conflict, Lake, parallel
-from dealrec_core.lake.appender import Appender, open_appender
+from dealrec_core.lake import Lake, parallel
+from dealrec_core.lake.draft import Draft, change, open_draft
 from dealrec_core.samples.histories import IS_NEW, Histories
 
 logger = logging.getLogger(__name__)
@@ -24,16 +24,15 @@ CHUNK_ROWS = 500_000
 GROUP_USERS = 250_000
 """Users whose events are in memory at once, in an update."""
 LENGTHS = 2**10
-"""Above any history length: the transaction number is the version of the log times this, plus the history length."""
+"""More than any history length: the transaction number is the version of the log times this, plus the history length."""
 THREADS = 2
-ATTEMPTS = 20
 NOTE = "dealrec.samples"
-"""Note of a commit with what it wrote: an update that was killed behind it tells the same when it is run again."""
+"""Note of a commit with what it wrote: an update that was killed after it reports the same when it is run again."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What became of the table."""
+    """The state of the table after an update, and what the update wrote."""
 
     version: int
     """The version that holds the samples of the log."""
@@ -42,11 +41,11 @@ class Update:
     written: int
     """New and changed samples."""
     is_rebuilt: bool
-    """Whether all were made anew: at the first time, for another history length, or from a log that changed otherwise."""
+    """Whether all samples were made anew: the first time, for another history length, or after rows of the log were deleted."""
 
 
 def update(lake: Lake, *, log_version: int, length: int, before: int = -1) -> Update:
-    """Brings the table to the samples of `interactions` at a version; what is there already is not made again.
+    """Brings the table to the samples of `interactions` at a version; samples that are there already are not made again.
 
     The commit records the version in a transaction, so an update that was killed is simply run again.
 
@@ -56,32 +55,27 @@ def update(lake: Lake, *, log_version: int, length: int, before: int = -1) -> Up
         LakeError: other writers were faster too many times.
     """
     number = log_version * LENGTHS + length
-    for _ in range(ATTEMPTS):
-        appender = open_appender(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
-        done = appender.taken(TABLE)
-        if done == number:
-            return Update(appender.handle.version(), appender.rows(), **_noted(appender, number, before))
-        changed = _changed_samples(lake, done, log_version, length)
-        try:
-            frames = _all_samples(lake, log_version, length) if changed is None else [changed]
-            _drop(lake, appender, changed)
-            written = sum(parallel.in_order(partial(_write, appender), frames, threads=THREADS))
-            note = {"number": number, "written": written, "is_rebuilt": changed is None}
-            appender.commit({TABLE: number}, {NOTE: json.dumps(note)})
-        except Conflict:
-            continue
-        except BaseException:
-            appender.abandon()
-            raise
-        made = open_appender(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
-        return Update(made.handle.version(), made.rows(), written, changed is None)
-    raise LakeError(f"other writers of '{TABLE}' were faster {ATTEMPTS} times; run it again when they are done")
+
+    def attempt(draft: Draft) -> Update:
+        last = draft.recorded(TABLE)
+        if last == number:
+            return Update(draft.handle.version(), draft.rows(), **_noted(draft, number, before))
+        changed = _changed_samples(lake, last, log_version, length)
+        frames = _all_samples(lake, log_version, length) if changed is None else [changed]
+        _drop(lake, draft, changed)
+        written = sum(parallel.in_order(partial(_write, draft), frames, threads=THREADS))
+        note = {"number": number, "written": written, "is_rebuilt": changed is None}
+        version = draft.commit({TABLE: number}, {NOTE: json.dumps(note)})
+        rows = open_draft(lake, TABLE, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD).rows()
+        return Update(version, rows, written, changed is None)
+
+    return change(lake, TABLE, attempt, schema=schema.SAMPLE_TABLE, partition=schema.PERIOD)
 
 
-def _noted(appender: Appender, number: int, before: int) -> dict[str, Any]:
-    """What the commit wrote that brought the table here after version `before`; nothing where none did."""
-    commits = appender.handle.version() - before
-    for commit in appender.handle.history(commits) if commits else []:
+def _noted(draft: Draft, number: int, before: int) -> dict[str, Any]:
+    """The fields `written` and `is_rebuilt` of the update since version `before`; nothing was written where there was none."""
+    commits = draft.handle.version() - before
+    for commit in draft.handle.history(commits) if commits else []:
         note = json.loads(commit.get(NOTE, "{}"))
         if note.pop("number", None) == number:
             return note
@@ -89,7 +83,7 @@ def _noted(appender: Appender, number: int, before: int) -> dict[str, Any]:
 
 
 def _changed_samples(lake: Lake, done: int | None, log_version: int, length: int) -> pl.DataFrame | None:
-    """Samples (SAMPLE_TABLE) that new events made or changed since the last update; None where all must be made anew."""
+    """Samples (SAMPLE_TABLE) that events since the last update make or change; None where all must be made anew."""
     if done is None or done % LENGTHS != length or done // LENGTHS > log_version:
         return None
     since = done // LENGTHS
@@ -126,9 +120,9 @@ def _chunks(sizes: pl.DataFrame) -> Iterator[list[str]]:
         yield chunk[schema.PERIOD].to_list()
 
 
-def _write(appender: Appender, frame: pl.DataFrame) -> int:
+def _write(draft: Draft, frame: pl.DataFrame) -> int:
     for (period,), rows in frame.partition_by(schema.PERIOD, as_dict=True).items():
-        appender.write(rows, str(period))
+        draft.write(rows, str(period))
     return frame.height
 
 
@@ -148,24 +142,24 @@ def _changed(log: pl.LazyFrame, new: pl.DataFrame, length: int) -> pl.DataFrame:
 
 
 def _period(like: str) -> pl.Expr:
-    """The day, month or year of each sample's time, written like an example."""
+    """The day, month or year of a sample's time, in the form of an example."""
     form = {10: "%Y-%m-%d", 7: "%Y-%m", 4: "%Y"}[len(like)]
     return pl.col(schema.TIMESTAMP).dt.strftime(form).alias(schema.PERIOD)
 
 
-def _drop(lake: Lake, appender: Appender, changed: pl.DataFrame | None) -> None:
-    """Takes changed samples out of their files, all samples when None."""
-    files = appender.files()
+def _drop(lake: Lake, draft: Draft, changed: pl.DataFrame | None) -> None:
+    """Drops changed samples from their files, all samples when None."""
+    files = draft.files()
     if changed is None:
         for path in files["path"]:
-            appender.remove(path)
+            draft.remove(path)
         return
     files = files.filter(pl.col(schema.PERIOD).is_in(changed[schema.PERIOD].unique().implode()))
     ids = changed[schema.SAMPLE_ID].implode()
     for path, period in files.select("path", schema.PERIOD).iter_rows():
         rows = lake.read_parquet([f"{lake.uri(TABLE)}/{path}"]).collect()
-        kept = rows.filter(~pl.col(schema.SAMPLE_ID).is_in(ids))
-        if kept.height < rows.height:
-            appender.remove(path)
-            if kept.height:
-                appender.write(kept.with_columns(pl.lit(period).alias(schema.PERIOD)), period)
+        unchanged = rows.filter(~pl.col(schema.SAMPLE_ID).is_in(ids))
+        if unchanged.height < rows.height:
+            draft.remove(path)
+            if unchanged.height:
+                draft.write(unchanged.with_columns(pl.lit(period).alias(schema.PERIOD)), period)

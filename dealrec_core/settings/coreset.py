@@ -10,9 +10,8 @@ Fill = Literal["strata", "highest"]
 
 Normalisation = Literal["rank", "minmax", "robust", "none"]
 
-MethodName = Literal[
+NightlyMethod = Literal[
     "dealrec",
-    "dealrec-released",
     "greedy",
     "random",
     "coverage",
@@ -29,34 +28,54 @@ MethodName = Literal[
     "tf-dcon",
 ]
 
+MethodName = Literal[NightlyMethod, "dealrec-released"]
 
-class CoresetConfig(Section):
+
+class _Budget(Section):
+    method: MethodName = Field(default="dealrec", title="Selection method")
+    """Rule that chooses the coreset."""
+    ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
+    """Size of the coreset as a share of the train samples. The paper takes about 2%. Raise it when tuning is cheap and
+    recall still rises with more samples."""
+    count: int | None = Field(default=None, ge=1, title="Number of samples")
+    """Size of the coreset in samples; wins over the share. The paper takes 1,024. Set it when every night should cost
+    the same while the log grows."""
+    tokens: int | None = Field(default=None, ge=1, title="Tokens of an epoch")
+    """Size of the coreset in tokens of one epoch, prompts and answers together; wins over share and number. Set it when
+    titles differ much in length."""
+    gpu_minutes: float | None = Field(default=None, gt=0, title="Minutes of tuning")
+    """Size of the coreset in minutes of fine-tuning; wins over the three above. Set it when the night has a deadline."""
+    tokens_per_second: float | None = Field(default=None, gt=0, title="Speed of tuning")
+    """Speed in tokens a second that `gpu_minutes` is converted with. None takes the speed that the last night measured;
+    set it on the first night or on a new machine."""
+    groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
+    """Number of strata of equal score width that method dealrec draws from; 25 to 75 in the paper. Fewer groups choose
+    more high scores, more groups choose more evenly."""
+    effort_weight: float = Field(default=0.3, ge=0, title="Effort weight lambda")
+    """Weight of effort beside influence in the score; 0.1 to 2 in the paper, 0.3 on Games. Raise it to prefer samples
+    that the language model finds hard; 0 leaves effort out."""
+
+
+class NightlyCoreset(_Budget):
     """How many samples are chosen, and by which rule."""
 
-    method: MethodName = Field(default="dealrec", title="Method")
-    """dealrec: the paper's; dealrec-released: groups as in the released code; greedy: the highest scores; coverage: ours,
-    with floors for categories, popularity and recency; random: by luck; the others are rivals and cost features of their own."""
-    ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
-    """The paper takes about 2%."""
-    count: int | None = Field(default=None, ge=1, title="Number of samples")
-    """Wins over the share; the paper takes 1,024."""
-    tokens: int | None = Field(default=None, ge=1, title="Tokens of an epoch")
-    """Wins over share and number: as many samples as their prompts and answers fit into so many tokens."""
-    gpu_minutes: float | None = Field(default=None, gt=0, title="Minutes of tuning")
-    """Wins over all: tokens from the speed below and the epochs of fine-tuning."""
-    tokens_per_second: float | None = Field(default=None, gt=0, title="Speed of tuning")
-    """For `gpu_minutes`; None takes what the last night's fine-tuning measured."""
-    groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
-    """Strata of equal score width; 25 to 75 in the paper."""
+    method: NightlyMethod = Field(default="dealrec", title="Selection method")
+    """Rule that chooses the coreset. dealrec is the paper's; greedy takes the highest scores; coverage guarantees places for
+    categories, popularity and recency; random is the baseline; the others are published rivals that compute features of
+    their own. Change it after `dealrec study` has compared them on your log."""
+
+
+class CoresetConfig(_Budget):
+    """Everything that a selection takes; what a night does not set is set by studies."""
+
     influence_weight: float = Field(default=1.0, ge=0, title="Influence weight")
-    """0 leaves influence out, for ablations."""
-    effort_weight: float = Field(default=0.3, ge=0, title="Effort weight lambda")
-    """0.1 to 2 in the paper, 0.3 on Games."""
+    """Weight of influence in the score; 0 leaves influence out, for ablations."""
     normalisation: Normalisation = Field(default="rank", title="Normalisation")
-    """Before influence and effort are added: rank, minmax (released code), robust (median and MAD) or none (paper)."""
+    """Scale of influence and effort before they are added: rank, minmax (released code), robust (median and MAD) or none
+    (paper)."""
     hard_prune: float = Field(default=0.0, ge=0, lt=1, title="Drop the top share")
-    """The released code drops the top tenth by score (0.1); the paper does not."""
+    """Share of the highest scores that is dropped first; 0.1 in the released code, 0 in the paper."""
     coverage: float = Field(default=0.3, ge=0, le=1 / 3, title="Guaranteed share")
-    """Of `coverage`: the share of its proportional number that every category, popularity and recency class gets."""
+    """For method coverage: share of its proportional number that every category, popularity and recency class gets."""
     fill: Fill = Field(default="strata", title="Rule beside the floors")
-    """Of `coverage`: strata (Algorithm 2) or highest (the highest scores)."""
+    """For method coverage: rule for the remaining places, strata (Algorithm 2) or highest (the highest scores)."""

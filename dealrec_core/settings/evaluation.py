@@ -7,15 +7,21 @@ from pydantic import Field
 from dealrec_core.settings.section import Section
 
 
-class EvaluateConfig(Section):
+class NightlyEvaluation(Section):
     """How recommenders are compared on the held-out slice."""
 
     k: int = Field(default=10, ge=1, le=1000, title="List length K")
-    """Recall, NDCG and MRR are taken at this length; the gate uses it too."""
+    """Number of items in a list; recall, NDCG, MRR and the gate are computed at this length. Set it to what your page shows."""
     users: int | None = Field(default=500, ge=1, title="Users at most")
-    """Held-out users to compare on, drawn at random once a night; None means all."""
+    """Largest number of held-out users to compare on, drawn at random once a night; None means all. Raise it when the
+    intervals of the gate are too wide, lower it when evaluation is too slow."""
     mask_seen: bool = Field(default=False, title="Mask seen items")
-    """Drop items of the user's history from every list before it is judged."""
+    """Whether items of the user's history are dropped from every list. Set it where nobody takes an item twice."""
+
+
+class EvaluationConfig(NightlyEvaluation):
+    """Everything that an evaluation takes; what a night does not set is set by studies."""
+
     cold_below: int = Field(default=5, ge=1, title="Cold items")
     """An item with fewer interactions before the held-out slice is cold; recall of such targets is also shown alone."""
 
@@ -24,18 +30,22 @@ class GateConfig(Section):
     """When a candidate is promoted."""
 
     metric: Literal["recall", "ndcg", "mrr"] = Field(default="recall", title="Metric")
-    """Compared per user at evaluate.k."""
+    """Metric on which candidate and champion are compared, user by user, at `evaluation.k`. Take ndcg or mrr when the order
+    within a list matters."""
     minimum_gain: float = Field(default=0.0, ge=0, title="Minimum gain")
-    """The mean gain over what would be replaced must be larger than this (absolute)."""
+    """Smallest mean gain, in units of the metric, that a candidate needs over what it would replace. Raise it when a
+    change of models has a cost of its own."""
     confidence: float = Field(default=0.9, ge=0.5, lt=1, title="Confidence")
-    """Share of bootstrap resamples over users in which the gain must exceed minimum_gain."""
+    """Share of bootstrap resamples over users in which the gain must exceed `minimum_gain`. Raise it to promote more
+    rarely and more surely."""
     resamples: int = Field(default=2000, ge=100, title="Bootstrap resamples")
-    """More give a steadier verdict and cost little."""
+    """Number of bootstrap resamples. More give a steadier verdict and cost little; fewer are for tests."""
     maximum_slice_loss: float | None = Field(default=0.05, ge=0, title="Maximum loss per slice")
-    """A slice of at least slice_users users may lose at most this much on average; None does not look at slices."""
+    """Largest mean loss, in units of the metric, that a slice of at least `slice_users` users may have. None ignores
+    slices; lower it to protect small groups of users."""
     slice_users: int = Field(default=30, ge=1, title="Smallest slice")
-    """A smaller slice has no say: its mean is noise."""
+    """Number of users below which a slice is ignored, because its mean is noise."""
     approval: bool = Field(default=False, title="Ask a person")
-    """A better candidate waits until someone resumes the paused run with a word; a worse one is rejected at once."""
+    """Whether a better candidate waits until a person resumes the paused run with a word. A worse one is rejected at once."""
     approval_hours: float = Field(default=12.0, gt=0, title="Hours to wait for a person")
-    """After that the candidate is rejected; the lake is held meanwhile."""
+    """Hours after which a candidate without an answer is rejected. No other night can use the lake meanwhile."""

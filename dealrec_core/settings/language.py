@@ -11,37 +11,42 @@ class PromptConfig(Section):
     """Words and bounds of the prompt."""
 
     frame: Literal["auto", "alpaca"] = Field(default="auto", title="Frame")
-    """auto: the chat template of the tokenizer where it has one, else Alpaca's headings, as in the paper."""
+    """Form of the prompt. auto: the chat template of the tokenizer where it has one, else Alpaca's headings; alpaca: those
+    headings always, as in the paper."""
     items: str = Field(default="products", min_length=1, title="Items, plural")
-    """What the items are called, for instance game products or movies."""
+    """Word for several items in the prompt, for instance game products or movies. Set it, `item` and `chosen` to your domain."""
     item: str = Field(default="product", min_length=1, title="Item, singular")
-    """What one item is called, for instance game product or movie."""
+    """Word for one item, for instance game product or movie."""
     chosen: str = Field(default="purchased", min_length=1, title="What users do with items")
-    """Past participle, for instance purchased or watched."""
+    """Past participle of what users do with items, for instance purchased or watched."""
     most_tokens: int = Field(default=512, ge=64, title="Most tokens of a prompt")
-    """The oldest titles are left out until the prompt fits. No title is ever cut by this; the newest always stays."""
+    """Largest length of a prompt in tokens. The oldest titles are left out until it fits; the newest stays and no title is
+    cut by this. Lower it to save memory and time."""
     title_characters: int = Field(default=200, ge=8, title="Most characters of a title")
-    """A longer title is known by its beginning, everywhere; items whose titles begin alike are then one title."""
+    """Length in characters at which titles are cut, everywhere; items whose titles begin alike then share one title. Lower
+    it when titles hold long descriptions."""
 
 
 EMBEDDED = "embedded"
 
 
-class LanguageModelConfig(Section):
-    """The model that is tuned."""
+class NightlyLanguageModel(Section):
+    """The language model that is tuned."""
 
     base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
-    """A causal model of Hugging Face by name or folder, or 'embedded' for a small one built on the spot."""
+    """Model that is tuned: a causal model of Hugging Face by name or folder, or 'embedded' for a small one that is built on
+    the spot. Name a real model as soon as there is a GPU."""
     four_bit: bool = Field(default=False, title="Four bits")
-    """QLoRA: the base model is held in 4-bit NF4 while it is scored and tuned; needs a CUDA GPU and the extra 'qlora'."""
+    """Whether the base model is held in 4-bit NF4 (QLoRA) while it is scored and tuned. Set it when the model does not fit
+    into the GPU; it needs CUDA and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
+    """Number of tokens of the embedded model's tokenizer."""
     width: int = Field(default=256, ge=32, le=2048, title="Embedded: width")
+    """Width of the embedded model, a multiple of 8."""
     layers: int = Field(default=4, ge=1, le=32, title="Embedded: layers")
-    heads: int = Field(default=4, ge=1, le=32, title="Embedded: attention heads")
+    """Number of layers of the embedded model."""
     steps: int = Field(default=600, ge=1, title="Embedded: pretraining steps")
-    batch_size: int = Field(default=16, ge=1, title="Embedded: histories in a step")
-    history_length: int = Field(default=10, ge=1, title="Embedded: titles in a history")
-    learning_rate: float = Field(default=3e-3, gt=0, title="Embedded: learning rate")
+    """Number of steps of pretraining of the embedded model. Lower it for a quick trial."""
 
     @property
     def embedded(self) -> bool:
@@ -49,55 +54,99 @@ class LanguageModelConfig(Section):
         return self.base_model == EMBEDDED
 
 
-class LoraConfig(Section):
-    """Which weights learn, and how many."""
+class LanguageModelConfig(NightlyLanguageModel):
+    """Everything that the embedded model takes; what a night does not set is set by studies."""
+
+    heads: int = Field(default=4, ge=1, le=32, title="Embedded: attention heads")
+    """Number of attention heads; it must divide the width."""
+    batch_size: int = Field(default=16, ge=1, title="Embedded: histories in a step")
+    """Number of histories in a step of pretraining."""
+    history_length: int = Field(default=10, ge=1, title="Embedded: titles in a history")
+    """Largest number of titles in a history of pretraining."""
+    learning_rate: float = Field(default=3e-3, gt=0, title="Embedded: learning rate")
+    """Step size of pretraining."""
+
+
+class NightlyLora(Section):
+    """Which weights of the language model learn, and how many."""
 
     rank: int = Field(default=8, ge=1, le=1024, title="LoRA rank")
+    """Rank of the matrices that learn. Raise it when more epochs no longer help and there is memory."""
     alpha: int = Field(default=16, ge=1, title="LoRA alpha")
-    dropout: float = Field(default=0.05, ge=0, lt=1, title="LoRA dropout")
+    """Scale of what the matrices add: alpha / rank. It is usually raised together with the rank."""
     modules: Literal["attention", "all"] = Field(default="attention", title="LoRA modules")
-    """attention: query and value projections, as in the paper; all: every linear layer of the blocks."""
+    """Layers that learn. attention: query and value projections, as in the paper; all: every linear layer of the blocks,
+    which helps small models."""
 
 
-class FineTuneConfig(Section):
-    """How the language model is tuned."""
+class LoraConfig(NightlyLora):
+    """Everything that LoRA takes; what a night does not set is set by studies."""
+
+    dropout: float = Field(default=0.05, ge=0, lt=1, title="LoRA dropout")
+    """Share of the adapter's inputs dropped in training."""
+
+
+class NightlyFineTune(Section):
+    """How the language model is tuned on the coreset."""
+
+    lora: NightlyLora = NightlyLora()
+    start: Literal["base", "champion"] = Field(default="base", title="Start")
+    """Weights that tuning starts from. base: a fresh adapter on the base model; champion: the model in charge, where it has
+    the same base. Take champion when the log changes slowly."""
+    replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
+    """Number of earlier nights whose coresets are learned again beside tonight's. Raise it when a model that starts from the
+    champion forgets."""
+    epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
+    """Largest number of passes over the coreset; 50 in the paper. Raise it when the best epoch is the last
+    one; time grows with it."""
+    patience: int = Field(default=2, ge=1, title="Patience")
+    """Epochs without a better one on the validation examples before tuning stops. The best epoch is used."""
+    learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
+    """Step size at the start; it falls to zero along a cosine. Raise it for small models, lower it when the loss rises."""
+    batch_size: int = Field(default=16, ge=1, title="Examples in a step")
+    """Number of examples in one step of the optimiser."""
+    batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")
+    """Largest number of tokens computed at once; a larger step is computed in parts whose gradients are added. Lower it
+    when memory runs out."""
+    gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
+    """Whether activations are computed twice instead of stored. Set it for models that would not fit otherwise."""
+
+
+class FineTuneConfig(NightlyFineTune):
+    """Everything that fine-tuning takes; what a night does not set is set by studies."""
 
     lora: LoraConfig = LoraConfig()
-    start: Literal["base", "champion"] = Field(default="base", title="Start")
-    """base: a fresh adapter on the base model; champion: on from the model in charge, where it has the same base."""
-    replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
-    """The coresets of so many earlier nights are learnt again beside tonight's."""
-    epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
-    """50 in the paper."""
-    patience: int = Field(default=2, ge=1, title="Patience")
-    """Epochs without a better one on the validation examples before tuning stops; the best epoch is kept."""
-    judge: Literal["recall", "loss"] = Field(default="recall", title="Judge of an epoch")
-    """recall: of the validation targets among the ten most probable titles, equals by loss; loss: of the answer tokens."""
-    learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
-    """At the start; it falls to zero along a cosine."""
-    batch_size: int = Field(default=16, ge=1, title="Examples in a step")
-    batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")
-    """A step of more tokens is computed in parts, whose gradients are added: bounds the memory."""
-    gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
-    """Computes activations twice instead of keeping them: for models that would not fit otherwise."""
+    best_epoch_by: Literal["recall", "loss"] = Field(default="recall", title="Measure of the best epoch")
+    """Measure by which the best epoch is chosen. recall: of the validation targets among the ten most probable titles, equals
+    by loss; loss: of the answer tokens."""
     checkpoint_steps: int = Field(default=100, ge=1, title="Steps between checkpoints")
-    """Where checkpoints are kept, a killed run goes on from the last one with the same result."""
+    """Number of steps between checkpoints, from which a killed run goes on with the same result."""
     validation_examples: int = Field(default=256, ge=1, title="Validation examples")
-    """The newest validation samples, on which the best epoch is chosen."""
+    """Number of the newest validation samples on which the best epoch is chosen."""
 
 
-class EffortConfig(Section):
-    """How effort is computed."""
+class NightlyEffort(Section):
+    """How effort, the gradient norm of a sample, is computed."""
+
+    model: Literal["base", "champion"] = Field(default="base", title="Model")
+    """Model whose gradients are measured. base: the base model with a fresh adapter, one scale for all nights; champion: the
+    model in charge."""
+    refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
+    """Largest share of the samples that a night scores again because an earlier champion scored them, longest ago first.
+    Raise it for fresher scores at a higher cost."""
+    shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
+    """Number of samples in a shard; a killed night goes on after the last whole shard, and Ray gives each worker one. Lower
+    it on machines that are taken away often."""
+    batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
+    """Largest number of tokens in a batch. It bounds the memory and changes no score; lower it when memory runs out."""
+
+
+class EffortConfig(NightlyEffort):
+    """Everything that effort takes; what a night does not set is set by studies."""
 
     parameters: Literal["all", "last"] = Field(default="all", title="Parameters")
-    """all: every LoRA matrix; last: the last LoRA-B alone, as in the released code (it ranks differently)."""
+    """Weights whose gradient is measured. all: every LoRA matrix; last: the last LoRA-B alone, as in the released code (it
+    ranks differently)."""
     tokens: Literal["answer", "all"] = Field(default="answer", title="Tokens of the loss")
-    """answer: what fine-tuning learns; all: the prompt's tokens too, as in the released code."""
-    model: Literal["base", "champion"] = Field(default="base", title="Model")
-    """base: the base model with a fresh adapter, one scale for all nights; champion: the model in charge."""
-    refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
-    """Of the samples scored by an earlier champion, those scored longest ago are scored again, at most this share a night."""
-    shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
-    """A killed night goes on after the last whole shard."""
-    batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
-    """Bounds the memory; changes no score."""
+    """Tokens whose loss is differentiated. answer: what fine-tuning learns; all: the prompt's tokens too, as in the released
+    code."""

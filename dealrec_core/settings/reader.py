@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import EnvSettingsSource
 
 from dealrec_core.errors import SettingsError
+from dealrec_core.settings.moved import VALUES, hint
+from dealrec_core.settings.section import section_of
 from dealrec_core.settings.tree import Config
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -21,6 +22,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         SettingsError: the file is missing or not TOML, or a key or value is not valid. The message names the key.
     """
+    from pydantic_settings import EnvSettingsSource  # here: it would double the time that importing the settings takes
+
     from_environment = EnvSettingsSource(Config, env_prefix="DEALREC_", env_nested_delimiter="__")  # type: ignore[arg-type]
     return _validated(Config, path, _deep(_toml(Path(path)), from_environment()), overrides)
 
@@ -80,24 +83,24 @@ def _deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _first(error: ValidationError, tree: type[BaseModel]) -> str:
     """One line about the first fault: what, where, what was given, and the nearest name for a misspelt key."""
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown setting '{where}'{_suggestion(fault['loc'], tree)}"
+        return f"unknown setting '{name}'; {hint(name) or _nearest(fault['loc'], tree)}"
     if fault["type"] == "missing":
-        return f"setting '{where}' is missing; add it"
-    return f"setting '{where}' = {fault['input']!r}: {fault['msg']}"
+        return f"setting '{name}' is missing; add it"
+    advice = "; this value is for studies" if str(fault["input"]) in VALUES.get(name, ()) else ""
+    return f"setting '{name}' = {fault['input']!r}: {fault['msg']}{advice}"
 
 
-def _suggestion(location: tuple[int | str, ...], tree: type[BaseModel]) -> str:
-    known = list(_section(location[:-1], tree).model_fields)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}"
+def _nearest(location: tuple[int | str, ...], tree: type[BaseModel]) -> str:
+    names = list(_section(location[:-1], tree).model_fields)
+    near = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"the names here are {', '.join(names)}"
 
 
 def _section(location: tuple[int | str, ...], tree: type[BaseModel]) -> type[BaseModel]:
     section = tree
     for part in location:
-        annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), section)
+        field = section.model_fields.get(str(part))
+        section = (section_of(field) if field else None) or section
     return section

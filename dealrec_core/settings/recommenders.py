@@ -8,90 +8,126 @@ from dealrec_core.settings.language import LoraConfig, PromptConfig
 from dealrec_core.settings.section import Section
 
 
-class BIGRecConfig(Section):
-    """How the tuned model recommends."""
-
+class _Answer(Section):
     prompt: PromptConfig = PromptConfig()
-    history_length: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
-    """The newest ones."""
     decoding: Literal["trie", "ground"] = Field(default="trie", title="Decoding")
-    """trie: beam search over the catalogue's titles; ground: free generation, then the nearest titles, as published."""
-    beams: int = Field(default=20, ge=1, le=1000, title="Beams of trie decoding")
-    """At least the length of the list is used."""
-    ground_beams: int = Field(default=4, ge=1, le=100, title="Beams of ground decoding")
+    """How a list is written. trie: beam search over the catalogue's titles; ground: free generation, then the nearest
+    titles, as published."""
+    beams: int = Field(default=20, ge=1, le=1000, title="Beams")
+    """Number of beams of the search over titles or codes; at least the length of the list is used. More miss fewer items and
+    cost time in proportion."""
     gamma: Annotated[float, Field(ge=0, le=100)] | Literal["validation"] = Field(
         default=0.0, title="Weight of ground decoding"
     )
-    """Distances are multiplied by (1 + weight of the item) to the power of -gamma; 0 leaves weights out; validation: a
-    night takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
+    """For ground: distances are multiplied by (1 + weight of the item) to the power of -gamma; 0 leaves weights out;
+    validation: a night takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
     weight: Literal["popularity", "neighbours"] = Field(default="popularity", title="What gamma weighs")
-    """popularity: interactions of the item; neighbours: its score by ItemKNN for the history (collaborative filtering)."""
+    """For ground: weight of an item. popularity: its interactions; neighbours: its score by ItemKNN for the history
+    (collaborative filtering)."""
     batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
+    """Number of histories decoded at once. It bounds the memory; lower it when memory runs out."""
+
+
+class NightlyRecommender(_Answer):
+    """Which recommender a night tunes, and how it answers; prompt, decoding, gamma and weight are for BIGRec alone."""
+
+    backend: Literal["bigrec", "tiger"] = Field(default="bigrec", title="Backend")
+    """Kind of model. bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids.
+    Take tiger when there is no GPU for a language model, and compare both with `dealrec study`."""
+    titles: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
+    """Number of titles in a prompt of BIGRec, the newest of the history. Fewer than `samples.history_length`, because every
+    title costs tokens; raise it when there is time."""
+
+
+class BIGRecConfig(_Answer):
+    """Everything that BIGRec takes; what a night does not set is set by studies."""
+
+    history_length: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
+    """Number of titles in a prompt, the newest of the history. A night uses `recommender.titles`."""
+    ground_beams: int = Field(default=4, ge=1, le=100, title="Beams of ground decoding")
+    """Number of beams of free generation."""
 
 
 class RQVAEConfig(Section):
-    """The network and how it is trained."""
+    """The network that learns semantic ids, and how it is trained."""
 
     inner_widths: tuple[int, ...] = Field(default=(512, 256, 128), title="Inner widths of the encoder")
-    """The decoder has them in reverse."""
+    """Widths of the encoder's inner layers; the decoder has them in reverse."""
     width: int = Field(default=32, ge=1, le=4096, title="Width of the quantised vectors")
+    """Length of the vectors that are quantised."""
     commitment: float = Field(default=0.25, ge=0, title="Commitment beta")
-    """Weight of pulling the encoder towards its codes."""
+    """Weight of the loss that pulls the encoder towards its codes."""
     epochs: int = Field(default=500, ge=1, le=100_000, title="Epochs")
+    """Number of passes over the items."""
     learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
+    """Step size of Adam."""
     batch_size: int = Field(default=1024, ge=1, title="Items in a step")
+    """Number of items in a training step."""
 
 
 TF_IDF = "tfidf"
 
 
-class SemanticIdsConfig(Section):
-    """How items become codes."""
+class NightlySemanticIds(Section):
+    """How TIGER's items get codes."""
+
+    embedding: str = Field(default=TF_IDF, min_length=1, title="Content vectors")
+    """Vectors of the items' content. 'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name
+    or folder, which understands synonyms and languages."""
+
+
+class SemanticIdsConfig(NightlySemanticIds):
+    """Everything that semantic ids take; what a night does not set is set by studies."""
 
     levels: int = Field(default=3, ge=1, le=8, title="Levels")
-    """Codes of an item, not counting the one that tells equals apart."""
+    """Number of codes of an item, one a level, without the one that tells equals apart."""
     codes: int = Field(default=256, ge=2, le=65536, title="Codes of a level")
-    embedding: str = Field(default=TF_IDF, min_length=1, title="Content vectors")
-    """'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name or folder."""
+    """Number of codes of each level."""
     width: int = Field(default=64, ge=1, le=4096, title="Width of the TF-IDF vectors")
+    """Length of the TF-IDF vectors after truncation."""
     quantiser: Literal["kmeans", "rqvae"] = Field(default="kmeans", title="Quantiser")
-    """kmeans: residual k-means, which cannot collapse; rqvae: learnt with an encoder, as published."""
+    """How vectors become codes. kmeans: residual k-means, which cannot collapse; rqvae: learned with an encoder, as published."""
     rqvae: RQVAEConfig = RQVAEConfig()
     iterations: int = Field(default=30, ge=1, le=1000, title="Most k-means iterations")
+    """Largest number of iterations of k-means."""
 
 
-class TigerConfig(Section):
-    """The network (T5) and how it is trained."""
+class NightlyTiger(Section):
+    """TIGER's network (T5) and how it is trained."""
 
     width: int = Field(default=128, ge=8, le=4096, title="Width")
+    """Width of the network."""
     layers: int = Field(default=4, ge=1, le=48, title="Layers of the encoder and of the decoder")
-    heads: int = Field(default=6, ge=1, le=64, title="Attention heads")
-    head_width: int = Field(default=64, ge=4, le=512, title="Width of a head")
-    inner_width: int = Field(default=1024, ge=8, le=65536, title="Width of the feed-forward layers")
-    dropout: float = Field(default=0.1, ge=0, lt=1, title="Dropout")
-    history_length: int = Field(default=20, ge=1, le=1000, title="Items in a history")
-    """The newest ones."""
+    """Number of layers of the encoder, and of the decoder."""
     tuning: Literal["full", "lora"] = Field(default="full", title="Tuning")
-    """lora: only a low-rank adapter learns, on a model to start from; it is merged at the end."""
-    lora: LoraConfig = LoraConfig()
+    """Weights that a night tunes. full: all; lora: only a low-rank adapter, on a model to start from, which is merged at the
+    end. Take lora when a night should change the model little."""
     epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
-    patience: int = Field(default=3, ge=1, title="Patience")
-    """Epochs without a lower validation loss before training stops; the best epoch is kept."""
+    """Largest number of passes over the coreset; training stops earlier when the validation loss stops falling."""
     pretraining_epochs: int = Field(default=10, ge=1, le=10_000, title="Epochs of pretraining")
-    """The first night trains a model on the older half of the train samples; every later night finds it there."""
+    """Number of passes over the older half of the train samples, on which the first night trains a model that all later
+    nights start from."""
     learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
+    """Step size of training and tuning."""
+
+
+class TigerConfig(NightlyTiger):
+    """Everything that TIGER takes; what a night does not set is set by studies."""
+
+    heads: int = Field(default=6, ge=1, le=64, title="Attention heads")
+    """Number of attention heads."""
+    head_width: int = Field(default=64, ge=4, le=512, title="Width of a head")
+    """Width of an attention head."""
+    inner_width: int = Field(default=1024, ge=8, le=65536, title="Width of the feed-forward layers")
+    """Width of the feed-forward layers."""
+    dropout: float = Field(default=0.1, ge=0, lt=1, title="Dropout")
+    """Share of values dropped in training."""
+    history_length: int = Field(default=20, ge=1, le=1000, title="Items in a history")
+    """Number of items of a history that the network reads, the newest ones. A night uses `samples.history_length`."""
+    lora: LoraConfig = LoraConfig()
+    patience: int = Field(default=3, ge=1, title="Patience")
+    """Epochs without a lower validation loss before training stops. The best epoch is used."""
     batch_size: int = Field(default=64, ge=1, title="Histories in a step")
+    """Number of histories in a training step."""
     beams: int = Field(default=20, ge=1, le=1000, title="Beams")
-    """At least the length of the list is used."""
-
-
-class RecommenderConfig(BIGRecConfig):
-    """Which recommender a night tunes; the rest is about BIGRec, for TIGER see [tiger] and [semantic_ids]."""
-
-    backend: Literal["bigrec", "tiger"] = Field(default="bigrec", title="Backend")
-    """bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids."""
-
-    @property
-    def bigrec(self) -> BIGRecConfig:
-        """BIGRec's part alone, as bundles keep it."""
-        return BIGRecConfig.model_validate(self.model_dump(exclude={"backend"}))
+    """Number of beams; at least the length of the list is used. A night uses `recommender.beams`."""

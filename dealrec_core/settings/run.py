@@ -8,56 +8,63 @@ from dealrec_core.settings.section import Section
 
 
 class RunConfig(Section):
-    """Where a night keeps its local state, and what it draws at random."""
+    """Where a night runs, where its local state is, and what it draws at random."""
 
     home: str = Field(default="var", title="Home folder")
-    """Local folder for locks, caches and, by default, the lake and the registry."""
+    """Local folder for locks, caches and, by default, the lake and the registry. Move it to a disk with room."""
     seed: int = Field(default=0, ge=0, lt=2**31, title="Seed")
-    """Every random choice of a night comes from here."""
+    """Number from which every random choice of a night is derived. Change it to see how much depends on chance."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", title="Device")
-    """auto takes a GPU when there is one."""
-    warm_start: bool = Field(default=True, title="Warm start")
-    """Start the surrogate from last night's; False trains it from scratch."""
+    """Device that computes. auto takes a GPU when there is one."""
     quarantine_alert: float = Field(default=0.05, ge=0, le=1, title="Quarantine alert")
-    """Above this share of bad rows an event is raised; the night goes on."""
+    """Share of bad rows above which an event is raised; the night goes on. Lower it to hear of faults earlier."""
     engine: Literal["threads", "ray"] = Field(default="threads", title="Engine")
-    """What raw files and effort shards are mapped over: this machine, or a Ray cluster (extra `ray`); same results."""
+    """Workers that read raw files and score effort shards: threads of this machine, or a Ray cluster (extra `ray`) with equal
+    results. Take ray when one machine is too slow."""
     ray_address: str | None = Field(default=None, title="Ray address")
-    """Of a running cluster, such as ray://head:10001; None starts one on this machine for as long as it is needed."""
+    """Address of a running Ray cluster, such as ray://head:10001. None starts a cluster on this machine for as long as it is
+    needed."""
     placement: Literal["here", "pools"] = Field(default="here", title="Placement of stages")
-    """here: one process; pools: stages that compute run as their own deployments, in the work pool of these."""
+    """Where stages run. here: in one process; pools: stages that compute run as their own deployments, each in the work pool
+    of its deployment. Take pools when the GPU is in another machine."""
 
 
 class LakeConfig(Section):
     """Where the tables, models and coresets are."""
 
     root: str = Field(default="var/lake", title="Lake root")
-    """A folder, or s3://bucket/prefix (endpoint and keys from the AWS_* environment variables)."""
+    """Place of all tables, models and coresets: a folder, or s3://bucket/prefix (endpoint and keys from the AWS_* environment
+    variables). Take a bucket when several machines work on one lake."""
     partition: Literal["day", "month", "year"] = Field(default="day", title="Partition of interactions")
-    """How long a period one partition of the interactions holds; choose so that one holds at least some 10,000 rows."""
+    """Period that one partition of the interactions holds. Choose it before the first night, so that a partition holds at
+    least some 10,000 rows."""
 
 
 class RegistryConfig(Section):
     """The MLflow server and the names used there."""
 
     tracking_uri: str = Field(default="sqlite:///var/mlflow.db", title="MLflow tracking URI")
-    """An MLflow server (http://…), or a SQLite file for one machine."""
+    """Address of the MLflow registry: a server (http://…), or a SQLite file for one machine. Take a server when others should
+    see the runs or load the champion."""
     artifacts: str | None = Field(default="var/mlflow-artifacts", title="Artifact folder")
-    """Where a new experiment keeps its artifacts; None leaves it to the MLflow server."""
+    """Folder in which a new experiment stores its artifacts. None leaves the choice to the MLflow server."""
     experiment: str = Field(default="dealrec", title="Experiment")
-    """One per domain."""
+    """Name of the experiment that holds the runs of all nights. Take another one for another domain."""
     model: str = Field(default="recommender", title="Registered model")
-    """Its aliases candidate, champion and previous are moved by the nights."""
+    """Name of the registered model, whose aliases candidate, champion and previous the nights move. Take another one for
+    another domain."""
     surrogate: str = Field(default="surrogate", title="Registered surrogate")
-    """Every night's surrogate is a version of it."""
+    """Name of the registered model that gets every night's surrogate as a version. Take another one for another domain."""
 
 
 class UpkeepConfig(Section):
-    """How large data files should be, and how long what is replaced stays."""
+    """How large data files should be, and how long replaced files stay."""
 
     file_mib: int = Field(default=128, ge=1, le=4096, title="File size (MiB)")
-    """Compaction joins the smaller files of a partition up to about this size."""
+    """Size in MiB up to which compaction joins the smaller files of a partition."""
     retention_hours: int = Field(default=168, ge=24, title="Retention (hours)")
-    """Files that no version needs stay so long: longer than the longest ingest, and long enough to notice a mistake."""
-    nights: int = Field(default=30, ge=1, title="Nights kept")
-    """The tables of so many newest nights stay readable as they were; those of registered models and champions always do."""
+    """Hours that files stay after no version needs them. It must be longer than the longest ingest, and long enough to
+    notice a mistake."""
+    nights: int = Field(default=30, ge=1, title="Readable nights")
+    """Number of the newest nights whose tables stay readable as they were. Those of registered models and champions always
+    do. Raise it when you look further back."""

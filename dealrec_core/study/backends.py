@@ -341,7 +341,7 @@ def item_log_likelihood(model: Any, samples: Sequences) -> np.ndarray:
 
 def judged(tuned: Tuned, data: StudyData, config: StudyConfig) -> pl.DataFrame:
     """user_id, recall, ndcg, mrr and log_likelihood of every case, in the order of the cases."""
-    found = ranking.evaluate(tuned.recommender, data.cases, config.evaluate)
+    found = ranking.evaluate(tuned.recommender, data.cases, config.evaluation)
     return found.drop("recommender").with_columns(pl.Series("log_likelihood", tuned.log_likelihood))
 
 

@@ -5,26 +5,21 @@ import itertools
 import json
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dealrec_core.coreset.methods import METHODS, NEEDS
 from dealrec_core.errors import SettingsError
 from dealrec_core.settings.coreset import CoresetConfig
-from dealrec_core.settings.evaluation import EvaluateConfig
+from dealrec_core.settings.evaluation import EvaluationConfig
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig, PromptConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
+from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import EarlyConfig, NetworkName, SurrogateConfig
 
 BackendName = Literal["bigrec", "tiger", "proxy"]
 OF_SURROGATE = frozenset({"influence", "user"})
 """Features that change with the surrogate network."""
-
-
-class Section(BaseModel):
-    """A part of the study's TOML: frozen, and a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DatasetConfig(Section):
@@ -50,7 +45,7 @@ class VariantConfig(Section):
     """A selection method with settings of its own, for ablations."""
 
     method: str
-    coreset: dict[str, Any] = {}
+    coreset: dict[str, Any] = Field(default={})
     """Keys of `coreset` in pipeline.toml, for instance groups = 25."""
     influence: str = "default"
     """Name below [influences]."""
@@ -60,12 +55,12 @@ class GridConfig(Section):
     """All combinations of these are cells."""
 
     datasets: list[str]
-    backends: list[BackendName] = ["bigrec", "tiger"]
-    surrogates: list[NetworkName] = ["sasrec"]
+    backends: list[BackendName] = Field(default=["bigrec", "tiger"])
+    surrogates: list[NetworkName] = Field(default=["sasrec"])
     methods: list[str]
     """Names of methods or variants."""
-    ratios: list[float] = [0.02]
-    seeds: list[int] = [0]
+    ratios: list[float] = Field(default=[0.02])
+    seeds: list[int] = Field(default=[0])
 
 
 class ProxyConfig(Section):
@@ -99,10 +94,10 @@ class StudyConfig(Section):
     """Recent samples that methods with an aim aim at."""
     datasets: dict[str, DatasetConfig]
     grids: dict[str, GridConfig]
-    only: list[str] = []
+    only: list[str] = Field(default=[])
     """Grids to run and to show; all when empty."""
-    variants: dict[str, VariantConfig] = {}
-    influences: dict[str, InfluenceConfig] = {}
+    variants: dict[str, VariantConfig] = Field(default={})
+    influences: dict[str, InfluenceConfig] = Field(default={})
     influence: InfluenceConfig = InfluenceConfig()
     surrogate: SurrogateConfig = SurrogateConfig()
     early: EarlyConfig = EarlyConfig()
@@ -114,7 +109,7 @@ class StudyConfig(Section):
     semantic_ids: SemanticIdsConfig = SemanticIdsConfig()
     tiger: TigerConfig = TigerConfig()
     proxy: ProxyConfig = ProxyConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     experiment: str = "dealrec-study"
     """MLflow experiment of the cells."""
     tracking_uri: str | None = None
@@ -175,7 +170,7 @@ def cells(config: StudyConfig) -> list[Cell]:
     Raises:
         SettingsError: `only` names no grid, or a grid a data set or a method that is not there.
     """
-    found: dict[Cell, None] = {}
+    chosen: dict[Cell, None] = {}
     for name in config.only or config.grids:
         if name not in config.grids:
             raise SettingsError(f"no [grids.{name}]; there are {', '.join(config.grids)}")
@@ -188,13 +183,13 @@ def cells(config: StudyConfig) -> list[Cell]:
         axes = (grid.seeds, grid.datasets, grid.ratios, grid.methods, grid.backends, grid.surrogates)
         for seed, dataset, ratio, method, backend, surrogate in itertools.product(*axes):
             asked = OF_SURROGATE & set(NEEDS[config.variant(method).method])
-            found[Cell(dataset, backend, surrogate if asked else "none", method, ratio, seed)] = None
-    return sorted(found, key=lambda cell: cell.seed)
+            chosen[Cell(dataset, backend, surrogate if asked else "none", method, ratio, seed)] = None
+    return sorted(chosen, key=lambda cell: cell.seed)
 
 
 def fingerprint(config: StudyConfig, cell: Cell) -> str:
     """16 hex digits over the settings that this cell depends on: with others it is another cell."""
-    sections = {"evaluate", "seed"}
+    sections = {"evaluation", "seed"}
     sections |= {
         "bigrec": {"language_model", "bigrec", "fine_tune"},
         "tiger": {"semantic_ids", "tiger", "fine_tune", "pretraining_epochs", "tuning_rate"},

@@ -148,7 +148,7 @@ def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
 
 def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
     """The `table` for reading, one section per data set, backend and ratio."""
-    lines = [f"Metric of the verdict: {config.metric}@{config.evaluate.k}; intervals at {config.confidence:.0%}.", ""]
+    lines = [f"Metric of the verdict: {config.metric}@{config.evaluation.k}; intervals at {config.confidence:.0%}.", ""]
     if frame.is_empty():
         return "\n".join([*lines, "No cell has finished."])
     for key, part in frame.group_by(QUESTION, maintain_order=True):

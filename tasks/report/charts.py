@@ -87,10 +87,10 @@ def _columns(chart: Columns) -> str:
     for place, (name, values) in enumerate(shares.items()):
         for number, share in enumerate(values):
             height = share / tallest * TALL
-            left = number * step + place * (width + 1)
+            x = number * step + place * (width + 1)
             tip = f"{name}: {share:.1%} between {chart.edges[number]:.4g} and {chart.edges[number + 1]:.4g}"
             parts.append(
-                f'<rect x="{left:.1f}" y="{TALL - height:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}"'
+                f'<rect x="{x:.1f}" y="{TALL - height:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}"'
                 f' fill="{COLOURS[place % 3]}"><title>{escape(tip)}</title></rect>'
             )
     if len(chart.edges) > 1:

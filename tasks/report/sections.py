@@ -1,4 +1,4 @@
-"""What a night has to tell, section by section, from its records and the lake alone."""
+"""The report of a night, section by section, from its records and the lake alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from dealrec_core import schema
 from dealrec_core.evaluation import metrics
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.settings import Config
 from tasks.report.charts import Bar, Bars, Chart, Columns, Lines
 
 BINS = 24
@@ -36,71 +37,98 @@ class Section:
 
 def sections(night: Night) -> list[Section]:
     """Every section for which the night has a record, in the order of the stages."""
-    built = {build: build(night) for stage, build in SECTIONS.items() if night.find(stage) is not None}
-    return [*built.values(), _time(night), _lineage(night)]
+    account = _account(night)
+    built = {build: build(account) for stage, build in SECTIONS.items() if night.find(stage) is not None}
+    return [*built.values(), _time(account), _lineage(account)]
 
 
 def section(night: Night, stage: str) -> Section | None:
     """The section of a finished stage, None for a stage without one."""
     build = SECTIONS.get(stage)
-    return build(night) if build and night.find(stage) is not None else None
+    return build(_account(night)) if build and night.find(stage) is not None else None
 
 
-def _incoming(night: Night) -> Section:
-    found = night.need("ingest")
-    taken = [each for each in _lately(night) if each[1].find("ingest")]
-    new = [float(each.need("ingest").rows or 0) for _, each in taken]
-    tables = [_facts(found)]
-    reasons = _quarantine_reasons(night, found)
+@dataclass(frozen=True)
+class _Account:
+    """A night, and its day and those of the nights opened before it, oldest first."""
+
+    night: Night
+    lately: list[tuple[str, Night]]
+
+    def rows(self, stage: str) -> pl.DataFrame:
+        """The rows of a finished stage's table that are about this night."""
+        record = self.night.need(stage)
+        table = self.night.lake.scan(str(record.table), record.version)
+        return table.filter(pl.col(schema.NIGHT) == self.night.name).collect()
+
+    def records(self, stage: str) -> list[tuple[str, Snapshot]]:
+        """The record of a stage, night by night, of the nights that have one."""
+        records = ((label, night.find(stage)) for label, night in self.lately)
+        return [(label, record) for label, record in records if record is not None]
+
+
+def _account(night: Night) -> _Account:
+    before = [other for other in nights(night.lake) if other.manifest.opened_at <= night.manifest.opened_at]
+    return _Account(night, [(str(other.day), other) for other in before[-NIGHTS_SHOWN:]])
+
+
+def _incoming(account: _Account) -> Section:
+    ingested, series = account.night.need("ingest"), account.records("ingest")
+    tables = [_facts(ingested)]
+    reasons = _quarantine_reasons(account.night, ingested)
     if len(reasons):
         tables.append(Table(["quarantined because", "rows"], reasons))
     return Section(
         "What came in",
-        f"{found.rows or 0:,} new rows, {found.facts['quarantined']} in quarantine, {found.facts['postponed']} postponed "
-        f"because they are later than {night.day}.",
+        f"{ingested.rows or 0:,} new rows, {ingested.facts['quarantined']} in quarantine, {ingested.facts['postponed']} "
+        f"postponed because they are later than {account.night.day}.",
         tables,
-        [Lines("New rows, night by night", [label for label, _ in taken], {"rows new": new})],
+        [
+            Lines(
+                "New rows, night by night",
+                [label for label, _ in series],
+                {"rows new": [float(record.rows or 0) for _, record in series]},
+            )
+        ],
     )
 
 
-def _surrogate(night: Night) -> Section:
-    found = night.need("surrogate")
-    seen = [(label, each.need("surrogate")) for label, each in _lately(night) if each.find("surrogate")]
-    name = next((fact for fact in found.facts if fact.startswith("validation ndcg")), None)
-    drift = [_number(each.facts.get(name)) for _, each in seen] if name else []
-    started = "from scratch" if found.facts.get("started from") == "scratch" else "from last night's weights"
-    forced = found.facts.get("full retrain")
+def _surrogate(account: _Account) -> Section:
+    record, series = account.night.need("surrogate"), account.records("surrogate")
+    name = next((fact for fact in record.facts if fact.startswith("validation ndcg")), None)
+    drift = [_number(record.facts.get(name)) for _, record in series] if name else []
+    started = "from scratch" if record.facts.get("started from") == "scratch" else "from last night's weights"
+    forced = record.facts.get("full retrain")
     started += f" (a full retrain was {forced})" if str(forced).startswith("forced") else ""
     return Section(
         "Surrogate",
-        f"Trained {started}; {name} {found.facts.get(name or '')}." if name else f"Trained {started}.",
-        [_facts(found)],
-        [Lines(f"Drift: {name}, night by night", [label for label, _ in seen], {str(name): drift})] if name else [],
+        f"Trained {started}; {name} {record.facts.get(name or '')}." if name else f"Trained {started}.",
+        [_facts(record)],
+        [Lines(f"Drift: {name}, night by night", [label for label, _ in series], {str(name): drift})] if name else [],
     )
 
 
-def _scores(night: Night) -> Section:
-    influence = night.need("influence")
-    frame = night.lake.scan("influences", influence.version).filter(pl.col(schema.NIGHT) == night.name).collect()
-    facts = [_facts(influence)]
-    chosen = _chosen(night)
-    charts: list[Chart] = [
-        _distribution("Influence", {"all samples": frame[schema.INFLUENCE]} | chosen(schema.INFLUENCE))
-    ]
-    effort = night.find("effort")
+def _scores(account: _Account) -> Section:
+    influence, effort = account.night.find("influence"), account.night.find("effort")
+    records = [record for record in (influence, effort) if record is not None]
+    chosen = account.rows("coreset") if account.night.find("coreset") else None
+    series: dict[str, pl.Series] = {}
+    lead = f"{int(_number(records[0].facts['samples']) or 0):,} samples scored."
+    if influence is not None:
+        series[schema.INFLUENCE] = account.rows("influence")[schema.INFLUENCE]
+        lead += f" {influence.facts['share positive']:.0%} have a positive influence."
     if effort is not None:
-        facts.append(_facts(effort))
-        known = night.lake.scan("efforts", effort.version).filter(pl.col(schema.MODEL) == effort.facts["model"])
-        ids = frame.select(schema.SAMPLE_ID)
-        efforts = known.collect().join(ids, on=schema.SAMPLE_ID, how="semi")[schema.EFFORT]
-        charts.append(_distribution("Effort", {"all samples": efforts} | chosen(schema.EFFORT)))
-    lead = f"{len(frame):,} samples scored; {influence.facts['share positive']:.0%} have a positive influence."
-    return Section("Scores", lead, facts, charts)
+        efforts = account.night.lake.scan("efforts", effort.version)
+        series[schema.EFFORT] = efforts.filter(pl.col(schema.MODEL) == effort.facts["model"]).collect()[schema.EFFORT]
+    charts: list[Chart] = []
+    for name, values in series.items():
+        beside = {} if chosen is None else {"chosen": chosen[name]}
+        charts.append(_distribution(name.capitalize(), {"all samples": values} | beside))
+    return Section("Scores", lead, [_facts(record) for record in records], charts)
 
 
-def _coreset(night: Night) -> Section:
-    found = night.need("coreset")
-    chosen = night.lake.scan("coresets", found.version).filter(pl.col(schema.NIGHT) == night.name).collect()
+def _coreset(account: _Account) -> Section:
+    record, chosen = account.night.need("coreset"), account.rows("coreset")
     groups = chosen.group_by(schema.GROUP).len().sort(schema.GROUP)
     charts: list[Chart] = [
         _distribution("Score of the chosen samples", {"chosen": chosen[schema.SCORE]}),
@@ -115,49 +143,50 @@ def _coreset(night: Night) -> Section:
     ]
     return Section(
         "Coreset",
-        f"{found.rows or 0:,} samples chosen by '{found.facts['method']}', from {len(groups)} groups.",
-        [_facts(found)],
+        f"{record.rows or 0:,} samples chosen by '{record.facts['method']}', from {len(groups)} groups.",
+        [_facts(record)],
         charts,
     )
 
 
-def _cost(night: Night) -> Section:
-    found, scored = night.need("fine_tune"), night.need("influence")
-    chosen, train = found.rows or 1, int(_number(scored.facts["samples"]) or 1)
+def _cost(account: _Account) -> Section:
+    tuned = account.night.need("fine_tune")
+    chosen, train = tuned.rows or 1, int(_number(account.night.need("samples").facts["train"]) or 1)
     scale = train / chosen
-    tokens = float(_number(found.facts.get("tokens")) or 0)
-    choosing = sum(each.seconds for each in night.snapshots() if each.stage in ("influence", "effort", "coreset"))
-    gpu = f"{found.seconds / 60:.1f}" if found.device == "cuda" else "0 (no GPU was used)"
+    tokens = float(_number(tuned.facts.get("tokens")) or 0)
+    choosing = sum(
+        record.seconds for record in account.night.snapshots() if record.stage in ("influence", "effort", "coreset")
+    )
+    gpu = f"{tuned.seconds / 60:.1f}" if tuned.device == "cuda" else "0 (no GPU was used)"
     rows = [
         ["samples", f"{chosen:,}", f"{train:,}"],
         ["tokens", f"{tokens:,.0f}", f"{tokens * scale:,.0f}"],
-        ["seconds of fine-tuning", f"{found.seconds:,.1f}", f"{found.seconds * scale:,.1f}"],
+        ["seconds of fine-tuning", f"{tuned.seconds:,.1f}", f"{tuned.seconds * scale:,.1f}"],
         ["seconds of choosing", f"{choosing:,.1f}", "0"],
         ["GPU minutes of fine-tuning", gpu, ""],
     ]
-    whole = found.seconds + choosing
-    share = whole / (found.seconds * scale) if found.seconds else 1.0
+    whole = tuned.seconds + choosing
+    share = whole / (tuned.seconds * scale) if tuned.seconds else 1.0
     return Section(
         "Cost",
         f"Choosing and tuning took {whole:.1f} s, {share:.0%} of what tuning on all {train:,} samples would take "
         "(in proportion to tonight's fine-tuning).",
-        [Table(["", "tonight", "all samples (estimate)"], rows), _facts(found)],
+        [Table(["", "tonight", "all samples (estimate)"], rows), _facts(tuned)],
         [
             Bars(
                 "Seconds",
-                [Bar("tonight", whole, marked=True), Bar("all samples (estimate)", found.seconds * scale)],
+                [Bar("tonight", whole, marked=True), Bar("all samples (estimate)", tuned.seconds * scale)],
                 "{:,.1f}",
             )
         ],
     )
 
 
-def _comparison(night: Night) -> Section:
-    found = night.need("evaluation")
-    metric, k = night.config.gate.metric, night.config.evaluate.k
-    frame = night.lake.scan("evaluations", found.version).filter(pl.col(schema.NIGHT) == night.name).collect()
+def _comparison(account: _Account) -> Section:
+    record, frame, config = account.night.need("evaluation"), account.rows("evaluation"), account.night.config
+    metric, k = config.gate.metric, config.evaluation.k
     bars = [
-        _bar(str(name), values[metric].to_numpy(), night)
+        _bar(str(name), values[metric].to_numpy(), config)
         for (name,), values in frame.partition_by("recommender", as_dict=True).items()
     ]
     bars.sort(key=lambda bar: -bar.value)
@@ -166,23 +195,23 @@ def _comparison(night: Night) -> Section:
         [str(name), *(f"{value:.4f}" for value in rest)]
         for name, *rest in means.sort(metric, descending=True).iter_rows()
     ]
-    seen = [(label, each.need("evaluation").facts) for label, each in _lately(night) if each.find("evaluation")]
-    names = [name for name in ("candidate", "champion", "surrogate") if f"{name} recall" in found.facts]
-    series = {name: [_number(facts.get(f"{name} recall")) for _, facts in seen] for name in names}
+    lately = account.records("evaluation")
+    names = [name for name in ("candidate", "champion", "surrogate") if f"{name} recall" in record.facts]
+    series = {name: [_number(evaluated.facts.get(f"{name} recall")) for _, evaluated in lately] for name in names}
     return Section(
         "Candidate, champion and baselines",
-        f"{found.facts['users']} held-out users, full ranking, {metric}@{k} with 95% intervals; best: {bars[0].label}.",
+        f"{record.facts['users']} held-out users, full ranking, {metric}@{k} with 95% intervals; best: {bars[0].label}.",
         [Table(["", f"recall@{k}", f"ndcg@{k}", f"mrr@{k}"], rows)],
         [
             Bars(f"{metric}@{k}", bars),
-            Lines(f"recall@{k}, night by night (each night has its own users)", [label for label, _ in seen], series),
+            Lines(f"recall@{k}, night by night (each night has its own users)", [label for label, _ in lately], series),
         ],
     )
 
 
-def _verdict(night: Night) -> Section:
-    found = night.need("promotion")
-    decided = promotions.decisions(night.lake).sort("at", descending=True).head(20)
+def _verdict(account: _Account) -> Section:
+    record = account.night.need("promotion")
+    decided = promotions.decisions(account.night.lake).sort("at", descending=True).head(20)
     rows = [
         [
             f"{row['at']:%Y-%m-%d %H:%M}",
@@ -194,21 +223,21 @@ def _verdict(night: Night) -> Section:
         ]
         for row in decided.iter_rows(named=True)
     ]
-    outcome = "promoted" if found.facts["promoted"] else "rejected"
+    outcome = "promoted" if record.facts["promoted"] else "rejected"
     return Section(
         "Verdict",
-        f"Version {found.facts['version']} was {outcome}: {found.facts['reason']}.",
-        [Table(["when", "what", "version", "night", "who", "why"], rows), _facts(found)],
+        f"Version {record.facts['version']} was {outcome}: {record.facts['reason']}.",
+        [Table(["when", "what", "version", "night", "who", "why"], rows), _facts(record)],
     )
 
 
-def _time(night: Night) -> Section:
-    bars = [Bar(each.stage.replace("_", " "), each.seconds) for each in night.snapshots()]
+def _time(account: _Account) -> Section:
+    bars = [Bar(record.stage.replace("_", " "), record.seconds) for record in account.night.snapshots()]
     return Section("Time", f"{sum(bar.value for bar in bars):.1f} s in stages.", (), [Bars("Seconds", bars, "{:,.2f}")])
 
 
-def _lineage(night: Night) -> Section:
-    manifest = night.manifest
+def _lineage(account: _Account) -> Section:
+    manifest = account.night.manifest
     opened = [
         ["opened", f"{manifest.opened_at:%Y-%m-%d %H:%M:%S} UTC"],
         ["code", manifest.code[:16]],
@@ -216,23 +245,23 @@ def _lineage(night: Night) -> Section:
         ["champion at the start", f"version {manifest.champion.version}" if manifest.champion else "none"],
         ["seed", str(manifest.settings.run.seed)],
     ]
-    left = [
+    places = [
         [
-            each.stage,
-            each.path or f"table {each.table}, version {each.version}",
-            (each.sha256 or "")[:16],
-            str(each.rows or ""),
+            record.stage,
+            record.path or f"table {record.table}, version {record.version}",
+            (record.sha256 or "")[:16],
+            str(record.rows or ""),
         ]
-        for each in night.snapshots()
+        for record in account.night.snapshots()
     ]
     return Section(
         "Lineage",
-        "What the night started from and left behind.",
-        [Table(["", ""], opened), Table(["stage", "left", "sha256", "rows"], left)],
+        "The inputs that were fixed when the night opened, and everything that its stages made.",
+        [Table(["", ""], opened), Table(["stage", "made", "sha256", "rows"], places)],
     )
 
 
-SECTIONS: dict[str, Callable[[Night], Section]] = {
+SECTIONS: dict[str, Callable[[_Account], Section]] = {
     "ingest": _incoming,
     "surrogate": _surrogate,
     "influence": _scores,
@@ -256,12 +285,6 @@ def _shown(value: Fact) -> str:
 
 def _number(value: Fact) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def _lately(night: Night) -> list[tuple[str, Night]]:
-    """This night and those opened before it, oldest first, each with its day."""
-    earlier = [each for each in nights(night.lake) if each.manifest.opened_at <= night.manifest.opened_at]
-    return [(str(each.day), each) for each in earlier[-NIGHTS_SHOWN:]]
 
 
 def _quarantine_reasons(night: Night, ingested: Snapshot) -> list[list[str]]:
@@ -292,17 +315,8 @@ def _distribution(title: str, series: dict[str, pl.Series]) -> Columns:
     return Columns(title, edges.tolist(), counts)
 
 
-def _chosen(night: Night) -> Callable[[str], dict[str, pl.Series]]:
-    """A column of the coreset as a second series, where there is a coreset."""
-    found = night.find("coreset")
-    if found is None:
-        return lambda _: {}
-    rows = night.lake.scan("coresets", found.version).filter(pl.col(schema.NIGHT) == night.name).collect()
-    return lambda column: {"chosen": rows[column]}
-
-
-def _bar(name: str, values: np.ndarray, night: Night) -> Bar:
+def _bar(name: str, values: np.ndarray, config: Config) -> Bar:
     interval = metrics.paired_difference(
-        values, np.zeros_like(values), resamples=night.config.gate.resamples, seed=night.config.run.seed
+        values, np.zeros_like(values), resamples=config.gate.resamples, seed=config.run.seed
     )
     return Bar(name, interval.mean, interval.low, interval.high, marked=name in ("candidate", "champion"))

@@ -1,6 +1,6 @@
 """Follows one sample through every stage, from the raw line to the tuned model."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,13 +8,22 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, SourceError
-from dealrec_core.ingest import interactions
+from dealrec_core.ingest import sources
 from dealrec_core.lake import Lake, promotions
+
+Row = dict[str, Any]
+EVENT = (schema.EVENT_ID, schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.RATING, schema.PERIOD)
+SCORED = {
+    "influence": ("influences", {schema.INFLUENCE: "{:.4e}"}),
+    "effort": ("efforts", {schema.EFFORT: "{:.4f}", schema.MODEL: "{}"}),
+    "coreset": ("coresets", {schema.SCORE: "{:.4f}", schema.GROUP: "{}", schema.REASON: "{}"}),
+}
+"""Stages that write one row a night and sample: their table, and the columns that are shown."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one stage knows of the sample."""
+    """The facts that one stage knows about the sample."""
 
     stage: str
     facts: list[tuple[str, str]] = field(default_factory=list)
@@ -26,74 +35,30 @@ def trace(lake: Lake, sample_id: str) -> list[Step]:
     Raises:
         DataError: no sample has this id.
     """
-    sample = _sample(lake, sample_id)
-    return [
-        *_events(lake, sample),
-        _as_sample(lake, sample),
-        *_per_night(
-            lake, "influences", sample_id, "influence", lambda row: [("influence", f"{row[schema.INFLUENCE]:.4e}")]
-        ),
-        *_per_night(
-            lake,
-            "efforts",
-            sample_id,
-            "effort",
-            lambda row: [("effort", f"{row[schema.EFFORT]:.4f}"), ("model", row[schema.MODEL])],
-        ),
-        *_per_night(
-            lake,
-            "coresets",
-            sample_id,
-            "coreset",
-            lambda row: [
-                ("score", f"{row[schema.SCORE]:.4f}"),
-                ("group", str(row[schema.GROUP])),
-                ("reason", row[schema.REASON]),
-            ],
-        ),
-        *_models(lake, sample_id),
-    ]
+    samples = _rows(lake, "samples", pl.col(schema.SAMPLE_ID) == sample_id)
+    if not samples:
+        raise DataError(f"no sample '{sample_id}' in {lake.root}; the tables samples and coresets hold them")
+    scored = [step for stage in SCORED for step in _scored(lake, stage, sample_id)]
+    return [*_events(lake, samples[0]), _sample(lake, samples[0]), *scored, *_models(lake, sample_id)]
 
 
-def _sample(lake: Lake, sample_id: str) -> dict[str, Any]:
-    if lake.exists("samples"):
-        found = lake.scan("samples").filter(pl.col(schema.SAMPLE_ID) == sample_id).collect()
-        if len(found):
-            return dict(found.row(0, named=True))
-    raise DataError(f"no sample '{sample_id}' in {lake.root}; the tables samples and coresets hold them")
-
-
-def _events(lake: Lake, sample: dict[str, Any]) -> list[Step]:
-    """The raw lines of the target and of the event before it, and where they landed."""
-    log = lake.scan("interactions").filter(
-        (pl.col(schema.USER_ID) == sample[schema.USER_ID]) & (pl.col(schema.TIMESTAMP) <= sample[schema.TIMESTAMP])
+def _events(lake: Lake, sample: Row) -> list[Step]:
+    """The raw lines of the target, and where they landed."""
+    is_target = pl.all_horizontal(
+        pl.col(name) == sample[name] for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
     )
-    rows = log.filter(
-        (pl.col(schema.ITEM_ID) == sample[schema.ITEM_ID]) & (pl.col(schema.TIMESTAMP) == sample[schema.TIMESTAMP])
-    ).collect()
     steps = []
-    for row in rows.iter_rows(named=True):
-        path = _path(lake, row[schema.FILE])
-        place = f"{path}, row {row[schema.ROW]}"
-        steps.append(Step("raw line", [("file", place), ("text", _raw(path, row[schema.ROW]))]))
-        facts = [
-            (name, str(row[name]))
-            for name in (
-                schema.EVENT_ID,
-                schema.USER_ID,
-                schema.ITEM_ID,
-                schema.TIMESTAMP,
-                schema.RATING,
-                schema.PERIOD,
-            )
-        ]
-        steps.append(Step("interaction", facts))
+    for event in _rows(lake, "interactions", is_target):
+        file, number = event[schema.FILE], event[schema.ROW]
+        paths = _rows(lake, "files", pl.col(schema.FILE) == file)
+        path = str(paths[0]["path"]) if paths else f"file {file[:12]}"
+        steps.append(Step("raw line", [("file", f"{path}, row {number}"), ("text", _raw(path, number))]))
+        steps.append(Step("interaction", [(name, str(event[name])) for name in EVENT]))
     return steps
 
 
-def _as_sample(lake: Lake, sample: dict[str, Any]) -> Step:
-    history = [str(item) for item in sample[schema.HISTORY]]
-    target = str(sample[schema.ITEM_ID])
+def _sample(lake: Lake, sample: Row) -> Step:
+    history, target = list(sample[schema.HISTORY]), str(sample[schema.ITEM_ID])
     titles = _titles(lake, [*history, target])
     return Step(
         "sample",
@@ -106,65 +71,50 @@ def _as_sample(lake: Lake, sample: dict[str, Any]) -> Step:
     )
 
 
-def _per_night(
-    lake: Lake, table: str, sample_id: str, stage: str, facts: Callable[[dict[str, Any]], list[tuple[str, str]]]
-) -> list[Step]:
+def _scored(lake: Lake, stage: str, sample_id: str) -> list[Step]:
+    """One step for every night that wrote a row about the sample, or one that says why there is none."""
+    table, columns = SCORED[stage]
     if not lake.exists(table):
         return [Step(stage, [("", "not there yet")])]
-    rows = lake.scan(table).filter(pl.col(schema.SAMPLE_ID) == sample_id).collect().sort(schema.NIGHT)
-    if rows.is_empty():
-        return [
-            Step(
-                stage,
-                [
-                    (
-                        "",
-                        "this sample was not chosen"
-                        if table == "coresets"
-                        else "not scored: it was not in the train slice",
-                    )
-                ],
-            )
-        ]
-    return [Step(stage, [("night", row[schema.NIGHT]), *facts(row)]) for row in rows.iter_rows(named=True)]
+    rows = _rows(lake, table, pl.col(schema.SAMPLE_ID) == sample_id, order=schema.NIGHT)
+    if not rows:
+        absent = "this sample was not chosen" if stage == "coreset" else "not scored: it was not in the train slice"
+        return [Step(stage, [("", absent)])]
+    return [Step(stage, [("night", row[schema.NIGHT]), *_shown(row, columns)]) for row in rows]
 
 
 def _models(lake: Lake, sample_id: str) -> list[Step]:
-    """The models that were tuned on this sample, and what the gate said of them."""
-    if not lake.exists("coresets"):
-        return []
-    nights = lake.scan("coresets").filter(pl.col(schema.SAMPLE_ID) == sample_id).select(schema.NIGHT).collect()
-    decided = promotions.decisions(lake).join(nights, on=schema.NIGHT, how="semi")
-    if decided.is_empty():
+    """The models that were tuned on this sample, and the gate's verdict on them."""
+    nights = [row[schema.NIGHT] for row in _rows(lake, "coresets", pl.col(schema.SAMPLE_ID) == sample_id)]
+    decisions = promotions.decisions(lake).filter(pl.col(schema.NIGHT).is_in(nights))
+    if decisions.is_empty() and lake.exists("coresets"):
         return [Step("model", [("", "no registered model was tuned on this sample")])]
+    columns = {schema.NIGHT: "{}", "version": "{}", "bundle": "{}"}
     return [
-        Step(
-            "model",
-            [
-                ("night", row[schema.NIGHT]),
-                ("version", row["version"]),
-                ("bundle", row["bundle"]),
-                ("verdict", f"{row['action']}: {row[schema.REASON]}"),
-            ],
-        )
-        for row in decided.iter_rows(named=True)
+        Step("model", [*_shown(row, columns), ("verdict", f"{row['action']}: {row[schema.REASON]}")])
+        for row in decisions.iter_rows(named=True)
     ]
 
 
-def _path(lake: Lake, file: str) -> str:
-    found = lake.scan("files").filter(pl.col(schema.FILE) == file).select("path").head(1).collect()
-    return str(found["path"][0]) if len(found) else f"file {file[:12]}"
+def _rows(lake: Lake, table: str, condition: pl.Expr, *, order: str | None = None) -> list[Row]:
+    """The rows of a table that meet a condition; none where there is no table."""
+    if not lake.exists(table):
+        return []
+    rows = lake.scan(table).filter(condition).collect()
+    return (rows.sort(order) if order else rows).to_dicts()
 
 
-def _raw(path: str, row: int) -> str:
+def _shown(row: Row, columns: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, "none" if row[name] is None else form.format(row[name])) for name, form in columns.items()]
+
+
+def _raw(path: str, number: int) -> str:
     try:
-        return interactions.raw_record(path, row)
+        return sources.raw_record(path, number)
     except SourceError as error:
         return f"(no longer there: {error})"
 
 
 def _titles(lake: Lake, item_ids: list[str]) -> dict[str, str]:
-    if not lake.exists("items"):
-        return {}
-    found = lake.scan("items").filter(pl.col(schema.ITEM_ID).is_in(item_ids)).collect()
-    return dict(zip(found[schema.ITEM_ID], found[schema.TITLE], strict=True))
+    rows = _rows(lake, "items", pl.col(schema.ITEM_ID).is_in(item_ids))
+    return {row[schema.ITEM_ID]: row[schema.TITLE] for row in rows}

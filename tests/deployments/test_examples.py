@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dealrec_core import settings
-from dealrec_core.ingest import interactions, synthetic
+from dealrec_core.ingest import interactions, item_files, synthetic
 from dealrec_core.lake import Lake
 
 SHIPPED = ["deployments/pipeline.toml", *map(str, sorted(Path("deployments/examples").glob("*.toml")))]
@@ -30,7 +30,7 @@ def test_the_demo_settings_take_every_good_row_of_four_days_once(tmp_path):
         through = date.fromordinal(log.start.toordinal() + day)
         report = interactions.ingest(lake, config.sources, through=through, partition="day")
         assert (report.duplicates, report.quarantined) == (synthetic.DOUBLED_ROWS, synthetic.BAD_ROWS)
-        items = interactions.ingest_items(lake, config.sources)
+        items = item_files.ingest_items(lake, config.sources)
         assert items.inserted == (60 if day == 0 else 5)  # 12 series of 5 parts, then one more a day
     written = {(event.user, event.series, event.part, event.time) for day in days[:-1] for event in day}
     written |= {(event.user, event.series, event.part, event.time) for event in days[-1] if not event.late}

@@ -23,14 +23,8 @@ TIGER = [
     'recommender.backend="tiger"',
     "tiger.width=16",
     "tiger.layers=1",
-    "tiger.heads=2",
-    "tiger.head_width=8",
-    "tiger.inner_width=32",
     "tiger.epochs=2",
     "tiger.pretraining_epochs=2",
-    "semantic_ids.levels=2",
-    "semantic_ids.codes=32",
-    "semantic_ids.width=16",
 ]
 
 
@@ -66,7 +60,7 @@ def prefect_server() -> Iterator[None]:
 
 def new_town(folder: Path) -> Town:
     small = ["surrogate.epochs=2", "surrogate.width=8", "language_model.steps=30", "language_model.width=32"]
-    sizes = ["evaluate.users=40", "fine_tune.epochs=2", "coreset.ratio=0.1", "gate.resamples=200"]
+    sizes = ["evaluation.users=40", "fine_tune.epochs=2", "coreset.ratio=0.1", "gate.resamples=200"]
     places = [
         f"run.home={folder}",
         f"lake.root={folder}/lake",

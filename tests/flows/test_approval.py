@@ -16,8 +16,8 @@ from dealrec_core import schema
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Night, Snapshot, reopen
 from flows.promote import promote
-from tasks.evaluation import CANDIDATE
 from tasks.nights import NightRequest
+from tasks.stages.evaluation import CANDIDATE
 from tests.flows.conftest import DEMO
 
 

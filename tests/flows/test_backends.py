@@ -25,7 +25,6 @@ from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
-from tasks import base_model, tuning
 from tests.flows.conftest import DEMO, Town, new_town
 
 PROMOTE = ["gate.confidence=0.5"]
@@ -80,7 +79,7 @@ def test_a_champion_is_tuned_on_and_its_effort_share_rotates(tmp_path_factory, p
     nightly(place.request(1, *changed, "fine_tune.start=champion"))
     first, second = nights.nights(place.lake)
     assert second.need("fine_tune").facts["started from"] == "champion"
-    assert second.need("fine_tune").facts["gamma"] in tuning.GAMMAS
+    assert second.need("fine_tune").facts["gamma"] in grounding.GAMMAS
     facts, samples = second.need("effort").facts, first.need("effort").facts["samples"]
     assert facts["refreshed"] == -(-facts["samples"] // 5)  # a fifth, rounded up
     assert facts["kept"] == samples - facts["refreshed"]
@@ -143,10 +142,12 @@ def test_a_hugging_face_folder_goes_through_a_whole_night_and_is_served(
 
 def test_other_weights_in_a_models_folder_are_another_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"old")
-    before = base_model._identity(str(tmp_path))
-    assert base_model._identity(str(tmp_path)) == before
+    config = settings.load(DEMO, [f'language_model.base_model="{tmp_path}"'])
+    outside = backend.build("bigrec", BackendSettings.of(config), device=torch.device("cpu"), seed=0)
+    before = outside.outside_key()
+    assert outside.outside_key() == before
     (tmp_path / "model.safetensors").write_bytes(b"new")
-    assert base_model._identity(str(tmp_path)) != before
+    assert outside.outside_key() != before
 
 
 def test_a_champion_of_another_bundle_format_counts_as_none(tmp_path_factory, prefect_server) -> None:

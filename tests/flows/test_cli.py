@@ -157,7 +157,7 @@ def small(tmp_path):
 
 def test_a_user_is_erased_from_the_command_line(capsys, monkeypatch, small, tmp_path):
     code, out, _ = run(capsys, monkeypatch, "erase-user", "ann-1", "--now", "--config", str(small), "--json")
-    assert (code, json.loads(out)) == (0, {"rows": {"interactions": 2}, "withdrawn": [], "left": []})
+    assert (code, json.loads(out)) == (0, {"rows": {"interactions": 2}, "withdrawn": [], "remaining": []})
     assert set(Lake(str(tmp_path / "lake")).scan("interactions").collect()["user_id"]) == {"bob"}
 
 

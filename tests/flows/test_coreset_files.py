@@ -1,4 +1,4 @@
-"""What a night leaves for others: files, an event, and a verdict on its coreset."""
+"""What a night leaves for others: files, an event, and a comparison of its coreset with random ones."""
 
 import hashlib
 import json
@@ -7,13 +7,15 @@ from typing import Any
 import polars as pl
 import pytest
 
+from dealrec_core import coreset
 from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
-from dealrec_core.lake import nights as nights
-from tasks import coreset as task
+from dealrec_core.lake import nights
+from dealrec_core.recommenders.features import features
 from tasks import events
-from tasks.features import features_of
+from tasks.stages import coreset as task
+from tasks.tonight import Tonight
 
 
 def newest(place):
@@ -40,7 +42,7 @@ def test_the_same_night_emits_the_same_bytes_and_announces_them(town, monkeypatc
     recorded = night.need("coreset")
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit_event", lambda event, **told: sent.append({"event": event, **told}))
-    again = task.select.fn.__wrapped__(night)
+    again = task.select_coreset.fn.__wrapped__(Tonight(night))
     assert again.sha256 == recorded.sha256
     payload = sent[0]["payload"]
     assert sent[0]["event"] == "coreset.emitted"
@@ -50,7 +52,7 @@ def test_the_same_night_emits_the_same_bytes_and_announces_them(town, monkeypatc
 
 def test_the_summary_says_whether_the_coreset_beats_random(town):
     _, summaries = town
-    assert summaries[-1].verdict.split(":")[0] in ("better", "worse", "no difference shown")
+    assert summaries[-1].against_random.split(":")[0] in ("better", "worse", "no difference shown")
 
 
 def with_settings(night, **changes):
@@ -60,39 +62,35 @@ def with_settings(night, **changes):
 
 @pytest.mark.parametrize("method", sorted(NEEDS))
 def test_every_method_has_its_features_in_a_night(town, method):
-    night = with_settings(newest(town[0]), method=method)
-    pool, aims = features_of(night)
-    kept = {"influence", "effort", "gradient_norm"}  # those that the scores hold already
+    tonight = Tonight(with_settings(newest(town[0]), method=method))
+    asked = task._asked(tonight, set(NEEDS[method]))
+    pool, aims = features(asked, task._inputs(tonight))
     families = {name.split(".")[0] if "." in name else name for name in pool}
-    wanted = {"gradient" if name == "layer_gradients" else name for name in NEEDS[method]} - kept
-    assert families == wanted
-    count = len(task.samples_of(night, "train"))
-    assert {len(values) for values in pool.values()} <= {count}
+    assert families == {"gradient" if name == "layer_gradients" else name for name in asked}
+    assert {len(values) for values in pool.values()} <= {len(tonight.train)}
     assert all(len(values) > 0 for values in aims.values())
 
 
 def test_a_budget_of_tokens_is_spent_and_never_exceeded(town):
-    night = with_settings(newest(town[0]), tokens=500)
-    pool, _ = features_of(night)
-    scores = task.scores_of(night).with_columns(pl.Series("tokens", pool["tokens"]))
-    found = task.coreset.select(scores, night.config.coreset, seed=0, token_budget=task._token_budget(night))
-    spent = found.report["tokens of an epoch"]
+    tonight = Tonight(with_settings(newest(town[0]), tokens=500))
+    needs = set(NEEDS["dealrec"])
+    pool, _ = features(task._asked(tonight, needs), task._inputs(tonight))
+    scores = task._scores(tonight, needs).with_columns(pl.Series("tokens", pool["tokens"]))
+    budget = task._token_budget(tonight)
+    selection = coreset.select(scores, tonight.config.coreset, seed=0, token_budget=budget)
+    spent = selection.report["tokens of an epoch"]
     assert 0 < spent <= 500  # that one sample more would not fit is tested beside `select`
 
 
 def test_minutes_become_tokens_by_speed_and_epochs(town):
-    night = with_settings(newest(town[0]), gpu_minutes=2.0, tokens_per_second=50.0)
-    assert task._token_budget(night) == 2 * 60 * 50 // night.config.fine_tune.epochs
+    tonight = Tonight(with_settings(newest(town[0]), gpu_minutes=2.0, tokens_per_second=50.0))
+    epochs = tonight.config.fine_tune.epochs
+    assert task._token_budget(tonight) == 2 * 60 * 50 // epochs
     tuned = nights.nights(town[0].lake)[0].need("fine_tune")
-    measured = with_settings(newest(town[0]), gpu_minutes=2.0)
-    speed = tuned.facts["tokens"] / tuned.seconds
-    assert task._token_budget(measured) == int(120 * speed / night.config.fine_tune.epochs)
+    measured = Tonight(with_settings(newest(town[0]), gpu_minutes=2.0))
+    assert task._token_budget(measured) == int(120 * tuned.facts["tokens"] / tuned.seconds / epochs)
 
 
-def test_minutes_without_a_measured_speed_are_an_error(town):
-    first = nights.nights(town[0].lake)[0]
-    alone = with_settings(first, gpu_minutes=1.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task, "nights", lambda _: [alone])
-        with pytest.raises(DataError, match="set coreset.tokens_per_second"):
-            task._token_budget(alone)
+def test_minutes_without_a_measured_speed_are_an_error():
+    with pytest.raises(DataError, match="set coreset.tokens_per_second"):
+        task._measured_speed([])

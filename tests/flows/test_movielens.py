@@ -9,7 +9,7 @@ pytestmark = pytest.mark.data
 def test_nights_over_real_days_of_movielens_take_only_new_rows(data_root, tmp_path, prefect_server):
     small = ["surrogate.epochs=1", "surrogate.width=16", "language_model.steps=20", "language_model.width=32"]
     sizes = [
-        "evaluate.users=20",
+        "evaluation.users=20",
         "fine_tune.epochs=1",
         "coreset.count=64",
         "influence.solver=identity",

@@ -22,10 +22,9 @@ from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.roll_back import roll_back
 from flows.score_samples import score_samples
-from tasks import carried
-from tasks.ingest import samples_of
 from tasks.report.trace import trace
-from tasks.surrogate import surrogate_of
+from tasks.stages.influence import risk_samples
+from tasks.tonight import Tonight
 from tests.flows.conftest import DEMO, LOG, Town, new_town
 
 
@@ -225,14 +224,14 @@ def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(
             step(still.request(day))
     first, second = nights.nights(place.lake)
     facts = second.need("influence").facts
-    old, new = (set(samples_of(each, "train")[schema.SAMPLE_ID]) for each in (first, second))
+    old, new = (set(Tonight(each).train[schema.SAMPLE_ID]) for each in (first, second))
     assert first.need("influence").facts["reused"] == 0
     assert (facts["scored"], facts["reused"]) == (len(new - old), len(new & old))
     assert facts["reused"] > facts["scored"] > 0
     assert str(facts["why"]).startswith("q kept")
     # The same figures from all of tonight's samples, at the weights that the first night scored with.
-    model, item_ids = surrogate_of(second)
-    train, risk = samples_of(second, "train"), carried.risk_samples(second)
+    model, item_ids = Tonight(second).surrogate
+    train, risk = Tonight(second).train, risk_samples(Tonight(second))
     folder = place.lake.local_path(str(second.need("influence").path))
     left, _ = influence.carried.load(folder)
     problem = influence.operators.problem(model, "all", left.loss, batch_tokens=1000, device="cpu")
@@ -253,7 +252,7 @@ def test_a_night_scores_by_dcrec_and_the_next_one_knows_its_graphs_are_others(tm
             step(graphs.request(day))
     first, second = nights.nights(place.lake)
     for night in (first, second):
-        train = samples_of(night, "train")
+        train = Tonight(night).train
         scores = place.lake.scan("influences").filter(pl.col(schema.NIGHT) == night.name).collect()
         assert set(scores[schema.SAMPLE_ID]) == set(train[schema.SAMPLE_ID])
         assert scores[schema.INFLUENCE].is_finite().all()

@@ -25,7 +25,9 @@ from dealrec_core.lake import nights as nights
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import checkpoint, networks
 from dealrec_core.surrogate.sasrec import Shape
-from tasks import promotion, registry
+from tasks import registry
+from tasks.registry import Content
+from tasks.stages import promotion
 from tests.deployments.conftest import free_ports
 
 DOCUMENTED = re.search(r"/invocations .* -d '(.*)'", Path("docs/operations.md").read_text("utf-8"))[1]
@@ -177,7 +179,7 @@ def test_what_is_not_let_through_has_no_version(town, tmp_path):
     network = networks.build("sasrec", shape, seed=0)
     bundle = tmp_path / "bundle"
     checkpoint.save(bundle, network, item_ids=["a", "b", "c"], config=SurrogateConfig(), lineage={})
-    run = registry.log_night(config, "n1", parameters={}, metrics={}, tags={}, inputs=[])
+    run = registry.log_night(config, "n1", Content(parameters={}, metrics={}))
     named = {"run_id": run, "bundle": bundle, "loader": "dealrec_core.surrogate.serving", "example": ["a"], "tags": {}}
     named["description"] = "Night n1"
     seen = []

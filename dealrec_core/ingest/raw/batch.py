@@ -1,4 +1,4 @@
-"""What every reader of raw files yields."""
+"""The batch of records that every reader of raw files yields."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,14 +35,23 @@ class Batch:
     is_stripped: bool = False
 
     def only(self, rows: pl.Series) -> "Batch":
-        """The records with these numbers."""
+        """Returns the records with these numbers."""
         places = self.frame[ROW].is_in(rows.implode()).arg_true()
         return replace(self, frame=self.frame[places], raw=lambda place: self.raw(places[place]))
 
 
-def check_columns(wanted: list[str], present: list[str], *, path: str) -> None:
-    """Raises ColumnMissing for the first wanted column that the file does not have."""
-    for column in wanted:
+def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
+    """Returns the frame of a batch without faults, whose first record has the number `row`."""
+    return frame.select(
+        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
+        pl.lit(None, dtype=pl.String).alias(FAULT),
+        pl.all(),
+    )
+
+
+def check_columns(columns: list[str], present: list[str], *, path: str) -> None:
+    """Raises ColumnMissing for the first of the columns that the file does not have."""
+    for column in columns:
         if column not in present:
             raise ColumnMissing(
                 f"no column '{column}' in '{path}', which has {', '.join(present)}; name it in [sources]"

@@ -1,4 +1,4 @@
-"""Whole lines of a file of any size and compression, in blocks of bounded size."""
+"""Reads whole lines of a file of any size and compression, in blocks of bounded size."""
 
 import bz2
 import gzip
@@ -17,11 +17,11 @@ LINE_BYTES = 2**20
 """A longer line is no record: it is skipped, and its beginning goes to quarantine."""
 HEAD_BYTES = 4096
 EXPANSION = 200
-"""A compressed file that grows by more than this factor is taken for a decompression bomb (text logs: 5 to 50)."""
+"""A compressed file that grows by more than this factor counts as a decompression bomb (text logs: 5 to 50)."""
 HARMLESS_BYTES = 64 * 2**20
 """Nothing that unpacks to less is a bomb."""
 PIECE_BYTES = 2**10
-"""Of Zstandard input at a time: its densest block turns 4 bytes into 128 KiB, so a piece gives at most 32 MiB."""
+"""Zstandard input that is unpacked at a time: the densest block turns 4 bytes into 128 KiB, so a piece gives at most 32 MiB."""
 BROKEN = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
@@ -34,31 +34,31 @@ class Block:
 
 
 def blocks(file: IO[bytes], path: str) -> Iterator[Block]:
-    """The lines of a file, plain or .gz, .zst or .bz2 by its name; Windows and old Mac line ends become plain ones.
+    """Yields the lines of a file, plain or .gz, .zst or .bz2 by its name; Windows and old Mac line ends become plain ones.
 
     Raises:
         Unreadable: the compression is broken or cut off, or the file is a decompression bomb.
         SourceError: the disk or the network failed; the content may be good.
     """
-    kept, is_skipping, is_mac = b"", False, None
+    rest, is_skipping, is_mac = b"", False, None
     for chunk in _chunks(file, path):
         if is_mac is None:
             is_mac = b"\r" in chunk and b"\n" not in chunk
         if is_mac:
             chunk = chunk.replace(b"\r", b"\n")
-        content = kept + chunk
+        content = rest + chunk
         if is_skipping:
             _, newline, content = content.partition(b"\n")
             is_skipping = not newline
         end = content.rfind(b"\n") + 1
-        kept = content[end:]
+        rest = content[end:]
         if end:
             yield from _whole_lines(content[:end])
-        if len(kept) > LINE_BYTES:
-            yield Block(kept[:HEAD_BYTES], is_too_long=True)
-            kept, is_skipping = b"", True
-    if kept:
-        yield Block(_plain_ends(kept + b"\n"))
+        if len(rest) > LINE_BYTES:
+            yield Block(rest[:HEAD_BYTES], is_too_long=True)
+            rest, is_skipping = b"", True
+    if rest:
+        yield Block(_plain_ends(rest + b"\n"))
 
 
 def _whole_lines(content: bytes) -> Iterator[Block]:
@@ -120,7 +120,7 @@ class _Zstandard:
         self._is_open = False
 
     def read(self, size: int) -> bytes:
-        """Some bytes, about `size`, none at the end of the file."""
+        """Returns about `size` bytes, none at the end of the file."""
         out = bytearray()
         while len(out) < size:
             piece = (self._frame.unused_data if self._frame.eof else b"") or self._file.read(PIECE_BYTES)

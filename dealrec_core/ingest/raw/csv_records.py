@@ -1,4 +1,4 @@
-"""CSV of any delimiter: blocks of clean lines are read by polars, every other line by one strict parser."""
+"""Reads CSV of any delimiter: blocks of clean lines by polars, every other line by one strict parser."""
 
 import csv
 import io
@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, check_columns
+from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, check_columns, numbered
 from dealrec_core.ingest.raw.blocks import Block
 
 JOINED_LINES, JOINED_BYTES = 100, 2**16
-"""A quoted field may run over so many lines; a quote that is never closed then costs one line, not the rest of the file."""
+"""Longest quoted field, in lines and bytes: a quote that is never closed costs one line, not the rest of the file."""
 BLANKS = (b" ", b"\t", b"\v", b"\f")
 NOT_A_LETTER = "\x1f"
 """Stands for a delimiter of more than one letter, such as MovieLens' '::'."""
@@ -36,13 +36,13 @@ class Layout:
 def batches(
     blocks: Iterable[Block], *, path: str, columns: list[str] | None, delimiter: str | None, header: list[str] | None
 ) -> Iterator[Batch]:
-    """The records of a CSV file as text.
+    """Yields the records of a CSV file as text.
 
-    columns: the raw columns to give (all when None). delimiter: told from the header when None.
+    columns: the raw columns to read (all when None). delimiter: guessed from the header when None.
     header: the names of the columns, where the file has no header line.
 
     Raises:
-        ColumnMissing: the header lacks a wanted column.
+        ColumnMissing: the header lacks one of the columns.
     """
     layout: Layout | None = None
     row, open_lines, is_start = 1, b"", True
@@ -86,9 +86,9 @@ def _layout(content: bytes, *, delimiter: str | None, header: list[str] | None) 
         return Layout(delimiter or ",", header, len(header)), content
     line, _, rest = content.lstrip(b"\n").partition(b"\n")
     text = line.decode(errors="replace")
-    found = delimiter or max(",\t;|", key=text.count)
-    names = [name.strip() for name in _header(text.replace(found, _mark(found)), _mark(found))]
-    return Layout(found, names, max((place + 1 for place, name in enumerate(names) if name), default=0)), rest
+    delimiter = delimiter or max(",\t;|", key=text.count)
+    names = [name.strip() for name in _header(text.replace(delimiter, _mark(delimiter)), _mark(delimiter))]
+    return Layout(delimiter, names, max((place + 1 for place, name in enumerate(names) if name), default=0)), rest
 
 
 def _header(text: str, mark: str) -> list[str]:
@@ -115,12 +115,12 @@ def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
     if frame is None:
         return _carefully(content, layout, row, is_last=False)
     lines = _Lines(content)
-    return Batch(_numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
+    return Batch(numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
 
 
 @dataclass
 class _Lines:
-    """The lines of a block; where they end is found at the first question."""
+    """The lines of a block; their ends are looked up when the first line is asked for."""
 
     content: bytes
     ends: np.ndarray | None = None
@@ -130,14 +130,6 @@ class _Lines:
             self.ends = np.flatnonzero(np.frombuffer(self.content, dtype=np.uint8) == ord("\n"))
         start = int(self.ends[place - 1]) + 1 if place else 0
         return self.content[start : int(self.ends[place])]
-
-
-def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
-    return frame.select(
-        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
-        pl.lit(None, dtype=pl.String).alias(FAULT),
-        pl.all(),
-    )
 
 
 def _clean_lines(content: bytes, layout: Layout) -> pl.DataFrame | None:
@@ -169,18 +161,18 @@ def _read(content: bytes, layout: Layout, lines: int) -> pl.DataFrame | None:
 
 
 def _clean_quotes(content: bytes, layout: Layout) -> pl.DataFrame | None:
-    """As _clean_lines, where fields are quoted: None unless each line is one whole record."""
+    """Every line's fields where fields are quoted, or None unless each line is one whole record."""
     if b'"' not in content or b"\0" in content or b"\r" in content:
         return None
     try:
         text = content.decode()
-        found = list(csv.reader(io.StringIO(text), delimiter=layout.mark, strict=True))
+        records = list(csv.reader(io.StringIO(text), delimiter=layout.mark, strict=True))
     except (csv.Error, UnicodeDecodeError):
         return None
     width = len(layout.names)
-    if len(found) != content.count(b"\n") or any(len(fields) != width for fields in found):
+    if len(records) != content.count(b"\n") or any(len(fields) != width for fields in records):
         return None
-    columns = zip(*found, strict=True)
+    columns = zip(*records, strict=True)
     return _named(pl.DataFrame({f"column_{place}": column for place, column in enumerate(columns)}), layout)
 
 
@@ -191,14 +183,14 @@ def _named(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
 
 def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tuple[Batch, bytes]:
-    """Line by line: records that cannot be read get a fault. Also gives the lines of a record that may go on."""
+    """Reads line by line: records that cannot be read get a fault. Also returns the lines of a record that may go on."""
     lines = content.split(b"\n")[:-1]
     mark, commas = layout.mark.encode(), len(layout.names) - 1
     plain: list[bytes] = []
     plain_rows: list[int] = []
     others: list[tuple[int, list[str | None], str | None]] = []
     raws: list[bytes] = []
-    place, left = 0, b""
+    place, open_lines = 0, b""
     while place < len(lines):
         line = lines[place]
         if not line.strip():
@@ -213,13 +205,13 @@ def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tu
         fields, fault, used = _record(lines, place, layout)
         if fields is None and fault is None:
             if not is_last:
-                left = b"\n".join(lines[place:]) + b"\n"
+                open_lines = b"\n".join(lines[place:]) + b"\n"
                 break
             fault, used = "a quote is never closed", 1
         others.append((row + len(raws), fields or [], fault))
         raws.append(b"\n".join(lines[place : place + used]))
         place += used
-    return Batch(_joined(plain, plain_rows, others, layout), lambda place: _text(raws[place], layout)), left
+    return Batch(_joined(plain, plain_rows, others, layout), lambda place: _text(raws[place], layout)), open_lines
 
 
 def _text(line: bytes, layout: Layout) -> str:
@@ -284,13 +276,13 @@ def _parsed(text: bytes, layout: Layout) -> tuple[list[str | None] | None, str |
     if b"\0" in text:
         return None, "a NUL byte"
     try:
-        found = list(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=layout.mark, strict=True))
+        records = list(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=layout.mark, strict=True))
     except UnicodeDecodeError as error:
         return None, f"not UTF-8 at byte {error.start + 1}"
     except csv.Error as error:
         return (None, None) if "unexpected end" in str(error) else (None, f"not CSV: {error}")
-    fields = found[0] if found else []
-    if len(found) != 1:
+    fields = records[0] if records else []
+    if len(records) != 1:
         return None, "not CSV: a line end inside a record"
     if len(fields) < layout.needed or any(field.strip() for field in fields[len(layout.names) :]):
         return None, f"{len(fields)} fields where the header has {len(layout.names)}"

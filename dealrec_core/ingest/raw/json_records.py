@@ -1,4 +1,4 @@
-"""JSON lines: one typed decoder, a whole block at a time and line by line where a block has a fault."""
+"""Reads JSON lines with one typed decoder: a whole block at a time, and line by line where a block has a fault."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +13,10 @@ ESCAPED_NUL = b"\\u0000"
 
 
 def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[Batch]:
-    """The records of a JSONL file; blank lines do not count. columns: the keys to give (all of the first record when None)."""
+    """Yields the records of a JSONL file; blank lines do not count.
+
+    columns: the keys to read (all of the first record when None).
+    """
     row = 1
     decoder: Any = None
     for block in blocks:
@@ -48,7 +51,7 @@ def _keys(content: bytes) -> list[str]:
 
 def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batch:
     lines = [line for line in content.split(b"\n") if line.strip()]
-    # The decoder of lines takes two records in one line, and one in two.
+    # The decoder of lines accepts two records in one line, and one record over two lines.
     if ESCAPED_NUL not in content and content.count(b"}\n") == len(lines):
         try:
             records = decoder.decode_lines(content)
@@ -56,8 +59,8 @@ def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batc
                 return _batch(lines, records, None, row, columns)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass  # some line has a fault: find out which
-    found = [_line(line, decoder) for line in lines]
-    return _batch(lines, [record for record, _ in found], [fault for _, fault in found], row, columns)
+    results = [_line(line, decoder) for line in lines]
+    return _batch(lines, [record for record, _ in results], [fault for _, fault in results], row, columns)
 
 
 def _line(line: bytes, decoder: Any) -> tuple[Any, str | None]:
@@ -82,18 +85,17 @@ def _batch(
         )
         for place, name in enumerate(columns)
     }
-    frame = pl.DataFrame(
-        {ROW: pl.int_range(row, row + len(lines), eager=True), FAULT: pl.Series(faults, dtype=pl.String), **texts}
-        if faults is not None
-        else {ROW: pl.int_range(row, row + len(lines), eager=True), **texts}
+    fault = (
+        pl.repeat(None, len(lines), dtype=pl.String, eager=True)
+        if faults is None
+        else pl.Series(faults, dtype=pl.String)
     )
-    if faults is None:
-        frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias(FAULT))
+    frame = pl.DataFrame({ROW: pl.int_range(row, row + len(lines), eager=True), FAULT: fault, **texts})
     return Batch(frame, lambda place: lines[place].decode(errors="replace"))
 
 
 def _text(value: Any) -> str | None:
-    """Numbers as text, whole floats without their .0; a list as its JSON."""
+    """A value as text: whole floats without their .0, a list as its JSON."""
     if value is None or type(value) is str:
         return value
     if type(value) is float and value.is_integer():

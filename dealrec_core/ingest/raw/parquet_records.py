@@ -1,4 +1,4 @@
-"""Parquet in bounded batches; ids become text, times and numbers keep their types."""
+"""Reads Parquet in bounded batches; ids become text, times and numbers keep their types."""
 
 from collections.abc import Iterator
 from typing import IO, Any, cast
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, Unreadable, check_columns
+from dealrec_core.ingest.raw.batch import Batch, Unreadable, check_columns, numbered
 
 BATCH_ROWS = 500_000
 ROWS_A_BYTE = 8
@@ -17,15 +17,15 @@ HARMLESS_ROWS = 50_000_000
 """A file that claims more rows than this, and more than ROWS_A_BYTE of them for each of its bytes, is a bomb."""
 BATCH_BYTES = 128 * 2**20
 EXPANSION, HARMLESS_BYTES = 200, 2**30
-"""As for other compressed files: a group of rows that unpacks to more than both of these is a bomb."""
+"""A group of rows that unpacks to more than both of these is a bomb, as with other compressed files."""
 
 
 def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterator[Batch]:
-    """The records of a Parquet file.
+    """Yields the records of a Parquet file.
 
     Raises:
-        Unreadable: it is not Parquet, damaged, or claims too many rows for its size.
-        ColumnMissing: it lacks a wanted column.
+        Unreadable: the file is not Parquet, is damaged, or claims too many rows for its size.
+        ColumnMissing: the file lacks one of the columns.
     """
     try:
         opened = pq.ParquetFile(file)
@@ -39,14 +39,14 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
             _rows_at_once(opened, file, path, columns), columns=columns and list(dict.fromkeys(columns))
         ):
             frame = _typed(cast(pl.DataFrame, pl.from_arrow(batch)))
-            yield Batch(_numbered(frame, row), _raw_of(frame))
+            yield Batch(numbered(frame, row), _raw_of(frame))
             row += frame.height
     except (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise Unreadable(f"cannot read '{path}': {str(error).splitlines()[0]}; write it again") from error
 
 
 def _rows_at_once(opened: pq.ParquetFile, file: IO[bytes], path: str, columns: list[str] | None) -> int:
-    """So many rows fit into BATCH_BYTES, however long the values in the dictionaries are."""
+    """The number of rows that fit into BATCH_BYTES, however long the values in the dictionaries are."""
     texts = [
         field.name for field in opened.schema_arrow if _is_text(field.type) and field.name in (columns or [field.name])
     ]
@@ -83,14 +83,6 @@ def _longest(coded: pq.ParquetFile, group: int, column: str) -> int:
             return int(pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
         break
     return 0
-
-
-def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
-    return frame.select(
-        pl.int_range(row, row + frame.height, eager=True).alias(ROW),
-        pl.lit(None, dtype=pl.String).alias(FAULT),
-        pl.all(),
-    )
 
 
 def _typed(frame: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from dealrec_core.errors import DataError, SettingsError
-from dealrec_core.ingest import events, interactions
+from dealrec_core.ingest import events, interactions, item_files, sources
 from dealrec_core.lake import Lake
 from dealrec_core.settings.sources import InteractionSource, ItemSource, SourcesConfig
 
@@ -190,31 +190,31 @@ def test_a_quoted_field_may_hold_separators_and_newlines_and_its_raw_text_is_fou
     (folder / "log.csv").write_text(f'u,i,t\n"a,1","x\ny",{NEW_YEAR}\nb,y,{NEW_YEAR}\n')
     take(lake, folder)
     assert log(lake)["user_id"].to_list() == ["a,1", "b"]
-    assert interactions.raw_record(str(folder / "log.csv"), 1) == f'"a,1","x\ny",{NEW_YEAR}'
-    assert interactions.raw_record(str(folder / "log.csv"), 2) == f"b,y,{NEW_YEAR}"
+    assert sources.raw_record(str(folder / "log.csv"), 1) == f'"a,1","x\ny",{NEW_YEAR}'
+    assert sources.raw_record(str(folder / "log.csv"), 2) == f"b,y,{NEW_YEAR}"
 
 
 def test_a_newer_item_file_wins_and_titles_may_repeat(lake, folder):
     source = ItemSource(files=["items*.csv"], item_id="id", title="name", categories="genres")
-    sources = SourcesConfig(
+    config = SourcesConfig(
         root=str(folder), interactions=InteractionSource(files=["log*"]), items=source, max_bad_fraction=0.5
     )
     (folder / "items1.csv").write_text("id,name,genres\n1,Same,A|B\n2,Same,\n")
-    assert interactions.ingest_items(lake, sources).inserted == 2
+    assert item_files.ingest_items(lake, config).inserted == 2
     (folder / "items2.csv").write_text("id,name,genres\n2,Other,C\n1,Same,A|B\n,Lost,C\n")
-    report = interactions.ingest_items(lake, sources)
+    report = item_files.ingest_items(lake, config)
     assert (report.inserted, report.duplicates, report.quarantined) == (1, 1, 1)
     items = lake.scan("items").collect().sort("item_id")
     assert items["title"].to_list() == ["Same", "Other"]
     assert items["categories"].to_list() == [["A", "B"], ["C"]]
-    assert interactions.ingest_items(lake, sources).files == []
+    assert item_files.ingest_items(lake, config).files == []
 
 
 @pytest.mark.data
 def test_movielens_lands_whole(lake, data_root):
     source = InteractionSource(files=["ratings.csv"], user_id="userId", item_id="movieId", rating="rating")
-    sources = SourcesConfig(root=str(data_root / "movielens-small"), interactions=source)
-    report = interactions.ingest(lake, sources, through=date(2026, 1, 1), partition="year")
+    config = SourcesConfig(root=str(data_root / "movielens-small"), interactions=source)
+    report = interactions.ingest(lake, config, through=date(2026, 1, 1), partition="year")
     assert (report.rows, report.inserted, report.quarantined) == (100_004, 100_004, 0)  # its README says 100004 ratings
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from dealrec_core.errors import SourceError
 from dealrec_core.ingest import interactions, replay
-from dealrec_core.lake import Lake, books
+from dealrec_core.lake import Lake, ledger
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 NEW_YEAR, DAY = 1767225600, 86_400
@@ -95,9 +95,9 @@ def test_killed_before_the_rows_left_quarantine_it_is_run_again_and_doubles_noth
 def test_killed_before_the_books_were_written_they_are_written_later(lake, folder, monkeypatch):
     take(lake, folder, 1, **WRONG)
     with monkeypatch.context() as patch:
-        write = books.write
+        write = ledger.write
         patch.setattr(
-            books,
+            ledger,
             "write",
             lambda lake, rows, **more: _die() if rows[0]["kind"] == "replay" else write(lake, rows, **more),
         )

@@ -80,14 +80,14 @@ def test_the_user_is_gone_from_every_table_and_the_others_stay(lake):
 def test_with_now_no_byte_of_him_is_left_in_any_version(lake):
     assert len(bytes_with(lake, USER)) > 3
     found = erasure.erase(lake, USER, at=NOW, now=True)
-    assert (found.left, bytes_with(lake, USER)) == ([], [])
+    assert (found.remaining, bytes_with(lake, USER)) == ([], [])
     assert found.withdrawn == ["emitted/coresets/night"]
     assert not lake.list_paths("emitted/coresets/night")
 
 
 def test_without_now_the_report_says_where_he_still_is_and_upkeep_removes_it_though_versions_are_pinned(lake):
     found = erasure.erase(lake, USER, at=NOW, now=False)
-    assert {path.split("/")[0] for path in found.left} == {"interactions", "samples", "efforts", "quarantine"}
+    assert {path.split("/")[0] for path in found.remaining} == {"interactions", "samples", "efforts", "quarantine"}
     first = erasure.forgotten(lake)
     for table in ("interactions", "samples", "efforts", "quarantine"):
         pins = {version for version in range(lake.version(table) + 1) if version >= first[table]}

@@ -9,7 +9,7 @@ from deltalake.exceptions import DeltaError
 from dealrec_core import schema
 from dealrec_core.errors import DataError, LakeError, NightBusy
 from dealrec_core.lake import Lake, lock
-from dealrec_core.lake.appender import open_appender
+from dealrec_core.lake.draft import open_draft
 
 SCHEMA = pl.Schema({"night": pl.String(), "value": pl.Int64()})
 
@@ -46,8 +46,8 @@ def test_rows_of_a_known_transaction_are_not_written_again(lake):
     lake.append("t", rows("a", 1), schema=SCHEMA, transaction=("file", 5))
     lake.append("t", rows("a", 2), schema=SCHEMA, transaction=("file", 6))
     assert values(lake) == [1, 2]
-    assert lake.transaction_version("t", "file") == 6
-    assert lake.transaction_version("t", "other") is None
+    assert lake.open("t").transaction_version("file") == 6
+    assert lake.open("t").transaction_version("other") is None
 
 
 def test_replacing_one_night_leaves_the_others(lake):
@@ -105,13 +105,13 @@ def add_by_append(lake: Lake, frame: pl.DataFrame, schema: pl.Schema) -> None:
     lake.append("t", frame, schema=schema)
 
 
-def add_by_appender(lake: Lake, frame: pl.DataFrame, schema: pl.Schema) -> None:
-    appender = open_appender(lake, "t", schema=schema)
-    appender.write(frame)
-    appender.commit({})
+def add_by_draft(lake: Lake, frame: pl.DataFrame, schema: pl.Schema) -> None:
+    draft = open_draft(lake, "t", schema=schema)
+    draft.write(frame)
+    draft.commit({})
 
 
-@pytest.mark.parametrize("add", [add_by_append, add_by_appender])
+@pytest.mark.parametrize("add", [add_by_append, add_by_draft])
 def test_a_new_column_comes_without_a_rewrite(lake, add):
     add(lake, rows("a", 1), SCHEMA)
     before = {path: lake.read_bytes(path) for path in lake.list_paths("t") if path.endswith(".parquet")}
@@ -124,21 +124,21 @@ def test_a_new_column_comes_without_a_rewrite(lake, add):
     assert lake.scan("t").sort("value").collect()["note"].to_list() == [None, "new", None]
 
 
-def test_two_appenders_that_add_the_same_column_at_once_both_land(lake):
-    add_by_appender(lake, rows("a", 1), SCHEMA)
+def test_two_drafts_that_add_the_same_column_at_once_both_land(lake):
+    add_by_draft(lake, rows("a", 1), SCHEMA)
     stale = lake.open("t")
-    first = open_appender(lake, "t", schema=WIDER)
+    first = open_draft(lake, "t", schema=WIDER)
     first.write(wide_row("b", 2, "x"))
     first.commit({})
     assert stale is not None
     with pytest.raises(DeltaError):
         stale.alter.add_columns([Field("note", "string")])
-    add_by_appender(lake, wide_row("c", 3, "y"), WIDER)
+    add_by_draft(lake, wide_row("c", 3, "y"), WIDER)
     assert lake.scan("t").sort("value").collect()["note"].to_list() == [None, "x", "y"]
 
 
 def test_the_log_of_a_table_is_kept_so_that_old_versions_stay_readable(lake):
-    add_by_appender(lake, rows("a", 1), SCHEMA)
+    add_by_draft(lake, rows("a", 1), SCHEMA)
     handle = lake.open("t")
     assert handle is not None
     assert handle.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
@@ -158,5 +158,5 @@ def test_a_table_that_is_partitioned_in_another_way_is_told(tmp_path):
         schema=pl.Schema({"a": pl.Int64(), "period": pl.String()}),
     )
     with pytest.raises(LakeError, match="'samples' .* is not partitioned by period: an older dealrec made it"):
-        open_appender(lake, "samples", schema=schema.SAMPLE_TABLE, partition="period")
+        open_draft(lake, "samples", schema=schema.SAMPLE_TABLE, partition="period")
     assert lake.version("samples") == 0

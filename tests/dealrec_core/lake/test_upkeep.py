@@ -15,7 +15,7 @@ from dealrec_core import schema
 from dealrec_core.errors import LakeError
 from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake, nights, promotions, upkeep
-from dealrec_core.lake.appender import open_appender
+from dealrec_core.lake.draft import open_draft
 from dealrec_core.lake.nights import Champion, Snapshot
 from dealrec_core.settings import Config
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
@@ -51,13 +51,13 @@ def test_compaction_joins_files_and_the_change_feed_says_nothing(lake):
     assert upkeep.compact(lake, "t", file_mib=1) == 0
 
 
-def test_an_appender_that_looked_before_a_compaction_lands_after_it(lake):
+def test_a_draft_that_looked_before_a_compaction_lands_after_it(lake):
     add(lake, 0)
     add(lake, 1)
-    appender = open_appender(lake, "t", schema=SCHEMA)
-    appender.write(pl.DataFrame({"value": [2]}, schema=SCHEMA))
+    draft = open_draft(lake, "t", schema=SCHEMA)
+    draft.write(pl.DataFrame({"value": [2]}, schema=SCHEMA))
     assert upkeep.compact(lake, "t", file_mib=1) == 2
-    appender.commit({})
+    draft.commit({})
     assert values(lake) == [0, 1, 2]
 
 

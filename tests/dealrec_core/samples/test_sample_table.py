@@ -119,10 +119,10 @@ def test_versions_that_upkeep_removed_make_all_anew(lake, take):
 
 KILLED = """
 import os, signal, sys
-from dealrec_core.lake import appender
+from dealrec_core.lake import draft
 from dealrec_core.samples import sample_table
 from dealrec_core.lake import Lake
-appender.Appender.commit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+draft.Draft.commit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sample_table.update(Lake(sys.argv[1]), log_version=int(sys.argv[2]), length=3)
 """
 

@@ -26,15 +26,15 @@ def pipeline(tmp_path: Path) -> Path:
 def test_what_the_file_leaves_out_has_its_default(pipeline):
     config = settings.load(pipeline)
     assert config.coreset.ratio == 0.05
-    assert config.evaluate.k == 10
+    assert config.evaluation.k == 10
 
 
 def test_set_wins_over_environment_and_environment_over_file(pipeline, monkeypatch):
     monkeypatch.setenv("DEALREC_CORESET__RATIO", "0.1")
-    monkeypatch.setenv("DEALREC_EVALUATE__K", "5")
+    monkeypatch.setenv("DEALREC_EVALUATION__K", "5")
     config = settings.load(pipeline, ["coreset.ratio=0.2"])
     assert config.coreset.ratio == 0.2
-    assert config.evaluate.k == 5
+    assert config.evaluation.k == 5
 
 
 def test_a_value_that_is_not_toml_is_text(pipeline):
@@ -52,8 +52,8 @@ def test_a_misspelt_section_names_the_nearest_one(pipeline):
 
 
 def test_a_value_out_of_bounds_names_value_and_limit(pipeline):
-    with pytest.raises(SettingsError, match=r"'evaluate\.k' = 0: .*greater than or equal to 1"):
-        settings.load(pipeline, ["evaluate.k=0"])
+    with pytest.raises(SettingsError, match=r"'evaluation\.k' = 0: .*greater than or equal to 1"):
+        settings.load(pipeline, ["evaluation.k=0"])
 
 
 def test_a_missing_setting_is_named(tmp_path):

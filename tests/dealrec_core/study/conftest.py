@@ -57,7 +57,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
             "beams": 10,
         },
         "proxy": {"width": 8, "epochs": 1},
-        "evaluate": {"k": 5},
+        "evaluation": {"k": 5},
     }
     return {**found, **changes}
 

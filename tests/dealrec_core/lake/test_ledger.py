@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from dealrec_core.ingest import interactions, item_files
-from dealrec_core.lake import Lake, books
-from dealrec_core.lake.appender import Appender
+from dealrec_core.lake import Lake, ledger
+from dealrec_core.lake.draft import Draft
 from dealrec_core.settings.sources import InteractionSource, ItemSource, SourcesConfig
 
 NEW_YEAR = 1767225600  # 2026-01-01T00:00:00Z
@@ -31,13 +31,13 @@ def take(lake, tmp_path, name, day=1):
 
 
 def killed(monkeypatch, lake, tmp_path, name, *, before, day=1):
-    """An ingest that ends where it would call books.`before`."""
+    """An ingest that ends where it would call ledger.`before`."""
 
     def kill(*_, **__):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(books, before, kill)
+        patch.setattr(ledger, before, kill)
         with pytest.raises(Killed):
             take(lake, tmp_path, name, day)
 
@@ -56,7 +56,7 @@ def test_books_that_a_kill_left_open_are_closed_by_the_next_ingest(monkeypatch, 
 def test_books_are_closed_however_many_commits_came_in_between(monkeypatch, lake, tmp_path):
     take(lake, tmp_path, "one.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(books, "heal", lambda _: None)
+        patch.setattr(ledger, "heal", lambda _: None)
         killed(monkeypatch, lake, tmp_path, "two.csv", before="write")
     for number in range(60):
         lake.open("interactions").alter.set_table_properties({"x": str(number)}, raise_if_not_exists=False)
@@ -67,16 +67,16 @@ def test_books_are_closed_however_many_commits_came_in_between(monkeypatch, lake
 def test_every_reading_is_booked_when_two_nights_were_killed_before_it(monkeypatch, lake, tmp_path):
     killed(monkeypatch, lake, tmp_path, "one.csv", before="write")
     with monkeypatch.context() as patch:
-        patch.setattr(books, "heal", lambda _: None)  # the first night's commit came after this one had looked
+        patch.setattr(ledger, "heal", lambda _: None)  # the first night's commit came after this one had looked
         killed(monkeypatch, lake, tmp_path, None, before="write", day=2)
     take(lake, tmp_path, "two.csv", day=2)
     assert booked(lake) == [("one.csv", 1, 1, 1, 1), ("one.csv", 2, 1, 0, 0), ("two.csv", 2, 2, 1, 0)]
 
 
 def test_bad_rows_are_in_quarantine_once_when_a_kill_came_before_their_file_was_taken(monkeypatch, lake, tmp_path):
-    real = books.note
+    real = ledger.note
     killed(monkeypatch, lake, tmp_path, "one.csv", before="note")
-    assert books.note is real
+    assert ledger.note is real
     assert not lake.scan("interactions").collect().height
     take(lake, tmp_path, None)
     bad = lake.scan("quarantine").collect()
@@ -86,13 +86,13 @@ def test_bad_rows_are_in_quarantine_once_when_a_kill_came_before_their_file_was_
 
 def test_commits_that_were_looked_at_are_not_looked_at_again(monkeypatch, lake, tmp_path):
     take(lake, tmp_path, "one.csv")
-    for number in range(books.SEEN_AT_ONCE + 1):
+    for number in range(ledger.SEEN_AT_ONCE + 1):
         lake.open("interactions").alter.set_table_properties({"x": str(number)}, raise_if_not_exists=False)
-    books.heal(lake)
-    seen = lake.transaction_version("files", books.seen_word("interactions"))
+    ledger.heal(lake)
+    seen = lake.open("files").transaction_version(ledger.seen_transaction("interactions"))
     assert seen == lake.version("interactions") + 1
     version = lake.version("files")
-    books.heal(lake)
+    ledger.heal(lake)
     assert lake.version("files") == version
 
 
@@ -110,22 +110,22 @@ def take_all(raw, lake) -> None:
     source = InteractionSource(files=["*.csv"], user_id="u", item_id="i", timestamp="t")
     config = SourcesConfig(root=str(raw), interactions=source, items=ITEMS, max_bad_fraction=1)
     interactions.ingest(lake, config, through=date(2026, 1, 1), partition="day")
-    interactions.ingest_items(lake, config)
+    item_files.ingest_items(lake, config)
 
 
 def ends_at_commit(monkeypatch, number: int, *, done: bool):
     """Ends the ingest before (or after) its commit of that number; gives the commits that were asked for."""
     asked = []
-    commit = Appender.commit
+    commit = Draft.commit
 
-    def watched(appender, *arguments):
-        asked.append(appender.table)
+    def watched(draft, *arguments):
+        asked.append(draft.table)
         if done or len(asked) != number:
-            commit(appender, *arguments)
+            commit(draft, *arguments)
         if len(asked) == number:
             raise Killed
 
-    monkeypatch.setattr(Appender, "commit", watched)
+    monkeypatch.setattr(Draft, "commit", watched)
     return asked
 
 
@@ -194,16 +194,16 @@ def test_of_two_ingests_of_one_item_file_the_slower_books_nothing(monkeypatch, l
 
 def test_a_note_holds_the_rows():
     row = {"file": "abc", "rows": 3}
-    assert json.loads(books.note([row])[books.NOTE]) == [row]
+    assert json.loads(ledger.note([row])[ledger.NOTE]) == [row]
 
 
 def test_a_lake_without_interactions_needs_no_healing(lake):
-    books.heal(lake)
+    ledger.heal(lake)
     assert not lake.exists("files")
 
 
 def test_quarantine_takes_the_rows_of_a_file_once(lake):
     rows = pl.DataFrame({"row": [7], "column": ["user_id"], "reason": ["no user id"], "raw": [",x,1"]})
     for _ in range(2):
-        books.quarantine(lake, [("sha", "log.csv", rows)])
+        ledger.quarantine(lake, [("sha", "log.csv", rows)])
     assert lake.scan("quarantine").collect().rows() == [("sha", "log.csv", 7, "user_id", "no user id", ",x,1")]

@@ -1,4 +1,4 @@
-"""Reads raw files of interactions into rows that wait to land: checked, filtered, cut at the night's day, counted."""
+"""Reads raw files of interactions into rows that wait for their commit: checked, filtered, cut at the night's day, counted."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,17 +21,17 @@ Partition = Literal["day", "month", "year"]
 FILE_NUMBER = "\x00file"
 ORDER = [FILE_NUMBER, schema.ROW]
 THREADS = 2
-"""That check records while the next ones are read; polars has its own threads below."""
+"""Threads that check records while the next ones are read; polars has its own threads below."""
 
 
 @dataclass
 class Reading:
-    """One raw file of a load, and what became of its rows so far."""
+    """One raw file of a delivery, and what became of its rows so far."""
 
     file: RawFile
     sha256: str
     before: int | None
-    """Transaction number of its last reading, None when this is the first."""
+    """Transaction number of the file's last reading, None when this is the first."""
     rows: int = 0
     earlier: int = 0
     due: int = 0
@@ -43,19 +43,19 @@ class Reading:
     is_broken: bool = False
     missing: ColumnMissing | None = None
     is_changing: bool = False
-    """Someone wrote to it while it was read: it waits for the next night."""
+    """Whether the file was written to while it was read: it waits for the next night."""
     is_replay: bool = False
-    """Only rows from quarantine are read again."""
+    """Whether only rows from quarantine are read again."""
 
     @property
     def transaction(self) -> str:
-        """Under which the table `interactions` knows the reading."""
+        """Transaction id of this reading in `interactions`."""
         return f"replay/{self.sha256}" if self.is_replay else self.sha256
 
 
 @dataclass
-class Load:
-    """Files that land in one commit."""
+class Delivery:
+    """Files whose events are committed together."""
 
     source: InteractionSource
     through: date
@@ -66,44 +66,39 @@ class Load:
     event_ids: list[pl.Series] = field(default_factory=list)
     """Hashes of the ids of the events that have one."""
 
-    def read(self, file: RawFile, sha256: str, *, before: int | None) -> Reading:
-        """Takes a file's rows in; a file that is broken as a whole becomes one bad row.
+    def read(self, file: RawFile, sha256: str, *, before: int | None, only: pl.Series | None = None) -> Reading:
+        """Adds a file's rows, and returns the file's counts; a file that is broken as a whole becomes one bad row.
+
+        only: numbers of the rows in quarantine, where these alone are read again: all rows if the file was broken as a whole (0).
 
         Raises:
             ColumnMissing: a mapped column is not there.
             SettingsError: the filter makes no sense.
         """
-        return self._read(Reading(file, sha256, before), None)
-
-    def read_again(self, file: RawFile, sha256: str, rows: pl.Series, *, before: int | None) -> Reading:
-        """Takes rows of a file from quarantine in, by their numbers; all where the file was broken as a whole (row 0)."""
-        return self._read(Reading(file, sha256, before, is_replay=True), None if (rows == 0).any() else rows)
-
-    def _read(self, reading: Reading, only: pl.Series | None) -> Reading:
+        reading = Reading(file, sha256, before, is_replay=only is not None)
         self.readings.append(reading)
-        file = reading.file
-        before = None if reading.is_replay else reading.before
+        ingested_through = None if reading.is_replay else before
         constants = sources.folder_values(file.path)
         mapping = mapping_of(self.source)
         columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
         number = len(self.readings) - 1
 
         def fates_of(batch: Batch) -> _Fates:
-            return self._sort_out(batch, mapping, constants, number, before)
+            return self._sort_out(batch, mapping, constants, number, ingested_through)
 
         try:
-            found = sources.batches(file.path, columns=columns, options=self.source)
-            if only is not None:
-                found = (batch.only(only) for batch in found)
-            for fates in parallel.in_order(fates_of, found, threads=THREADS):
+            batches = sources.batches(file.path, columns=columns, options=self.source)
+            if only is not None and not (only == 0).any():
+                batches = (batch.only(only) for batch in batches)
+            for fates in parallel.in_order(fates_of, batches, threads=THREADS):
                 self._count(fates, reading)
         except Unreadable as error:
             _break(reading, str(error))
         reading.is_changing = sources.stamp(file.path) != file.stamp
         return reading
 
-    def take(self, shard: "Shard") -> None:
-        """Takes in what was read elsewhere."""
+    def merge(self, shard: "Shard") -> None:
+        """Merges a shard that another process has read."""
         first = len(self.readings)
         self.readings += shard.readings
         self.event_ids += shard.event_ids
@@ -117,27 +112,32 @@ class Load:
 
     def guard(self, max_bad_fraction: float) -> None:
         """Raises DataError when more than this share of the rows is bad."""
-        rows = sum(each.rows for each in self.readings)
-        bad = sum(each.quarantined for each in self.readings)
+        rows = sum(reading.rows for reading in self.readings)
+        bad = sum(reading.quarantined for reading in self.readings)
         if bad > max_bad_fraction * rows:
-            worst = max(self.readings, key=lambda each: each.quarantined)
+            worst = max(self.readings, key=lambda reading: reading.quarantined)
             reason, count = worst.reasons.most_common(1)[0]
             raise DataError(
                 f"{bad:,} of {rows:,} rows are bad, more than sources.max_bad_fraction = {max_bad_fraction:g}; nothing was "
-                f"taken. Most often: {reason} ({count:,} × in {worst.file.path}); correct the mapping or the file"
+                f"written. Most often: {reason} ({count:,} × in {worst.file.path}); correct the mapping or the file"
             )
 
     def _sort_out(
-        self, batch: Batch, mapping: dict[str, str | None], constants: dict[str, str], number: int, before: int | None
+        self,
+        batch: Batch,
+        mapping: dict[str, str | None],
+        constants: dict[str, str],
+        number: int,
+        ingested_through: int | None,
     ) -> "_Fates":
-        """What becomes of each record; the due ones wait in the spill."""
-        wanted, filtered, bad = sort_out(batch, self.source, mapping, constants)
-        welcome = self.erased.without(wanted)
-        filtered += wanted.height - welcome.height
-        due = _before(welcome, self.through.toordinal() + 1)
-        postponed, earlier = welcome.height - due.height, 0
-        if before is not None:
-            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(before + 1))
+        """Counts what becomes of each record, and adds the rows that are due to the spill."""
+        good, filtered, bad = sort_out(batch, self.source, mapping, constants)
+        others = self.erased.without(good)
+        filtered += good.height - others.height
+        due = _before(others, self.through.toordinal() + 1)
+        postponed, earlier = others.height - due.height, 0
+        if ingested_through is not None:
+            fresh = due.filter(pl.col(schema.TIMESTAMP) >= _midnight(ingested_through + 1))
             earlier = filtered + bad.height + due.height - fresh.height
             filtered, bad, due = 0, bad.clear(), fresh
         ids = None
@@ -163,7 +163,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Shard:
-    """What a load of its own took in: a part of another load, small enough to be sent."""
+    """The contents of a small delivery, which are sent and merged into another delivery."""
 
     readings: list[Reading]
     rows: list[pl.DataFrame]
@@ -171,29 +171,29 @@ class Shard:
 
 
 def mapping_of(source: InteractionSource) -> dict[str, str | None]:
-    """The raw column of each of events.FIELDS, None where the log has none."""
+    """Returns the raw column of each of events.FIELDS, None where the log has none."""
     return {name: getattr(source, name) for name in events.FIELDS}
 
 
 def sort_out(
     batch: Batch, source: InteractionSource, mapping: dict[str, str | None], constants: dict[str, str]
 ) -> tuple[pl.DataFrame, int, pl.DataFrame]:
-    """Events that are wanted, how many the filter or the weights turn down, and bad records with their reasons."""
+    """Returns good events, how many others the filter or the weights turn down, and bad records with their reasons."""
     checked = events.check(batch, mapping, constants)
-    wanted = _filtered(_weighted(checked.good, source.event_weights), source.filter)
-    return wanted, checked.good.height - wanted.height, checked.bad
+    good = _filtered(_weighted(checked.good, source.event_weights), source.filter)
+    return good, checked.good.height - good.height, checked.bad
 
 
-def _weighted(good: pl.DataFrame, weights: dict[str, float] | None) -> pl.DataFrame:
+def _weighted(rows: pl.DataFrame, weights: dict[str, float] | None) -> pl.DataFrame:
     if weights is None:
-        return good
+        return rows
     weight = pl.col(schema.EVENT_TYPE).replace_strict(weights, default=None, return_dtype=pl.Float64)
-    return good.with_columns(weight.alias(schema.RATING)).filter(pl.col(schema.RATING).is_not_null())
+    return rows.with_columns(weight.alias(schema.RATING)).filter(pl.col(schema.RATING).is_not_null())
 
 
 @dataclass(frozen=True)
 class _Fates:
-    """What became of the records of a batch."""
+    """How many records of a batch became what, and the bad ones."""
 
     rows: int
     earlier: int
@@ -205,7 +205,7 @@ class _Fates:
 
 
 def period_number(time: pl.Expr, partition: Partition) -> pl.Expr:
-    """The day, month or year of a time as a whole number that grows with time (Int64)."""
+    """Returns the day, month or year of a time as a whole number that grows with time (Int64)."""
     if partition == "day":
         return time.dt.date().to_physical().cast(pl.Int64)
     year = time.dt.year().cast(pl.Int64)
@@ -213,14 +213,14 @@ def period_number(time: pl.Expr, partition: Partition) -> pl.Expr:
 
 
 def period_name(number: int, partition: Partition) -> str:
-    """2026-01-31, 2026-01 or 2026."""
+    """Returns the text of a period: 2026-01-31, 2026-01 or 2026."""
     if partition == "day":
         return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
     return str(number) if partition == "year" else f"{number // 12}-{number % 12 + 1:02}"
 
 
 def _break(reading: Reading, reason: str) -> None:
-    """Makes a file one bad row, whatever was read of it."""
+    """Counts a file as one bad row, whatever was read of it."""
     reading.rows = reading.quarantined = 1
     reading.earlier = reading.due = reading.filtered = reading.postponed = 0
     bad = {schema.ROW: 0, schema.COLUMN: "", schema.REASON: reason, schema.RAW: ""}

@@ -14,7 +14,7 @@ PAGES = [stage.replace("_", "-") for stage in STAGES]
 
 
 def show_stage(night: Night, snapshot: Snapshot) -> None:
-    """Writes what a stage did as an artifact and as an MLflow run; a fault here is told and stops nothing."""
+    """Writes a finished stage as an artifact and as an MLflow run; a fault here is logged and stops nothing."""
     log = get_run_logger()
     try:
         create_markdown_artifact(
@@ -29,7 +29,7 @@ def show_stage(night: Night, snapshot: Snapshot) -> None:
 
 
 def stage_page(night: Night, snapshot: Snapshot) -> str:
-    """What a stage did as Markdown: where it is, and its section of the report."""
+    """The page of a finished stage as Markdown: where its result is, and its section of the report."""
     where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
     place = f" on {snapshot.device}" if snapshot.device else ""
     head = f"# {snapshot.stage} of {night.name}\n\nIn {where}; {snapshot.seconds:.1f} s{place}."
@@ -49,7 +49,7 @@ def write_report(night: Night) -> str:
     if promoted is not None:
         run_id = str(promoted.facts["mlflow run"])
         tracking.log_stage(night, promoted)
-        tracking.attach_text(night, run_id, {REPORT: html})
+        registry.attach_text(night.config.registry, run_id, {REPORT: html})
         registry.finish(night.config.registry, run_id)
     return path
 
@@ -87,7 +87,7 @@ def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
             "",
             summary.message,
             "",
-            *([f"Coreset against random: {summary.verdict}", ""] if summary.verdict else []),
+            *([f"Coreset against random: {summary.against_random}", ""] if summary.against_random else []),
             *[f"- [{name}]({address})" for name, address in (links or {}).items()],
             f"- Stages: {', '.join(f'[{key}](/artifacts/key/{key})' for key in PAGES)}",
             "",

@@ -1,0 +1,84 @@
+"""Keeps MLflow's aliases in step with the table `promotions`, which decides what model is champion."""
+
+from datetime import UTC, datetime
+
+from prefect.logging import get_run_logger
+
+from dealrec_core.errors import RegistryError
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import Champion, Night, reopen
+from dealrec_core.settings.run import RegistryConfig
+from tasks import events, registry
+
+
+def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) -> list[str]:
+    """Makes MLflow's aliases say what the promotions table says; returns what was changed.
+
+    A champion that is gone from MLflow raises the event champion.lost and leaves the aliases as they are.
+    """
+    champion, before = promotions.champion(lake), promotions.before_champion(lake)
+    versions = {
+        registry.CHAMPION: champion.version if champion else None,
+        registry.PREVIOUS: before.version if before else None,
+    }
+    changed = registry.heal_aliases(config, versions={registry.CANDIDATE: candidate})
+    try:
+        return [*changed, *registry.heal_aliases(config, versions=versions)]
+    except RegistryError as error:
+        if champion is None:
+            raise
+        message = f"version {champion.version} is champion but not in MLflow ({error}); `dealrec rollback` or register it again"
+        get_run_logger().error(message)
+        events.champion_lost(lake, version=champion.version, message=message)
+        return changed
+
+
+def follow_registry(config: RegistryConfig, lake: Lake) -> Champion | None:
+    """Takes over a champion that someone set in MLflow: a row with the gate's verdict on it; None when nobody did."""
+    version = registry.set_by_hand(config)
+    present = promotions.champion(lake)
+    if version is None or (present is not None and present.version == version):
+        return None
+    night = reopen(registry.night_of(config, version), lake)
+    promoted = night.find("promotion")
+    verdict = f"the gate said: {promoted.facts['reason']}" if promoted else "the gate has not decided on it"
+    reason = f"alias champion set in MLflow; {verdict}"
+    champion = model_of(night, version)
+    promotions.record(
+        lake, night=champion, action=promotions.SET_BY_HAND, reason=reason, who="MLflow", now=datetime.now(UTC)
+    )
+    registry.tag_version(config, version, {"dealrec.set_by_hand": reason})
+    heal(config, lake)
+    return champion
+
+
+def poll_registry(config: RegistryConfig, lake: Lake) -> None:
+    """Takes over what was set by hand while nobody listened; a registry that does not answer stops no night."""
+    log = get_run_logger()
+    try:
+        champion = follow_registry(config, lake)
+    except RegistryError as error:
+        log.warning("the champion is taken from the table `promotions` alone: %s", error)
+        return
+    if champion is not None:
+        log.info("version %s was made champion in MLflow: this night starts from it", champion.version)
+
+
+def roll_back(config: RegistryConfig, lake: Lake, *, who: str, reason: str) -> Champion:
+    """Puts the previous champion back in charge: a new row in `promotions`, then the aliases."""
+    restored = promotions.previous(lake)
+    promotions.record(
+        lake, night=restored, action=promotions.ROLLED_BACK, reason=reason, who=who, now=datetime.now(UTC)
+    )
+    heal(config, lake)
+    return restored
+
+
+def model_of(night: Night, version: str) -> Champion:
+    """The model that a night has tuned, as a row of `promotions` names it."""
+    return Champion(
+        night=night.name,
+        bundle=str(night.need("fine_tune").path),
+        version=version,
+        trained_through=datetime.fromisoformat(str(night.need("samples").facts["test_start"])),
+    )

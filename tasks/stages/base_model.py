@@ -1,0 +1,33 @@
+"""Provides the model that is tuned: built on the spot once per lake (embedded language model, TIGER), or from outside."""
+
+from dealrec_core.recommenders.backend import older_half
+
+from dealrec_core.lake.nights import Snapshot, fingerprint
+from tasks import storage
+from tasks.stage import stage
+from tasks.tonight import Tonight
+
+
+@stage("base_model")
+def provide_base_model(tonight: Tonight) -> Snapshot:
+    """Writes the folder `models/base/<hash of settings>` where no earlier night has; a model from outside is only named."""
+    backend = tonight.backend
+    key = backend.base_key()
+    if key is None:
+        sha256 = fingerprint(backend.outside_key())
+        return Snapshot(stage="base_model", path=None, sha256=sha256, facts={"base model": backend.base_name})
+    path = f"models/base/{fingerprint(key)[:16]}"
+    sha256 = storage.published(tonight.lake, path) or _build(tonight, path)
+    records = (night.find("base_model") for night in tonight.night.earlier)
+    built = all(record is None or record.path != path for record in records)  # also by a start that was killed
+    facts = {"base model": backend.base_name, "built tonight": built}
+    return Snapshot(stage="base_model", path=path, sha256=sha256, facts=facts)
+
+
+def _build(tonight: Tonight, path: str) -> str:
+    """The hash of the published folder. Only the older half is learnt: what is recent is left to fine-tuning."""
+    with storage.publishing(tonight.lake, path) as published:
+        past = older_half(tonight.train)
+        tonight.backend.prepare(published.folder, tonight.known_catalogue, past, tonight.checkpoints("base_model"))
+    tonight.drop_checkpoints("base_model")
+    return published.sha256

@@ -1,0 +1,112 @@
+"""Scores the effort of every train sample, once per sample and model."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import polars as pl
+from dealrec_core.samples.contents import with_content
+
+from dealrec_core import schema
+from dealrec_core.lake import Lake
+from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
+from dealrec_core.lake.parallel import Over
+from tasks import shards
+from tasks.progress import shown
+from tasks.stage import stage
+from tasks.tonight import Tonight
+
+KEYS = [schema.SAMPLE_ID, schema.CONTENT]
+
+
+@stage("effort")
+def score_effort(tonight: Tonight) -> Snapshot:
+    """Writes the gradient norm of each train sample to the table `efforts`, in shards.
+
+    A sample is scored when it had no effort when the night opened, or when it is in tonight's share of those that an
+    earlier champion scored. Every shard is one commit, so a killed night goes on after the last whole one.
+    """
+    config, train, model = tonight.config, with_content(tonight.train), _model_name(tonight)
+    work = _work(tonight, train, model)
+    shard_frames = list(work.open_rows.iter_slices(config.effort.shard_samples))
+    scored = 0
+    with (
+        shards.engine(config.run, name="effort", device=tonight.device.type) as over,
+        shown("effort", "samples") as progress,
+    ):
+        for shard, norms in zip(shard_frames, _norms(tonight, shard_frames, over), strict=True):
+            rows = shard.select(
+                pl.lit(tonight.night.name).alias(schema.NIGHT),
+                *KEYS,
+                pl.lit(model).alias(schema.MODEL),
+                pl.Series(schema.EFFORT, norms),
+            )
+            tonight.lake.append("efforts", rows, schema=schema.EFFORTS)
+            scored += len(shard)
+            progress(scored, len(work.open_rows))
+    computed = work.missing + work.stale
+    facts: dict[str, Fact] = {
+        "samples": len(train),
+        "computed": computed,
+        "refreshed": work.stale,
+        "kept": len(train) - computed,
+        "model": model,
+    }
+    version = tonight.lake.version("efforts")
+    return Snapshot(stage="effort", table="efforts", version=version, rows=computed, facts=facts)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Tonight's work: samples without an effort, samples with an old one, and the rows that are still to be scored, by sample_id."""
+
+    missing: int
+    stale: int
+    open_rows: pl.DataFrame
+
+
+def _work(tonight: Tonight, train: pl.DataFrame, model: str) -> _Work:
+    before = newest_efforts(tonight.lake, model, version=tonight.night.manifest.versions["efforts"])
+    missing = train.join(before, on=KEYS, how="anti")
+    stale = stale_samples(train, before, model=model, share=tonight.config.effort.refresh)
+    now = newest_efforts(tonight.lake, model, version=None).filter(pl.col(schema.MODEL) == model)
+    open_rows = pl.concat([missing, stale]).join(now, on=KEYS, how="anti").sort(schema.SAMPLE_ID)
+    return _Work(len(missing), len(stale), open_rows)
+
+
+def _norms(tonight: Tonight, shard_frames: list[pl.DataFrame], over: Over | None) -> Iterator[np.ndarray]:
+    """The effort of every shard, in order: here with one model for all, or by workers that open it for themselves."""
+    if over is None:
+        return (tonight.base.effort(shard) for shard in shard_frames)
+    return over(partial(_on_worker, tonight.night), shard_frames)
+
+
+def _on_worker(night: Night, shard: pl.DataFrame) -> np.ndarray:
+    return Tonight(night).base.effort(shard)
+
+
+def newest_efforts(lake: Lake, model: str, *, version: int | None) -> pl.DataFrame:
+    """The newest effort of each sample by models of one family (EFFORTS), those of this very model first."""
+    if version == -1 or not lake.exists("efforts"):
+        return pl.DataFrame(schema=schema.EFFORTS)
+    family, _ = model.split("-")
+    rows = lake.scan("efforts", version).filter(pl.col(schema.MODEL).str.starts_with(f"{family}-")).collect()
+    newest = rows.sort(pl.col(schema.MODEL) == model, schema.NIGHT, descending=True)
+    return newest.unique(KEYS, keep="first", maintain_order=True)
+
+
+def stale_samples(train: pl.DataFrame, before: pl.DataFrame, *, model: str, share: float) -> pl.DataFrame:
+    """At most `share` of the samples: those that another champion scored, longest ago first."""
+    by_others = before.filter(pl.col(schema.MODEL) != model).select(*KEYS, schema.NIGHT)
+    oldest = train.join(by_others, on=KEYS).sort(schema.NIGHT, schema.SAMPLE_ID)
+    return oldest.head(math.ceil(share * len(train))).select(train.columns)
+
+
+def _model_name(tonight: Tonight) -> str:
+    """Hash of the settings and the base model that effort depends on, a hyphen, hash of the champion or 'base'."""
+    base = tonight.night.need("base_model")
+    family = fingerprint([str(base.sha256), *tonight.backend.effort_key()])[:16]
+    by_champion = tonight.config.effort.model == "champion" and tonight.usable_champion is not None
+    return f"{family}-{fingerprint([str(tonight.night.manifest.champion)])[:8] if by_champion else 'base'}"

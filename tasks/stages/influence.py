@@ -1,0 +1,146 @@
+"""Scores the influence of every train sample, from what an earlier night left in the lake where that may be used."""
+
+import numpy as np
+import polars as pl
+from dealrec_core.samples.contents import differences
+
+from dealrec_core import schema
+from dealrec_core.errors import DataError, LakeError
+from dealrec_core.influence import carried, continued
+from dealrec_core.influence.carried import Change
+from dealrec_core.influence.continued import Continued, Earlier
+from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
+from dealrec_core.samples import split
+from dealrec_core.samples.sequences import encode
+from dealrec_core.surrogate import checkpoint
+from tasks import storage
+from tasks.stage import stage
+from tasks.tonight import Tonight
+
+FOLDER = "models/influence"
+RECENT = 0.5
+"""Share of the validation slice that influence.risk = 'recent' takes from its end."""
+
+
+@stage("influence")
+def score_influence(tonight: Tonight) -> Snapshot:
+    """Writes to the table `influences` what leaving each train sample out would do to the surrogate's risk."""
+    config, train, risk = tonight.config.influence, tonight.train, risk_samples(tonight)
+    scored = _scored(tonight, risk)
+    path, sha256 = _publish(tonight, scored)
+    result = scored.result
+    frame = train.select(schema.SAMPLE_ID, pl.Series(schema.INFLUENCE, result.scores))
+    version = tonight.replace_rows("influences", frame, schema.INFLUENCES)
+    facts: dict[str, Fact] = {
+        "samples": len(train),
+        "risk samples": len(risk),
+        "solver": config.solver,
+        "products": result.products,
+        "residual": float(f"{result.residual:.2e}"),
+        "damping": float(f"{result.damping:.3g}"),
+        "cosine of q and v": round(result.alignment, 4),
+        "share positive": round(float((result.scores > 0).mean()), 4),
+        "scored": scored.scored,
+        "reused": len(train) - scored.scored,
+        "surrogate moved": None if scored.moved is None else round(scored.moved, 4),
+        "why": scored.why,
+    }
+    return Snapshot(
+        stage="influence", table="influences", version=version, rows=len(train), facts=facts, path=path, sha256=sha256
+    )
+
+
+def risk_samples(tonight: Tonight) -> pl.DataFrame:
+    """The samples whose mean loss is the risk, sorted by sample_id.
+
+    Raises:
+        DataError: there are none.
+    """
+    config = tonight.config.influence
+    samples = tonight.train if config.risk == "train" else tonight.validation
+    if samples.is_empty():
+        raise DataError(
+            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
+        )
+    return split.latest(samples, RECENT) if config.risk == "recent" else samples
+
+
+def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
+    """The scores of tonight's train samples: from what an earlier night left where that may be used, else anew."""
+    earlier = _earlier(tonight, risk)
+    model, item_ids = tonight.surrogate
+    samples, aims = encode(tonight.train, item_ids), encode(risk, item_ids)
+    config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
+    if isinstance(earlier, str):
+        return continued.anew(model, samples, aims, config=config, seed=seed, device=device, why=earlier)
+    return continued.score_on(earlier, model, samples, aims, config=config, seed=seed, device=device)
+
+
+def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
+    """An earlier night's scores that tonight can go on from, or the reason why there are none."""
+    if tonight.config.influence.most_moved == 0:
+        return "influence.most_moved is 0"
+    last = _last_scored(tonight)
+    if last is None:
+        return "no earlier night with these settings and this code has published its scores"
+    before, record = Tonight(last[0]), last[1]
+    folder, device = tonight.local_copy(str(record.path)), str(tonight.device)
+    model, known_ids, _ = checkpoint.load(folder, device=device)
+    item_ids = tonight.surrogate[1]
+    if known_ids != item_ids[: len(known_ids)]:
+        return f"the surrogate numbers its items in another way than in night {before.night.name}"
+    try:
+        train, old_risk, scores = before.train, risk_samples(before), before.rows("influence")
+    except (LakeError, OSError, pl.exceptions.PolarsError) as error:
+        return f"the samples of night {before.night.name} are not there any more ({type(error).__name__})"
+    new_train, gone_train = differences(train, tonight.train)
+    new_risk, gone_risk = differences(old_risk, risk)
+    unchanged = scores.join(new_train, on=schema.SAMPLE_ID, how="anti")
+    column = tonight.train.select(schema.SAMPLE_ID).join(
+        unchanged, on=schema.SAMPLE_ID, how="left", maintain_order="left"
+    )
+    return Earlier(
+        model=model,
+        carried=carried.load(folder, device=device)[0],
+        scores=column[schema.INFLUENCE].fill_null(np.nan).to_numpy().copy(),
+        train=Change(encode(new_train, item_ids), encode(gone_train, item_ids)),
+        risk=Change(encode(new_risk, item_ids), encode(gone_risk, item_ids)),
+    )
+
+
+def _publish(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]:
+    """Publishes what the next night can go on from; returns its path and hash, None where there is nothing to go on from."""
+    if scored.result.carried is None or tonight.config.influence.most_moved == 0:
+        return None, None
+    name = tonight.night.name
+    path, lineage = f"{FOLDER}/{name}", {"night": name}
+    with storage.publishing(tonight.lake, path) as published:
+        config, item_ids = tonight.config.algorithms.surrogate, tonight.surrogate[1]
+        checkpoint.save(published.folder, scored.model, item_ids=item_ids, config=config, lineage=lineage)
+        carried.save(published.folder, scored.result.carried, lineage=lineage)
+    _forget(tonight)
+    return path, published.sha256
+
+
+def _forget(tonight: Tonight) -> None:
+    """Removes what nights before the last one published; a night that missed it would compute everything."""
+    last = _last_scored(tonight)
+    needed = {tonight.night.name, last[0].name if last else tonight.night.name}
+    for path in tonight.lake.list_paths(FOLDER):
+        if path.split("/")[2] not in needed:
+            tonight.lake.remove(path)
+
+
+def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
+    """The newest earlier night that scored in the same way and published its scores, with its record of influence."""
+    for night in reversed(tonight.night.earlier):
+        record = night.find("influence") if _way(night.manifest) == _way(tonight.night.manifest) else None
+        if record is not None and record.path is not None and storage.published(tonight.lake, record.path):
+            return night, record
+    return None
+
+
+def _way(manifest: Manifest) -> tuple[object, ...]:
+    """Everything that the scores of a night depend on beside its samples."""
+    settings = manifest.settings
+    return settings.influence, settings.algorithms.surrogate, settings.run.seed, manifest.code

@@ -1,0 +1,175 @@
+"""Registers tonight's model, and makes it champion if the gate finds it better."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from dealrec_core.evaluation.slices import slices
+from prefect.logging import get_run_logger
+from pydantic import BaseModel, ConfigDict
+
+from dealrec_core import schema
+from dealrec_core.errors import RegistryError
+from dealrec_core.evaluation import gate, ranking
+from dealrec_core.evaluation.gate import Verdict
+from dealrec_core.lake import promotions
+from dealrec_core.lake.nights import Fact, Night, Snapshot
+from dealrec_core.recommenders import bundle
+from dealrec_core.samples.recommender import Recommender
+from dealrec_core.surrogate.recommender import SurrogateRecommender
+from tasks import champions, registry, tracking
+from tasks.stage import stage
+from tasks.stages.evaluation import CANDIDATE, CHAMPION
+from tasks.tonight import Tonight
+
+
+class Approval(BaseModel):
+    """A person's answer to a better candidate."""
+
+    model_config = ConfigDict(frozen=True)
+
+    approve: bool
+    comment: str
+    who: str
+
+
+@stage("promotion")
+def promote(tonight: Tonight) -> Snapshot:
+    """Writes one row about tonight's model to the table `promotions`: promoted or rejected, with the reason."""
+    lake, night = tonight.lake, tonight.night
+    verdict, who = final_verdict(tonight)
+    run_id = _log(tonight, verdict)
+    version = _register(tonight, run_id, verdict)
+    action = promotions.PROMOTED if verdict.promoted else promotions.REJECTED
+    if promotions.decisions(lake).filter(night=night.name, version=version, action=action).is_empty():
+        model = champions.model_of(night, version)
+        promotions.record(lake, night=model, action=action, reason=verdict.reason, who=who, now=datetime.now(UTC))
+    changed = champions.heal(tonight.config.registry, lake, candidate=version)
+    get_run_logger().info("version %s %s; aliases changed: %s", version, verdict.reason, changed or "none")
+    champion = promotions.champion(lake)
+    facts: dict[str, Fact] = {
+        **verdict.model_dump(exclude={"slices"}),
+        **{f"gain for {name}": round(gain, 4) for name, gain in verdict.slices.items()},
+        "version": version,
+        "champion": champion.version if champion else None,
+        "mlflow run": run_id,
+    }
+    return Snapshot(stage="promotion", table="promotions", version=lake.version("promotions"), rows=1, facts=facts)
+
+
+def verdict_of(tonight: Tonight) -> Verdict:
+    """The gate's verdict on tonight's candidate, against the champion or, before the first, against popularity."""
+    per_user, config = tonight.per_user, tonight.config
+    against = CHAMPION if CHAMPION in per_user["recommender"] else "popularity"
+    return gate.decide(
+        ranking.values(per_user, CANDIDATE, config.gate.metric),
+        ranking.values(per_user, against, config.gate.metric),
+        against=against,
+        metric=f"{config.gate.metric}@{config.evaluation.k}",
+        config=config.gate,
+        seed=config.run.seed,
+        slices=slices(tonight.cases, tonight.item_counts),
+    )
+
+
+def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:
+    """The gate's verdict and, where the settings ask for one, a person's; and whose word it is."""
+    verdict = verdict_of(tonight)
+    if not (tonight.config.gate.approval and verdict.promoted):
+        return verdict, "gate"
+    approval = approval_of(tonight.night) or Approval(approve=False, comment="nobody was asked", who="nobody")
+    word = "approved" if approval.approve else "not approved"
+    reason = f"{word} by {approval.who} ({approval.comment or 'no comment'}); {verdict.reason}"
+    return verdict.model_copy(update={"promoted": approval.approve, "reason": reason}), approval.who
+
+
+def approval_of(night: Night) -> Approval | None:
+    """A person's answer to a night's candidate, None while nobody has answered."""
+    path = _approval(night)
+    return Approval.model_validate_json(night.lake.read_bytes(path)) if night.lake.exists_path(path) else None
+
+
+def record_approval(night: Night, approval: Approval) -> None:
+    """Keeps a person's answer, so that a night that is started again does not ask twice."""
+    night.lake.write_bytes(_approval(night), approval.model_dump_json(indent=1).encode())
+
+
+def _log(tonight: Tonight, verdict: Verdict) -> str:
+    """The id of the night's MLflow run, with the files that say what the model was made from."""
+    night = tonight.night
+    lineage = {record.stage: record.model_dump(exclude={"facts", "seconds"}) for record in night.snapshots()}
+    run_id = tracking.log_night(night, {"dealrec.verdict": verdict.reason})
+    files = {
+        "manifest.json": night.manifest.model_dump_json(indent=1),
+        "lineage.json": json.dumps(lineage, indent=1),
+        "verdict.json": verdict.model_dump_json(indent=1),
+        "evaluation.csv": ranking.summary(tonight.per_user).write_csv(),
+        "coreset.csv": tonight.coreset.select(schema.SAMPLE_ID).write_csv(),
+    }
+    registry.attach_text(tonight.config.registry, run_id, files)
+    return run_id
+
+
+def _register(tonight: Tonight, run_id: str, verdict: Verdict) -> str:
+    """The version of tonight's recommender; both models must load back and answer as before to be registered."""
+    names = tonight.config.registry
+    model, item_ids = tonight.surrogate
+    recommender = bundle.load(tonight.folder("fine_tune"), device=tonight.device, name=CANDIDATE)
+    tags = {**_lineage(tonight.night), "dealrec.verdict": verdict.reason}
+    surrogate = SurrogateRecommender(model, item_ids)
+    _register_one(tonight, names.surrogate, "surrogate", surrogate, run_id=run_id, tags=tags)
+    return _register_one(tonight, names.model, "fine_tune", recommender, run_id=run_id, tags=tags)
+
+
+LOADERS = {"surrogate": "dealrec_core.surrogate.serving", "fine_tune": "dealrec_core.recommenders.serving"}
+"""The module that MLflow loads a stage's model with. Registered models name it: these paths must stay."""
+
+
+def _register_one(
+    tonight: Tonight, name: str, stage: str, recommender: Recommender, *, run_id: str, tags: Mapping[str, str]
+) -> str:
+    histories = tonight.cases[schema.HISTORY].head(4).to_list()
+    return registry.register(
+        tonight.config.registry,
+        name,
+        tonight.night.name,
+        run_id=run_id,
+        bundle=tonight.folder(stage),
+        loader=LOADERS[stage],
+        example=histories[0],
+        tags=tags,
+        description=f"Night {tonight.night.name}: {tags['dealrec.verdict']}",
+        check=partial(require_same_answers, recommender=recommender, histories=histories),
+    )
+
+
+def require_same_answers(served: Any, *, recommender: Recommender, histories: list[list[str]]) -> None:
+    """Lets a model through that MLflow loads back as it was.
+
+    Raises:
+        RegistryError: it recommends something else.
+    """
+    answers = served.predict(pd.DataFrame({"history": histories}), params={"k": 10})["item_ids"]
+    if [list(items) for items in answers] != recommender.recommend(histories, 10):
+        raise RegistryError(f"the {recommender.name} loads back from MLflow with other recommendations: not registered")
+
+
+def _lineage(night: Night) -> dict[str, str]:
+    """Tags that say from what a version was made."""
+    coreset, base = night.need("coreset"), night.need("base_model")
+    return {
+        "dealrec.day": str(night.day),
+        "dealrec.code": night.manifest.code[:16],
+        "dealrec.commit": night.manifest.commit or "none",
+        "dealrec.interactions": f"version {night.need('ingest').version}",
+        "dealrec.coreset": f"version {coreset.version}, {coreset.rows} samples",
+        "dealrec.base_model": f"{base.facts['base model']} {str(base.sha256)[:16]}",
+        "dealrec.bundle": str(night.need("fine_tune").path),
+    }
+
+
+def _approval(night: Night) -> str:
+    return f"nights/{night.name}/approval.json"

@@ -1,0 +1,35 @@
+"""Tells every night whether its coreset is better than random ones of its size, by a cheap proxy."""
+
+from dealrec_core.evaluation import proxy
+from dealrec_core.lake.nights import Fact, Snapshot
+from tasks.stage import stage
+from tasks.tonight import Tonight
+
+SEEDS = 3
+"""Proxies trained on each side."""
+
+
+@stage("proxy")
+def compare_with_random(tonight: Tonight) -> Snapshot:
+    """Records the word (better, worse, no difference shown), both means and the interval of their difference."""
+    config = tonight.config.algorithms.evaluation
+    comparison = proxy.compare(
+        tonight.coreset,
+        tonight.train,
+        tonight.validation,
+        tonight.cases,
+        tonight.surrogate[1],
+        evaluation=config,
+        seeds=SEEDS,
+        seed=tonight.config.run.seed,
+    )
+    gap = comparison.gap
+    facts: dict[str, Fact] = {
+        "comparison": f"{comparison.word}: proxy ndcg@{config.k} {comparison.chosen:.4f} against {comparison.random:.4f} "
+        f"of random, {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], {comparison.seeds} seeds",
+        "word": comparison.word,
+        "gain": round(gap.mean, 6),
+        "low": round(gap.low, 6),
+        "high": round(gap.high, 6),
+    }
+    return Snapshot(stage="proxy", rows=len(tonight.coreset), facts=facts)

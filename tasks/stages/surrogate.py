@@ -1,0 +1,79 @@
+"""Retrains the surrogate, from last night's weights where there are any."""
+
+from typing import Any
+
+from dealrec_core.lake.nights import Fact, Night, Snapshot
+from dealrec_core.samples.sequences import Sequences, encode
+from dealrec_core.settings import Config
+from dealrec_core.surrogate import checkpoint, drift, training
+from dealrec_core.surrogate.training import Trained
+from tasks import storage
+from tasks.progress import shown
+from tasks.stage import stage
+from tasks.tonight import Tonight
+
+REFERENCE = "reference ndcg@10"
+KEPT = "forced by drift, and kept"
+BESIDE = "forced by drift, but the warm start is better and is kept"
+
+
+@stage("surrogate")
+def retrain_surrogate(tonight: Tonight) -> Snapshot:
+    """Writes the folder `models/surrogate/<night>`: trained on the train slice, stopped by the validation slice."""
+    config, night = tonight.config, tonight.night.name
+    last = _last_surrogate(config, tonight.night.earlier)
+    start, known_ids = (None, []) if last is None else tonight.load_surrogate(last)
+    new_ids = [item for item in tonight.known_catalogue.item_ids if item not in set(known_ids)]
+    item_ids = [*known_ids, *new_ids]
+    slices = [encode(samples, item_ids) for samples in (tonight.train, tonight.validation)]
+    reference = None if last is None else last.facts.get(REFERENCE)
+    options = {"item_count": len(item_ids), "config": config.algorithms.surrogate, "seed": config.run.seed}
+    trained, drifted = _trained(slices, start, reference, device=str(tonight.device), **options)
+    started_from = None if last is None or drifted["full retrain"] == KEPT else last.path
+    path = f"models/surrogate/{night}"
+    with storage.publishing(tonight.lake, path) as published:
+        lineage = {"night": night, "started_from": started_from}
+        checkpoint.save(
+            published.folder, trained.model, item_ids=item_ids, config=config.algorithms.surrogate, lineage=lineage
+        )
+    facts: dict[str, Fact] = {
+        "started from": started_from or "scratch",
+        "items": len(item_ids),
+        "items new": len(new_ids),
+        "epochs": trained.epochs,
+        "best epoch": trained.best.epoch,
+        "validation ndcg@10": round(trained.best.ndcg, 4),
+        **drifted,
+    }
+    return Snapshot(stage="surrogate", path=path, sha256=published.sha256, rows=len(item_ids), facts=facts)
+
+
+def _trained(
+    slices: list[Sequences], start: Any | None, reference: Fact, **options: Any
+) -> tuple[Trained, dict[str, Fact]]:
+    """The surrogate on tonight's train and validation slice, and the facts about drift."""
+    with shown("surrogate", "epochs at most") as progress:
+        if start is None:
+            trained = training.train(*slices, progress=progress, **options)
+            return trained, {REFERENCE: round(trained.best_ndcg, 4), "full retrain": "no: the first training"}
+        before = None if reference is None else float(reference)
+        followed = drift.follow(*slices, initial=start, reference=before, progress=progress, **options)
+    facts: dict[str, Fact] = {
+        REFERENCE: round(followed.reference, 4),
+        "share lost by the warm start": round(followed.lost, 4),
+        "full retrain": "no",
+    }
+    if followed.scratch is not None:
+        facts["full retrain"] = BESIDE if followed.is_warm else KEPT
+        facts["ndcg@10 from scratch"] = round(followed.scratch.best_ndcg, 4)
+    return followed.trained, facts
+
+
+def _last_surrogate(config: Config, earlier: list[Night]) -> Snapshot | None:
+    """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
+    records = (
+        night.find("surrogate")
+        for night in reversed(earlier)
+        if night.config.algorithms.surrogate == config.algorithms.surrogate
+    )
+    return next((record for record in records if record is not None), None)

@@ -1,0 +1,225 @@
+"""Tonight gives a stage its inputs. Every table, model and record is read when it is first asked for, and only once."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBase, build, usable_champion
+
+from dealrec_core import schema
+from dealrec_core.errors import OtherFormat
+from dealrec_core.lake import Lake
+from dealrec_core.lake.nights import Fact, Night, Snapshot
+from dealrec_core.recommenders import bundle
+from dealrec_core.samples import items, split
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.samples.split import Boundaries, Split
+from dealrec_core.settings import Config
+from dealrec_core.surrogate import checkpoint
+from tasks import storage
+
+LOG_COLUMNS = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID]
+
+
+@dataclass(frozen=True)
+class Tonight:
+    """The inputs of one night's stages, as its manifest and its records fix them."""
+
+    night: Night
+
+    @property
+    def config(self) -> Config:
+        """The night's settings."""
+        return self.night.config
+
+    @property
+    def lake(self) -> Lake:
+        """The night's lake."""
+        return self.night.lake
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that the settings ask for; auto takes a GPU when there is one."""
+        name = self.config.run.device
+        if name == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(name)
+
+    def fact(self, stage: str, name: str) -> Fact:
+        """One fact of a stage that must have finished."""
+        return self.night.need(stage).facts[name]
+
+    # Files
+
+    def folder(self, stage: str) -> Path:
+        """A checked local copy of the folder that a finished stage has published."""
+        return self.local_copy(str(self.night.need(stage).path))
+
+    def local_copy(self, path: str) -> Path:
+        """A checked local copy of a folder published at `path` below the lake's root."""
+        return storage.local_copy(self.lake, path, home=self.config.run.home)
+
+    def checkpoints(self, stage: str) -> Path:
+        """Where a stage keeps its checkpoints on this machine."""
+        return Path(self.config.run.home) / "checkpoints" / self.night.name / stage
+
+    def drop_checkpoints(self, stage: str) -> None:
+        """Removes the checkpoints of a stage once its result is published."""
+        shutil.rmtree(self.checkpoints(stage), ignore_errors=True)
+
+    # The log and the catalogue
+
+    @cached_property
+    def boundaries(self) -> Boundaries:
+        """The moments that split this night's log and samples."""
+        facts = self.night.need("samples").facts
+        return Boundaries(**{name: datetime.fromisoformat(str(facts[name])) for name in Boundaries.model_fields})
+
+    @cached_property
+    def log(self) -> pl.DataFrame:
+        """User, item, time and event id of every interaction, the held-out slice too."""
+        return self._scan("ingest").select(LOG_COLUMNS).collect()
+
+    @cached_property
+    def items_seen(self) -> pl.DataFrame:
+        """Item and time of every interaction before the held-out slice."""
+        log = self.log.lazy() if "log" in self.__dict__ else self._scan("ingest")
+        before = log.filter(pl.col(schema.TIMESTAMP) < self.boundaries.test_start)
+        return before.select(schema.ITEM_ID, schema.TIMESTAMP).collect()
+
+    @cached_property
+    def item_counts(self) -> dict[str, float]:
+        """Interactions of each item before the held-out slice, most first, ties by item id."""
+        return items.interaction_counts(self.items_seen.lazy())
+
+    @cached_property
+    def train_counts(self) -> dict[str, float]:
+        """Interactions of each item before the validation slice, most first, ties by item id."""
+        before = pl.col(schema.TIMESTAMP) < self.boundaries.validation_start
+        return items.interaction_counts(self.items_seen.lazy().filter(before))
+
+    @cached_property
+    def titles(self) -> pl.DataFrame:
+        """The table of items (ITEMS), sorted by item id; empty where the sources name no items."""
+        version = int(self.fact("ingest", "items version") or 0)
+        if version < 0:
+            return pl.DataFrame(schema=schema.ITEMS)
+        return self.lake.scan("items", version).collect().sort(schema.ITEM_ID)
+
+    @cached_property
+    def known_catalogue(self) -> Catalogue:
+        """Items with an interaction before the held-out slice, ordered by their first one."""
+        return items.catalogue(self.titles.join(self.items_seen, on=schema.ITEM_ID, how="semi"), self.items_seen)
+
+    @cached_property
+    def full_catalogue(self) -> Catalogue:
+        """Every item of the table of items and of the log before the held-out slice: what may be recommended."""
+        return items.catalogue(self.titles, self.items_seen)
+
+    # Samples
+
+    @cached_property
+    def train(self) -> pl.DataFrame:
+        """Tonight's train samples (SAMPLES), sorted by sample_id: the lake promises no order."""
+        return self._samples("train")
+
+    @cached_property
+    def validation(self) -> pl.DataFrame:
+        """Tonight's validation samples (SAMPLES), sorted by sample_id."""
+        return self._samples("validation")
+
+    @cached_property
+    def cases(self) -> pl.DataFrame:
+        """The held-out users: history before the held-out slice, and everything they took in it."""
+        return split.cases(
+            self.log.lazy(),
+            self.boundaries,
+            history_length=self.config.samples.history_length,
+            users=self.config.evaluation.users,
+            seed=self.config.run.seed,
+        )
+
+    # What earlier stages made
+
+    @cached_property
+    def surrogate(self) -> tuple[Any, list[str]]:
+        """Tonight's surrogate on the device of the settings, and the item id of each row of its table."""
+        return self.load_surrogate(self.night.need("surrogate"))
+
+    def load_surrogate(self, record: Snapshot) -> tuple[Any, list[str]]:
+        """The surrogate that a night's record names, with the item ids of its table."""
+        model, item_ids, _ = checkpoint.load(self.local_copy(str(record.path)), device=str(self.device))
+        return model, item_ids
+
+    @cached_property
+    def champion_folder(self) -> Path | None:
+        """The champion's bundle; None without a champion, or where its bundle has a format that no longer counts."""
+        champion = self.night.manifest.champion
+        if champion is None:
+            return None
+        folder = self.local_copy(champion.bundle)
+        try:
+            bundle.description(folder)
+        except OtherFormat:
+            return None
+        return folder
+
+    @cached_property
+    def usable_champion(self) -> Path | None:
+        """The champion's bundle where tonight's backend tuned it from tonight's base model, else None."""
+        sha256 = str(self.night.need("base_model").sha256)
+        return usable_champion(self.champion_folder, name=self.backend.name, base_sha256=sha256)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The kind of recommender that is tuned, by tonight's settings."""
+        settings = BackendSettings.of(self.config)
+        return build(self.config.recommender.backend, settings, device=self.device, seed=self.config.run.seed)
+
+    @cached_property
+    def base(self) -> OpenedBase:
+        """Tonight's base model; it is loaded when the first question needs it."""
+        built = self.night.need("base_model").path is not None
+        location = self.folder("base_model") if built else self.backend.base_location
+        return self.backend.open(location, self.full_catalogue, champion=self.usable_champion)
+
+    @cached_property
+    def coreset(self) -> pl.DataFrame:
+        """Tonight's chosen samples (SAMPLES), sorted by sample_id."""
+        chosen = self.rows("coreset").select(schema.SAMPLE_ID)
+        return self.train.join(chosen, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
+
+    @cached_property
+    def per_user(self) -> pl.DataFrame:
+        """Recall, NDCG and MRR of every recommender (EVALUATIONS); users in one order for every recommender."""
+        return self.rows("evaluation").sort("recommender", schema.USER_ID)
+
+    def rows(self, stage: str) -> pl.DataFrame:
+        """The rows that a stage has written about tonight: those of its table that carry the night's name."""
+        return self._scan(stage).filter(pl.col(schema.NIGHT) == self.night.name).collect()
+
+    def replace_rows(self, table: str, frame: pl.DataFrame, expected: pl.Schema) -> int:
+        """Puts a frame in the place of tonight's rows of a table; returns the table's version. A killed stage does it once."""
+        named = frame.with_columns(pl.lit(self.night.name).alias(schema.NIGHT)).select(expected.names())
+        return self.lake.replace(
+            table,
+            named,
+            schema=expected,
+            where=f"{schema.NIGHT} = '{self.night.name}'",
+            transaction=(self.night.name, 1),
+        )
+
+    def _scan(self, stage: str) -> pl.LazyFrame:
+        record = self.night.need(stage)
+        return self.lake.scan(str(record.table), record.version)
+
+    def _samples(self, which: Split) -> pl.DataFrame:
+        table = self._scan("samples").select(schema.SAMPLES.names())
+        return (
+            split.split_lazily(table, self.boundaries, which, self.config.samples.mode).sort(schema.SAMPLE_ID).collect()
+        )
