@@ -41,13 +41,14 @@ class BackendSettings:
     @classmethod
     def of(cls, config: Config) -> "BackendSettings":
         """The sections of a night's settings."""
+        sections = config.algorithms
         return cls(
-            language_model=config.language_model,
-            bigrec=config.recommender.bigrec,
-            fine_tune=config.fine_tune,
-            effort=config.effort,
-            tiger=config.tiger,
-            semantic_ids=config.semantic_ids,
+            language_model=sections.language_model,
+            bigrec=sections.bigrec,
+            fine_tune=sections.fine_tune,
+            effort=sections.effort,
+            tiger=sections.tiger,
+            semantic_ids=sections.semantic_ids,
         )
 
 
