@@ -12,7 +12,7 @@ from dealrec_core.errors import DataError, LakeError
 from dealrec_core.influence import carried
 from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Continued, Earlier
-from dealrec_core.lake.nights import Night, Snapshot, nights
+from dealrec_core.lake.nights import Night, Snapshot
 from dealrec_core.samples import sequences
 from dealrec_core.surrogate import checkpoint
 from tasks import storage
@@ -102,12 +102,12 @@ def latest(samples: pl.DataFrame, share: float) -> pl.DataFrame:
 def _last(night: Night) -> tuple[Night, Snapshot] | None:
     """The newest earlier night that scored in the same way and left something, with its record of influence."""
     ours = night.manifest
-    for earlier in reversed(nights(night.lake)):
+    for earlier in reversed(night.earlier):
         theirs = earlier.manifest
         same = (theirs.settings.influence, theirs.settings.surrogate, theirs.settings.run.seed, theirs.code) == (
             ours.settings.influence, ours.settings.surrogate, ours.settings.run.seed, ours.code
         )  # fmt: skip
-        if not same or theirs.opened_at >= ours.opened_at:
+        if not same:
             continue
         record = earlier.find("influence")
         if record is not None and record.path is not None and storage.published(night.lake, record.path):

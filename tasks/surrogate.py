@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.samples import sequences
 from dealrec_core.surrogate import checkpoint, drift, training
 from dealrec_core.surrogate.training import Trained
@@ -92,9 +92,8 @@ def _last_surrogate(night: Night) -> Snapshot | None:
     """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
     if not night.config.run.warm_start:
         return None
-    for earlier in reversed(nights(night.lake)):
-        same = earlier.name != night.name and earlier.config.surrogate == night.config.surrogate
-        found = earlier.find("surrogate") if same and earlier.manifest.opened_at < night.manifest.opened_at else None
+    for earlier in reversed(night.earlier):
+        found = earlier.find("surrogate") if earlier.config.surrogate == night.config.surrogate else None
         if found is not None:
             return found
     return None

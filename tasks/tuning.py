@@ -7,7 +7,7 @@ import polars as pl
 from peft import PeftModel
 
 from dealrec_core import schema
-from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.language import fine_tuning
 from dealrec_core.recommenders import baselines, bundle, grounding, tiger
 from dealrec_core.recommenders.bigrec import BIGRec, title_judge
@@ -171,11 +171,7 @@ def _with_gamma(recommender: BIGRec, held: pl.DataFrame) -> BIGRecConfig:
 def _replayed(night: Night, chosen: pl.DataFrame) -> pl.DataFrame:
     """Samples of the coresets of the last `fine_tune.replay_nights` nights that are not in tonight's, by sample_id."""
     wanted = night.config.fine_tune.replay_nights
-    earlier = [
-        each.name
-        for each in nights(night.lake)
-        if each.manifest.opened_at < night.manifest.opened_at and each.find("coreset") is not None
-    ]
+    earlier = [before.name for before in night.earlier if before.find("coreset") is not None]
     names = earlier[len(earlier) - min(wanted, len(earlier)) :]
     table = night.lake.scan("coresets", night.need("coreset").version)
     rows = table.filter(pl.col(schema.NIGHT).is_in(names)).select(schema.SAMPLE_ID).unique().collect()

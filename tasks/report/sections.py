@@ -9,7 +9,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.evaluation import metrics
 from dealrec_core.lake import promotions
-from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from tasks.report.charts import Bar, Bars, Chart, Columns, Lines
 
 BINS = 24
@@ -260,8 +260,7 @@ def _number(value: Fact) -> float | None:
 
 def _lately(night: Night) -> list[tuple[str, Night]]:
     """This night and those opened before it, oldest first, each with its day."""
-    earlier = [each for each in nights(night.lake) if each.manifest.opened_at <= night.manifest.opened_at]
-    return [(str(each.day), each) for each in earlier[-NIGHTS_SHOWN:]]
+    return [(str(shown.day), shown) for shown in [*night.earlier, night][-NIGHTS_SHOWN:]]
 
 
 def _quarantine_reasons(night: Night, ingested: Snapshot) -> list[list[str]]:
