@@ -9,7 +9,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.evaluation import metrics
 from dealrec_core.lake import promotions
-from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.settings import Config
 from tasks.report.charts import Bar, Bars, Chart, Columns, Lines
 
@@ -68,8 +68,7 @@ class _Account:
 
 
 def _account(night: Night) -> _Account:
-    before = [other for other in nights(night.lake) if other.manifest.opened_at <= night.manifest.opened_at]
-    return _Account(night, [(str(other.day), other) for other in before[-NIGHTS_SHOWN:]])
+    return _Account(night, [(str(shown.day), shown) for shown in [*night.earlier, night][-NIGHTS_SHOWN:]])
 
 
 def _incoming(account: _Account) -> Section:
