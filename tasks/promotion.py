@@ -75,7 +75,7 @@ def judge(night: Night) -> Verdict:
     per_user = evaluation_of(night)
     against = CHAMPION if CHAMPION in per_user["recommender"] else "popularity"
     metric = night.config.gate.metric
-    return gate.judge(
+    return gate.decide(
         ranking.values(per_user, CANDIDATE, metric),
         ranking.values(per_user, against, metric),
         against=against,

@@ -17,7 +17,7 @@ def judge_coreset(night: Night) -> Snapshot:
     """Facts only: the verdict, both means and the interval of their difference."""
     _, item_ids = surrogate_of(night)
     chosen = coreset_of(night)
-    found = proxy.verdict(
+    found = proxy.compare(
         chosen,
         samples_of(night, "train"),
         samples_of(night, "validation"),

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.evaluation import metrics
+from dealrec_core.evaluation import comparison
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
 from tasks.report.charts import Bar, Bars, Chart, Columns, Lines
@@ -302,7 +302,7 @@ def _chosen(night: Night) -> Callable[[str], dict[str, pl.Series]]:
 
 
 def _bar(name: str, values: np.ndarray, night: Night) -> Bar:
-    interval = metrics.paired_difference(
+    interval = comparison.difference(
         values, np.zeros_like(values), resamples=night.config.gate.resamples, seed=night.config.run.seed
     )
     return Bar(name, interval.mean, interval.low, interval.high, marked=name in ("candidate", "champion"))
