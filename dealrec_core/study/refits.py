@@ -134,8 +134,9 @@ def mean_rank_correlation(
         if len(predicted) < 3:
             raise DataError(f"{len(predicted)} pairs for a rank correlation, wanted at least 3; refit more often")
     random = np.random.default_rng(seed)
+    others: Sequence[np.ndarray | None] = [None] * len(starts) if baselines is None else baselines
     values, draws = [], []
-    for (predicted, happened), baseline in zip(starts, baselines or [None] * len(starts), strict=True):
+    for (predicted, happened), baseline in zip(starts, others, strict=True):
         gain = partial(_gain, predicted, happened, baseline)
         values.append(gain(np.arange(len(predicted))))
         draws.append(resampled(gain, len(predicted), resamples=resamples, random=random))
