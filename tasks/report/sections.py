@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.evaluation import metrics
+from dealrec_core.evaluation import comparison
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.settings import Config
@@ -315,7 +315,7 @@ def _distribution(title: str, series: dict[str, pl.Series]) -> Columns:
 
 
 def _bar(name: str, values: np.ndarray, config: Config) -> Bar:
-    interval = metrics.paired_difference(
+    interval = comparison.difference(
         values, np.zeros_like(values), resamples=config.gate.resamples, seed=config.run.seed
     )
     return Bar(name, interval.mean, interval.low, interval.high, marked=name in ("candidate", "champion"))
