@@ -152,7 +152,7 @@ class OpenedLanguageModel:
         model = self._taken()
         parameters = model.num_parameters()
         quality = None
-        if config.judge == "recall":
+        if config.best_epoch_by == "recall":
             titles = [
                 self.catalogue.title_of[item] for item in self.catalogue.item_ids if item in statistics.popularity
             ]
@@ -172,7 +172,7 @@ class OpenedLanguageModel:
             progress=progress,
         )
         recommender = _with_gamma(self._recommender(trained.model, statistics), held)
-        facts = {"started from": "base" if start is None else "champion", **tuning_facts(trained, config.judge)}
+        facts = {"started from": "base" if start is None else "champion", **tuning_facts(trained, config.best_epoch_by)}
         if recommender.config.decoding == "ground":
             facts["gamma"] = float(recommender.config.gamma)
         return Tuned(recommender, trained.tokens, 6.0 * parameters * trained.tokens, facts, self.base)

@@ -41,14 +41,8 @@ class BackendSettings:
     @classmethod
     def of(cls, config: Config) -> "BackendSettings":
         """The sections of a night's settings."""
-        return cls(
-            language_model=config.language_model,
-            bigrec=config.recommender.bigrec,
-            fine_tune=config.fine_tune,
-            effort=config.effort,
-            tiger=config.tiger,
-            semantic_ids=config.semantic_ids,
-        )
+        night = config.algorithms
+        return cls(night.language_model, night.bigrec, night.fine_tune, night.effort, night.tiger, night.semantic_ids)
 
 
 @dataclass(frozen=True)

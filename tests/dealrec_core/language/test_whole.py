@@ -18,9 +18,13 @@ def test_a_folder_has_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
 
 
 def test_a_block_that_raises_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="broken"), whole.folder(tmp_path / "made") as part:
-        (part / "half").write_text("half")
-        raise ValueError("broken")
+    def broken() -> None:
+        with whole.folder(tmp_path / "made") as part:
+            (part / "half").write_text("half")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken()
     assert os.listdir(tmp_path) == []
 
 
