@@ -21,10 +21,11 @@ import torch
 from machine import machine
 
 from dealrec_core import influence
-from dealrec_core.influence import continued, kept, operators
+from dealrec_core.influence import activations, continued, operators
 from dealrec_core.influence.carried import Change, followed, moved
 from dealrec_core.influence.continued import Earlier
 from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.parameters import call
 from dealrec_core.influence.scores import problem_of
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
@@ -87,22 +88,33 @@ def games(folder: Path) -> tuple[Sequences, Sequences, int]:
     return samples, recent, int(count)
 
 
+@torch.no_grad()
+def _mean_loss(problem: Problem, samples: Sequences) -> float:
+    total, size = 0.0, max(1, 2**20 // problem.loss.width)
+    table = call(problem.table, {})
+    for _, histories, targets in operators.groups(problem, samples):
+        state = call(problem.last, {}, histories, table)
+        for part, wanted in zip(state.split(size), targets.split(size), strict=True):
+            total += problem.loss.values(part, table, wanted).double().sum().item()
+    return total / len(samples)
+
+
 def _measure(model: Any, samples: Sequences, recent: Sequences, *, loss: str, which: str) -> dict[str, Any]:
     config = InfluenceConfig(loss=loss, parameters=which)
     problem = problem_of(model, samples, config=config, seed=0)
     direction = torch.randn(problem.parameters.size, generator=torch.Generator().manual_seed(0))
     steps: dict[str, Callable[[], Any]] = {
-        "forward": lambda: operators.mean_loss(problem, samples),
+        "forward": lambda: _mean_loss(problem, samples),
         "scores given q": lambda: operators.directional(problem, samples, direction),
         "gradient": lambda: operators.gradient(problem, samples),
         "Gauss-Newton product": lambda: operators.gauss_newton(problem, samples, direction),
     }
-    cached = kept.keep(problem, samples, most_bytes=config.kept_mb * 2**20)
+    cached = activations.store(problem, samples, most_bytes=config.kept_mb * 2**20)
     if cached is not None:
         steps |= {
-            "keeping the activations": lambda: kept.keep(problem, samples, most_bytes=config.kept_mb * 2**20),
-            "scores given q, kept": lambda: kept.directional(cached, direction),
-            "Gauss-Newton product, kept": lambda: kept.gauss_newton(cached, direction),
+            "keeping the activations": lambda: activations.store(problem, samples, most_bytes=config.kept_mb * 2**20),
+            "scores given q, kept": lambda: activations.directional(cached, direction),
+            "Gauss-Newton product, kept": lambda: activations.gauss_newton(cached, direction),
         }
     forward = steps.pop("forward")
     ratios = {name: _in_passes(step, forward) for name, step in steps.items()}
@@ -188,7 +200,7 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
         risk=Change(recent.take(np.arange(len(recent) - slid, len(recent))), recent.take(np.arange(slid))),
     )
     problem = operators.problem(model, "all", before.carried.loss, batch_tokens=config.batch_tokens, device="cpu")
-    unit = _seconds(lambda: operators.mean_loss(problem, samples))
+    unit = _seconds(lambda: _mean_loss(problem, samples))
     v_s = _seconds(lambda: operators.gradient(problem, risk_now))
     product_s = _seconds(lambda: operators.gauss_newton(problem, samples, before.carried.q))
     follow_s = _seconds(lambda: followed(problem, before.carried, train=earlier.train, risk=earlier.risk))

@@ -21,7 +21,7 @@ from games import Games
 from machine import machine
 
 from dealrec_core import schema
-from dealrec_core.evaluation import metrics
+from dealrec_core.evaluation import comparison, metrics
 from dealrec_core.language import language_model
 from dealrec_core.language.fine_tuning import fine_tune
 from dealrec_core.language.prompts import Example
@@ -214,7 +214,7 @@ def _report(games: Games, cases: pl.DataFrame, work: Path) -> None:
 
 def _interval(first: np.ndarray, second: np.ndarray) -> list[float]:
     """Mean difference, then the lower and upper end of its 95% interval."""
-    found = metrics.paired_difference(first, second, resamples=2000, seed=0)
+    found = comparison.difference(first, second, resamples=2000, seed=0)
     return [round(value, 5) for value in (found.mean, found.low, found.high)]
 
 

@@ -1,4 +1,4 @@
-"""Coreset selection: combine scores, stratify, draw."""
+"""Coreset selection: `coreset.select` with its settings and its result."""
 
 from dealrec_core.coreset.selection import Selection, select
 from dealrec_core.settings.coreset import CoresetConfig

@@ -1,4 +1,4 @@
-"""What every selection method takes and gives: one protocol, one file per method."""
+"""Input, options and result of every selection method. Each method has a file of its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ class Pool:
     """N scored samples to choose from, in an order that depends on their ids alone.
 
     influence, effort: float64 (N,), finite.
-    features: what else is known of the samples, by name, each (N,) or (N, D).
-    reference: the same features of recent held-out samples, each (M, D), for methods that aim at them.
+    features: further features of the samples, by name, each (N,) or (N, D).
+    reference: features of recent held-out samples, by name, each (M, D), for methods that aim at them.
     """
 
     influence: np.ndarray
@@ -29,16 +29,16 @@ class Pool:
 
     def feature(self, name: str) -> np.ndarray:
         """A feature of the samples; DataError when it was not given."""
-        return _found(self.features, name, "column")
+        return _array(self.features, name, "column")
 
     def aim(self, name: str) -> np.ndarray:
         """A feature (M, D) of the reference samples; DataError when it was not given."""
-        return _found(self.reference, name, "reference")
+        return _array(self.reference, name, "reference")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What methods are told beside the scores."""
+    """Options of the methods."""
 
     budget: int
     groups: int = 50
@@ -55,7 +55,7 @@ class Options:
 class Choice:
     """Chosen rows with the score and group of every sample.
 
-    rows: int64 (k,), sorted. scores: (N,), what the method ranks by. groups: int64 (N,), all 0 where a method has none.
+    rows: int64 (k,), sorted. scores: (N,), by which the method ranks. groups: int64 (N,), all 0 where a method has none.
     effort_share: share of the score's variance that is due to effort, 0 where effort is not used.
     """
 
@@ -72,7 +72,11 @@ class Method(Protocol):
 
 
 def highest(scores: np.ndarray, budget: int) -> np.ndarray:
-    """Rows of the `budget` highest scores (N,), sorted; of equal scores the first."""
+    """Rows of the `budget` highest scores (N,), sorted; of equal scores the first.
+
+    >>> highest(np.array([0.5, 0.9, 0.5]), 2).tolist()
+    [0, 1]
+    """
     if budget >= len(scores):
         return np.arange(len(scores))
     if budget == 0:
@@ -94,7 +98,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors, dtype=np.float64), where=lengths > 0)
 
 
-def _found(given: Mapping[str, np.ndarray], name: str, what: str) -> np.ndarray:
-    if name not in given:
-        raise DataError(f"the method needs the {what} '{name}' (given: {', '.join(sorted(given)) or 'none'})")
-    return given[name]
+def _array(arrays: Mapping[str, np.ndarray], name: str, kind: str) -> np.ndarray:
+    if name not in arrays:
+        raise DataError(f"the method needs the {kind} '{name}' (given: {', '.join(sorted(arrays)) or 'none'})")
+    return arrays[name]

@@ -1,4 +1,4 @@
-"""Puts influence and effort on one scale and adds them."""
+"""The overall score: influence plus weighted effort on a common scale."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +23,10 @@ def combine(
     raw numbers, whose scales have nothing to do with each other; the released code puts both on 0..1 first (`minmax`),
     where one outlier decides. `rank` uses ranks from 0 to 1 instead.
     The share is cov(lambda * delta, I_s) / var(I_s), 0 when all scores are equal; the rest is due to influence.
+
+    >>> scores, share = combine(np.array([1.0, 9.0]), np.array([2.0, 3.0]), effort_weight=0.5, normalisation="rank")
+    >>> scores.tolist(), round(share, 3)  # 0 + 0.5 · 0 and 1 + 0.5 · 1
+    ([0.0, 1.5], 0.333)
     """
     with ThreadPoolExecutor(2) as threads:
         scaled = list(threads.map(partial(normalise, how=normalisation), [influence, effort]))
@@ -38,7 +42,11 @@ def combine(
 
 
 def normalise(values: np.ndarray, how: Normalisation) -> np.ndarray:
-    """The values (N,) on a common scale; equal values stay equal, and all-equal values become zeros (except with `none`)."""
+    """The values (N,) on a common scale; equal values stay equal, and all-equal values become zeros (except with `none`).
+
+    >>> normalise(np.array([10.0, 20.0, 20.0]), "rank").tolist()  # ranks 0, 1.5 and 1.5
+    [0.0, 1.0, 1.0]
+    """
     if how == "none" or len(values) == 0:
         return values.astype(np.float64)
     if how == "minmax":

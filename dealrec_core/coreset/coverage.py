@@ -1,8 +1,8 @@
 """Our method: DEALRec's rule on ranks, with a floor for every category, popularity class and period.
 
 Influence should be on the risk of the most recent slice (`influence.risk = "recent"`). A share `coverage` of the proportional number
-is guaranteed to every category and to every fifth by popularity and by recency; what is left is spent by Algorithm 2
-(`strata`) or on the highest scores (`highest`), and the floors are filled by the same rule.
+is guaranteed to every category and to every fifth by popularity and by recency; Algorithm 2 (`strata`) or the highest scores
+(`highest`) spend the remaining budget and fill the floors.
 """
 
 import itertools
@@ -20,7 +20,7 @@ CLASSES = 5
 
 
 def choose(pool: Pool, options: Options) -> Choice:
-    """Fills the floors, the rarest value first, then spends what is left.
+    """Fills the floors, the rarest value first, then spends the remaining budget.
 
     Features: `category` (N,) numbers, `popularity` and `recency` (N,).
     """
@@ -33,20 +33,20 @@ def choose(pool: Pool, options: Options) -> Choice:
         missing = floor - int(chosen[members].sum())
         if missing > 0:
             chosen[_filled(scores, membership, members[~chosen[members]], missing, options)] = True
-    left = options.budget - int(chosen.sum())
-    chosen[_filled(scores, membership, np.flatnonzero(~chosen), left, options)] = True
+    remaining = options.budget - int(chosen.sum())
+    chosen[_filled(scores, membership, np.flatnonzero(~chosen), remaining, options)] = True
     return Choice(np.flatnonzero(chosen), scores, membership, share)
 
 
 def _filled(scores: np.ndarray, membership: np.ndarray, rows: np.ndarray, budget: int, options: Options) -> np.ndarray:
-    """So many of the rows, by the rule of the settings."""
+    """`budget` of the rows, by the rule of the settings."""
     if options.fill == "highest":
         return rows[highest(scores[rows], budget)]
     return stratify.spread(membership, rows, budget, seed=options.seed)
 
 
 def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray, int]]:
-    """(rows, at least so many of them) of every value of every trait, small integers (N,), the rarest first.
+    """Pairs (rows, least number of them) for every value of every trait, small integers (N,), the rarest value first.
 
     floor(coverage · budget · share of the value): over T traits at most T · coverage · budget, so coverage <= 1/T always fits.
     """
@@ -57,10 +57,10 @@ def floors(traits: list[np.ndarray], options: Options) -> list[tuple[np.ndarray,
 
 def _floors_of(codes: np.ndarray, options: Options) -> list[tuple[np.ndarray, int]]:
     sizes = np.bincount(codes)
-    wanted = (options.coverage * options.budget * sizes / len(codes)).astype(np.int64)
+    least = (options.coverage * options.budget * sizes / len(codes)).astype(np.int64)
     by_code = np.argsort(codes, kind="stable")  # a radix sort where two bytes hold them: linear in N
     ends = np.cumsum(sizes)
-    return [(by_code[ends[code] - sizes[code] : ends[code]], int(wanted[code])) for code in np.flatnonzero(wanted)]
+    return [(by_code[ends[code] - sizes[code] : ends[code]], int(least[code])) for code in np.flatnonzero(least)]
 
 
 def _classes(pool: Pool, trait: str) -> np.ndarray:
@@ -77,10 +77,10 @@ def numbered(values: np.ndarray) -> np.ndarray:
 
 def fifths(values: np.ndarray) -> np.ndarray:
     """0..4 by rank, (N,): floor(5 · share of the samples with a smaller value); equal values stay together."""
-    starts = -(-np.arange(1, CLASSES) * len(values) // CLASSES)  # a class begins with so many smaller values
+    starts = -(-np.arange(1, CLASSES) * len(values) // CLASSES)  # number of smaller values at the start of each class
     last = np.unique(np.maximum(starts - 1, 0))
     edges = np.partition(values, last)[np.maximum(starts - 1, 0)]
-    found = np.zeros(len(values), dtype=np.int8)
+    classes = np.zeros(len(values), dtype=np.int8)
     for edge in edges:
-        found += values > edge
-    return found
+        classes += values > edge
+    return classes

@@ -25,7 +25,7 @@ def overall(pool: Pool, options: Options) -> tuple[np.ndarray, float]:
 
 
 def stratified(scores: np.ndarray, options: Options, *, share: float = 0.0) -> Choice:
-    """Algorithm 2 on any scores (N,), after the hard prune where one is asked for."""
+    """Algorithm 2 on any scores (N,), after the hard prune of the options."""
     if options.hard_prune == 0:
         membership = stratify.groups(scores, options.groups)
         taken = stratify.allot(np.bincount(membership, minlength=options.groups), options.budget)
@@ -37,11 +37,11 @@ def stratified(scores: np.ndarray, options: Options, *, share: float = 0.0) -> C
 
 
 def pruned(scores: np.ndarray, options: Options) -> np.ndarray:
-    """Rows left after the top `hard_prune` share by score is dropped (released code, not in the paper), sorted.
+    """Rows, sorted, without the top `hard_prune` share by score (released code, not in the paper).
 
     Never fewer than the budget, which is always spent. Of equal scores the first are dropped.
     """
     dropped = min(int(len(scores) * options.hard_prune), len(scores) - options.budget)
-    kept = np.ones(len(scores), dtype=bool)
-    kept[highest(scores, dropped)] = False
-    return np.flatnonzero(kept)
+    eligible = np.ones(len(scores), dtype=bool)
+    eligible[highest(scores, dropped)] = False
+    return np.flatnonzero(eligible)

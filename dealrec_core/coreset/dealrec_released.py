@@ -18,11 +18,11 @@ def choose(pool: Pool, options: Options) -> Choice:
     eligible = pruned(scores, options)
     membership = np.zeros(len(scores), dtype=np.int64)
     membership[eligible] = groups(scores[eligible].astype(np.float32), options.groups)
-    kept = eligible[membership[eligible] < options.groups]
-    rows = stratify.spread(membership, kept, options.budget, seed=options.seed)
-    lost = eligible[membership[eligible] == options.groups][: options.budget - len(rows)]
-    # The released code returns fewer than asked for here; we always spend the budget.
-    return Choice(np.sort(np.concatenate([rows, lost])), scores, membership, share)
+    grouped = eligible[membership[eligible] < options.groups]
+    rows = stratify.spread(membership, grouped, options.budget, seed=options.seed)
+    ungrouped = eligible[membership[eligible] == options.groups][: options.budget - len(rows)]
+    # The released code returns fewer samples than the budget here; we always spend the budget.
+    return Choice(np.sort(np.concatenate([rows, ungrouped])), scores, membership, share)
 
 
 def groups(scores: np.ndarray, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""DSIR (Xie et al., NeurIPS 2023): importance resampling, so that what the chosen samples teach is distributed as the recent targets.
+"""DSIR (Xie et al., NeurIPS 2023): importance resampling, so that the targets of chosen samples follow the recent targets.
 
 Their features are hashed word n-grams of documents; ours is the target item, which is what drifts in a log of interactions.
 """
@@ -29,7 +29,7 @@ def log_weights(items: np.ndarray, recent: np.ndarray) -> np.ndarray:
     """
     values, place = np.unique(items, return_inverse=True)
     pool_share = np.bincount(place) / len(items)
-    found = np.searchsorted(values, recent).clip(max=len(values) - 1)
-    hits = np.bincount(found[values[found] == recent], minlength=len(values))
+    nearest = np.searchsorted(values, recent).clip(max=len(values) - 1)
+    hits = np.bincount(nearest[values[nearest] == recent], minlength=len(values))
     recent_share = hits / max(int(hits.sum()), 1)
     return np.log((recent_share / pool_share + SMOOTHING) / (1 + SMOOTHING))[place]

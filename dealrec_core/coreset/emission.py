@@ -1,13 +1,13 @@
-"""A coreset as files that anyone can tune on: Parquet, two JSONL dialects, a manifest and a dataset card.
+"""A coreset as files for any tuning program: Parquet, two JSONL dialects, a manifest and a dataset card.
 
-Nothing here knows the time or the place: the same rows and facts give the same bytes.
+The bytes follow from rows and facts alone, not from time or place.
 
 coreset.parquet     every chosen sample with ids, titles, score, group and reason
 alpaca.jsonl        instruction, input, output             LLaMA-Factory, axolotl (type: alpaca), TRL after renaming
 chat.jsonl          messages: user, assistant              TRL, axolotl (type: chat_template), LLaMA-Factory (sharegpt)
-dataset_info.json   what LLaMA-Factory wants to be told    --dataset_dir this folder, --dataset coreset_alpaca
+dataset_info.json   description for LLaMA-Factory          --dataset_dir this folder, --dataset coreset_alpaca
 README.md           dataset card, also load_dataset(folder, "chat")
-manifest.json       what it was made of, and the sha256 of each file
+manifest.json       origin of the coreset, and the sha256 of each file
 """
 
 import hashlib
@@ -50,11 +50,11 @@ def files(
     """The content of every file, by name; line n of a JSONL file is row n of the Parquet file.
 
     chosen: SAMPLES and CORESETS columns of the chosen samples, in any order. history_length: titles in a prompt, the
-    newest. facts: what the manifest and the card say beside counts and hashes; must be JSON.
+    newest. facts: further entries of the manifest and the card, beside counts and hashes; must be JSON.
     """
     rows = _titled(chosen.sort(schema.SAMPLE_ID), catalogue)
     texts = _texts(rows, prompt=prompt, history_length=history_length)
-    found = {
+    contents = {
         PARQUET: _parquet(rows),
         ALPACA: _lines([{"instruction": task, "input": given, "output": answer} for task, given, answer in texts]),
         CHAT: _lines(
@@ -70,20 +70,20 @@ def files(
         ),
         INFO: _json(DATASET_INFO),
     }
-    described = {**facts, "chosen": len(rows), "content": content_hash(rows)}
-    found[CARD] = _card(described).encode()
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(found.items())}
-    found[MANIFEST] = _json({**described, "files": hashes})
-    return found
+    entries = {**facts, "chosen": len(rows), "content": content_hash(rows)}
+    contents[CARD] = _card(entries).encode()
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}
+    contents[MANIFEST] = _json({**entries, "files": hashes})
+    return contents
 
 
 def content_hash(chosen: pl.DataFrame) -> str:
     """sha256 over ids, histories and targets in order of sample_id, whatever the files look like."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     rows = chosen.sort(schema.SAMPLE_ID).select(schema.SAMPLE_ID, schema.HISTORY, schema.ITEM_ID)
     for row in rows.iter_rows():
-        found.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    return found.hexdigest()
+        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _titled(chosen: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -108,7 +108,7 @@ def _titled(chosen: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 
 def _texts(rows: pl.DataFrame, *, prompt: PromptConfig, history_length: int) -> list[tuple[str, str, str]]:
-    """Instruction, input and output of each row: what the tuned model sees, but for its bound on tokens."""
+    """Instruction, input and output of each row: the text of the tuned model before its bound on tokens."""
     task, given = words(prompt)
 
     def clean(title: str) -> str:
@@ -152,7 +152,7 @@ tags:
 # Coreset of night {facts.get("night", "?")}
 
 {facts["chosen"]} interaction samples chosen for fine-tuning a language model as a recommender. A sample is the titles a
-user took before and the title he took next. The rows come from a log of people: whoever asks to be forgotten must be
+user took before and the title taken next. The rows come from a log of people: a user who asks to be forgotten must be
 removed here too (`user_id` in {PARQUET}).
 
 | | |

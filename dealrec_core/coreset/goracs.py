@@ -26,11 +26,6 @@ def choose(pool: Pool, options: Options) -> Choice:
     return Choice(rows, bonus * options.budget - costs.min(axis=1), np.zeros(len(pool), dtype=np.int64))
 
 
-def objective(costs: np.ndarray, bonus: np.ndarray, rows: np.ndarray) -> float:
-    """Mean distance of the reference points to their nearest chosen sample, less the chosen bonuses; costs (N, M)."""
-    return float(costs[rows].min(axis=0).mean() - bonus[rows].sum())
-
-
 def start(costs: np.ndarray, bonus: np.ndarray, budget: int, *, random: np.random.Generator) -> np.ndarray:
     """Greedy rows (k,): each step adds, of a random part of the free samples, the one that lowers the objective most."""
     reach = np.full(costs.shape[1], costs.max())
@@ -58,7 +53,7 @@ def exchange(costs: np.ndarray, bonus: np.ndarray, rows: np.ndarray, *, random: 
         part = random.choice(len(free), min(64, len(free)), replace=False)
         candidates = np.concatenate([[chosen[place]], free[part]])
         values = np.minimum(reach, costs[candidates]).mean(axis=1) - bonus[candidates]
-        best = int(values.argmin())  # the first is the one chosen now: it stays unless another is strictly better
+        best = int(values.argmin())  # candidate 0 is the chosen sample: it stays unless another is strictly better
         if best > 0:
             chosen[place], free[part[best - 1]] = candidates[best], chosen[place]
     return np.sort(chosen)

@@ -9,7 +9,7 @@ import numpy as np
 from dealrec_core.coreset.base import Choice, Options, Pool, unit
 
 RELEVANCE = 0.7
-"""Weight λ of being like recent histories; the rest is for being unlike the samples chosen before. The value is ours:
+"""Weight λ of similarity to recent histories; 1 − λ weighs dissimilarity to the samples chosen before. The value is ours:
 the source names similarity and diversity, and no weight."""
 
 

@@ -23,7 +23,7 @@ def projected(gradients: Gradients, count: int, *, width: int, seed: int) -> lis
 def adam_projected(
     gradients: Callable[[], Gradients], sampled: Callable[[], Gradients], count: int, *, width: int, seed: int
 ) -> list[np.ndarray]:
-    """The same of G / (√V + ε): Adam's step for a sample, as LESS takes it (Xia et al., ICML 2024, section 4.1).
+    """As `projected`, for G / (√V + ε): Adam's step for a sample, as in LESS (Xia et al., ICML 2024, section 4.1).
 
     V, Adam's second moment, is the mean square over `sampled`, gradients of some samples; the momentum is left out.
     """
@@ -33,7 +33,7 @@ def adam_projected(
 def _gathered(
     gradients: Gradients, count: int, *, width: int, seed: int, scale: dict[str, Tensor] | None
 ) -> list[np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    projected: dict[str, np.ndarray] = {}
     drawn: dict[str, Tensor] = {}
     for rows, matrices in gradients:
         for name, matrix in matrices.items():
@@ -41,10 +41,10 @@ def _gathered(
             if name not in drawn:
                 drawn[name] = _projection(max(values.shape[1:]), width, name=name, seed=seed).to(values)
             small = _shrunk(values, drawn[name]).flatten(1).cpu().numpy()
-            if name not in found:
-                found[name] = np.zeros((count, small.shape[1]), dtype=np.float32)
-            found[name][rows] = small
-    return [found[name] for name in sorted(found)]
+            if name not in projected:
+                projected[name] = np.zeros((count, small.shape[1]), dtype=np.float32)
+            projected[name][rows] = small
+    return [projected[name] for name in sorted(projected)]
 
 
 def _shrunk(values: Tensor, projection: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""RDS+ (Ivison et al. 2025): pooled hidden states, the nearest sample of each recent one in turn."""
+"""RDS+ (Ivison et al. 2025): recent samples take turns in choosing the nearest sample by pooled hidden states."""
 
 import numpy as np
 

@@ -34,13 +34,13 @@ def choose(pool: Pool, options: Options) -> Choice:
 
 
 def repeats(owner: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """How many samples of the same owner have a higher key, (N,)."""
+    """Number of samples of the same owner with a higher key, (N,)."""
     order = np.lexsort((-keys, owner))
     ordered = owner[order]
     first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    found = np.empty(len(owner), dtype=np.int64)
-    found[order] = np.arange(len(owner)) - np.repeat(first, np.diff(first, append=len(owner)))
-    return found
+    higher = np.empty(len(owner), dtype=np.int64)
+    higher[order] = np.arange(len(owner)) - np.repeat(first, np.diff(first, append=len(owner)))
+    return higher
 
 
 def _keys(waits: np.ndarray, weights: np.ndarray) -> np.ndarray:

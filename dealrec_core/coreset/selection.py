@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.coreset import ordering
+from dealrec_core.coreset import budget, ordering
 from dealrec_core.coreset.base import Choice, Options, Pool
 from dealrec_core.coreset.methods import method
 from dealrec_core.errors import DataError
@@ -16,12 +16,10 @@ from dealrec_core.settings.coreset import CoresetConfig
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen samples and what the choice looked like.
-
-    frame: CORESETS without the night, sorted by sample_id.
-    """
+    """The chosen samples, and figures about the choice."""
 
     frame: pl.DataFrame
+    """CORESETS without the night, sorted by sample_id."""
     report: dict[str, int | float]
 
 
@@ -36,15 +34,18 @@ def select(
 ) -> Selection:
     """Chooses samples. The order of rows does not matter, and the same seed gives the same choice.
 
-    scores: columns sample_id, influence, effort, and whatever else the method needs: numbers, or arrays of one width.
-    by: any method of `coreset.methods`, for studies; wins over the configured one. reference: the same columns of recent
-    held-out samples, each (M, D), for methods that aim at them. token_budget: wins over number and share; needs a column
-    `tokens`. When the budget is not below the number of samples, all are
-    chosen.
+    scores: columns sample_id, influence, effort, and the features that the method needs: numbers, or arrays of one width
+    (see `with_features`). by: any method of `coreset.methods`, for studies; it overrides the configured one. reference: the
+    same features of recent held-out samples, each (M, D), for methods that aim at them. token_budget: overrides number and
+    share; needs a column `tokens`. All samples are chosen when the budget is not below their number.
 
     Raises:
         DataError: there is no sample, an id occurs twice, a score is missing or not finite, or the method lacks a column.
         SettingsError: there is no method `by`.
+
+    >>> scores = pl.DataFrame({"sample_id": ["a", "b", "c"], "influence": [0.1, 0.9, 0.5], "effort": [1.0, 2.0, 1.5]})
+    >>> select(scores, CoresetConfig(method="greedy", count=2), seed=0).frame["sample_id"].to_list()
+    ['b', 'c']
     """
     name = by or config.method
     choose = method(name)
@@ -53,13 +54,14 @@ def select(
     order = _order(scores[schema.SAMPLE_ID])
     pool = _pool(scores, order, reference or {})
 
-    def chosen(budget: int) -> Choice:
-        return choose(pool, _options(config, budget=budget, seed=seed))
+    def chosen(count: int) -> Choice:
+        return choose(pool, _options(config, count=count, seed=seed))
 
-    if token_budget is None:
-        choice = chosen(min(config.count or max(1, round(config.ratio * len(pool))), len(pool)))
-    else:
-        choice = within(token_budget, chosen, pool.feature("tokens"))
+    choice = (
+        chosen(budget.samples(config, len(pool)))
+        if token_budget is None
+        else within(token_budget, chosen, pool.feature("tokens"))
+    )
     frame = scores[order[choice.rows]].select(
         schema.SAMPLE_ID,
         pl.Series(schema.SCORE, choice.scores[choice.rows].astype(np.float64)),
@@ -78,6 +80,18 @@ def select(
     if "tokens" in pool.features:
         report["tokens of an epoch"] = int(pool.features["tokens"][choice.rows].sum())
     return Selection(frame.sort(schema.SAMPLE_ID), report)
+
+
+def with_features(scores: pl.DataFrame, features: Mapping[str, np.ndarray]) -> pl.DataFrame:
+    """The scores with one more column per feature: numbers (N,), or vectors (N, D) in float32; rows in the same order."""
+    return scores.with_columns(
+        [
+            pl.Series(name, values)
+            if values.ndim == 1
+            else pl.Series(name, values.astype(np.float32), dtype=pl.Array(pl.Float32, values.shape[1]))
+            for name, values in features.items()
+        ]
+    )
 
 
 def within(token_budget: int, chosen: Callable[[int], Choice], tokens: np.ndarray) -> Choice:
@@ -103,9 +117,9 @@ def within(token_budget: int, chosen: Callable[[int], Choice], tokens: np.ndarra
     return best
 
 
-def _options(config: CoresetConfig, *, budget: int, seed: int) -> Options:
+def _options(config: CoresetConfig, *, count: int, seed: int) -> Options:
     return Options(
-        budget=budget,
+        budget=count,
         groups=config.groups,
         influence_weight=config.influence_weight,
         effort_weight=config.effort_weight,
@@ -121,7 +135,7 @@ def _order(ids: pl.Series) -> np.ndarray:
     """Rows of the ids in an order that depends on the ids alone, (N,).
 
     Content hashes are compared by their first 16 hexadecimal digits as numbers, thirty times faster than as text; where two
-    agree in those, or an id is no hash, all are compared as text.
+    hashes agree in these digits, or an id is no hash, all ids are compared as text.
     """
     if ids.null_count():
         raise DataError(f"{ids.null_count()} scored samples have no {schema.SAMPLE_ID}; build the samples again")
@@ -144,19 +158,19 @@ def _pool(scores: pl.DataFrame, order: np.ndarray, reference: Mapping[str, np.nd
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """The columns of a frame as arrays in another order; each is checked and brought into order when it is asked for."""
+    """Columns of a frame as arrays in another order; a column is checked and ordered at its first use."""
 
     def __init__(self, frame: pl.DataFrame, order: np.ndarray) -> None:
         self._frame, self._order = frame.drop(schema.SAMPLE_ID), order
         self._ids = frame[schema.SAMPLE_ID]
-        self._made: dict[str, np.ndarray] = {}
+        self._arrays: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self:
             raise KeyError(name)
-        if name not in self._made:
-            self._made[name] = _finite(self._frame[name], self._ids)[self._order]
-        return self._made[name]
+        if name not in self._arrays:
+            self._arrays[name] = _finite(self._frame[name], self._ids)[self._order]
+        return self._arrays[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._frame.columns
@@ -169,9 +183,9 @@ class Columns(Mapping[str, np.ndarray]):
 
 
 def _finite(column: pl.Series, ids: pl.Series) -> np.ndarray:
-    """A column as numbers, (N,) or (N, D); ids: what an error calls its rows."""
-    wanted = column.dtype if column.dtype.is_nested() else pl.Float64()
-    values = column.cast(wanted).to_numpy()
+    """A column as finite numbers, (N,) or (N, D); ids: names of its rows for errors."""
+    dtype = column.dtype if column.dtype.is_nested() else pl.Float64()
+    values = column.cast(dtype).to_numpy()
     if values.dtype == object:
         raise DataError(
             f"{column.name} is {column.dtype} with missing values; it must be an array of one width without nulls"
@@ -179,6 +193,6 @@ def _finite(column: pl.Series, ids: pl.Series) -> np.ndarray:
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        found = f"{column.name} of sample '{ids[row]}' is {values[row]}"
-        raise DataError(f"{found} ({bad.sum()} such); score the samples again")
+        fault = f"{column.name} of sample '{ids[row]}' is {values[row]}"
+        raise DataError(f"{fault} ({bad.sum()} such); score the samples again")
     return values

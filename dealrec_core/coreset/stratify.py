@@ -4,7 +4,11 @@ import numpy as np
 
 
 def groups(scores: np.ndarray, count: int) -> np.ndarray:
-    """The group 0..count-1 of each score (N,): equal widths from the smallest to the largest score, which is in the last group."""
+    """The group 0..count-1 of each score (N,): equal widths from the smallest to the largest score, which is in the last group.
+
+    >>> groups(np.array([0.0, 0.4, 0.5, 1.0]), 2).tolist()
+    [0, 0, 1, 1]
+    """
     low, width = scores.min(), np.ptp(scores)
     if width == 0:
         return np.zeros(len(scores), dtype=np.int64)
@@ -12,17 +16,20 @@ def groups(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def allot(sizes: np.ndarray, budget: int) -> np.ndarray:
-    """How many to take from each group (K,): smallest first, each min(B, size) with B = floor(budget left / groups left).
+    """Number of samples of each group (K,): smallest group first, each min(B, size) with B = floor(budget / groups) over the rest.
 
-    Empty groups are no groups. The floors never leave anything over for the largest group that it cannot give, so the sum is
+    Empty groups do not count. The largest group can always give the remainder of the floors, so the sum is
     min(budget, sum of sizes) exactly. Of two groups of one size the lower comes first.
+
+    >>> allot(np.array([1, 10, 10]), 9).tolist()  # min(9 // 3, 1), then 8 // 2, then the rest
+    [1, 4, 4]
     """
     taken = np.zeros(len(sizes), dtype=np.int64)
     order = [group for group in np.argsort(sizes, kind="stable") if sizes[group] > 0]
-    left = budget
+    remaining = budget
     for served, group in enumerate(order):
-        taken[group] = min(left // (len(order) - served), sizes[group])
-        left -= taken[group]
+        taken[group] = min(remaining // (len(order) - served), sizes[group])
+        remaining -= taken[group]
     return taken
 
 
@@ -55,6 +62,9 @@ def proportional(sizes: np.ndarray, budget: int) -> np.ndarray:
     """Shares of the budget in proportion to the sizes (K,), by largest remainders; sums to min(budget, sum of sizes).
 
     Of equal remainders the larger group wins, then the lower.
+
+    >>> proportional(np.array([3, 1]), 2).tolist()  # shares 1.5 and 0.5
+    [2, 0]
     """
     total = int(sizes.sum())
     if budget >= total:

@@ -1,4 +1,4 @@
-"""What is known of a sample without any model: its target's category and popularity, its moment, its user."""
+"""Features of a sample that need no model: its target's category and popularity, its time, its user."""
 
 from collections.abc import Mapping
 
@@ -26,10 +26,10 @@ def of(samples: pl.DataFrame, catalogue: Catalogue, counts: Mapping[str, float])
 
 
 def categories(catalogue: Catalogue) -> dict[str, int]:
-    """A number for each item's category, by the first level that tells items apart; 0 for items that have none there."""
+    """A number for each item's category, by the first level with several categories; 0 for items without one there."""
     levels = max(map(len, catalogue.categories), default=0)
     for level in range(levels):
-        names = [found[level] if level < len(found) else "" for found in catalogue.categories]
+        names = [path[level] if level < len(path) else "" for path in catalogue.categories]
         distinct = sorted({name for name in names if name})
         if len(distinct) > 1:
             number = {name: place + 1 for place, name in enumerate(distinct)}

@@ -1,1 +1,1 @@
-"""Which recommender is better, and how sure that is: metrics per user, paired comparisons, the gate."""
+"""Which recommender is better, and how sure that is: metrics per user, one paired bootstrap, the gate, the proxy."""

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core.evaluation import metrics
+from dealrec_core.evaluation.comparison import difference
 from dealrec_core.settings.evaluation import GateConfig
 
 
 class Verdict(BaseModel):
-    """What the gate decided, and from which numbers."""
+    """The gate's decision about promotion, and the numbers behind it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,10 +29,10 @@ class Verdict(BaseModel):
     confidence: float
     """Share of resamples in which the gain exceeds the minimum."""
     slices: dict[str, float] = {}
-    """Mean gain of every slice that has a say."""
+    """Mean gain of every slice of users that is large enough to count."""
 
 
-def judge(
+def decide(
     candidate: np.ndarray,
     incumbent: np.ndarray,
     *,
@@ -42,45 +42,54 @@ def judge(
     seed: int,
     slices: Mapping[str, np.ndarray] | None = None,
 ) -> Verdict:
-    """Compares per-user values (U,) of the candidate with those of what it would replace, on the same users in the same order.
+    """The verdict on per-user values (U,) of the candidate and of the model it would replace, same users in the same order.
 
-    slices: which users (U,) bool belong to a slice that must not lose more than `maximum_slice_loss`.
+    slices: for each slice of users, which of them (U,) bool belong to it; none may lose more than `maximum_slice_loss`.
+
+    Raises:
+        DataError: the numbers of users differ, or there is no user.
+
+    >>> better = np.array([1.0, 1.0, 1.0, 0.0] * 50)
+    >>> worse = np.array([1.0, 0.0, 0.0, 0.0] * 50)
+    >>> verdict = decide(better, worse, against="champion", metric="recall@10", config=GateConfig(), seed=0)
+    >>> verdict.promoted, verdict.gain  # 150 / 200 − 50 / 200
+    (True, 0.5)
+    >>> decide(worse, better, against="champion", metric="recall@10", config=GateConfig(), seed=0).promoted
+    False
     """
-    interval = metrics.paired_difference(
-        candidate, incumbent, threshold=config.minimum_gain, resamples=config.resamples, seed=seed
+    gain = difference(candidate, incumbent, threshold=config.minimum_gain, resamples=config.resamples, seed=seed)
+    is_better = gain.mean > config.minimum_gain and gain.above >= config.confidence
+    slice_gains = _slice_gains(candidate - incumbent, slices or {}, smallest=config.slice_users)
+    loser = _loser(slice_gains, config.maximum_slice_loss)
+    reason = (
+        f"{metric} went from {incumbent.mean():.4f} ({against}) to {candidate.mean():.4f}: 95% interval of the change "
+        f"{gain.low:+.4f} to {gain.high:+.4f}, above {config.minimum_gain:g} in {gain.above:.0%} of resamples"
     )
-    better = interval.mean > config.minimum_gain and interval.probability >= config.confidence
-    gains = _slice_gains(candidate - incumbent, slices or {}, smallest=config.slice_users)
-    loser = _loser(gains, config.maximum_slice_loss)
-    figures = (
-        f"{metric} {candidate.mean():.4f} against {incumbent.mean():.4f} of {against}: gain {interval.mean:+.4f} "
-        f"[{interval.low:+.4f}, {interval.high:+.4f}], above {config.minimum_gain:g} in {interval.probability:.0%} of resamples"
-    )
-    wanted = f"wanted {config.confidence:.0%}"
-    reason = f"better: {figures}" if better else f"not better: {figures}, {wanted}"
-    if better and loser:
-        reason = f"worse for {loser}: {gains[loser]:+.4f}, at most -{config.maximum_slice_loss:g} allowed; {reason}"
+    reason = f"better: {reason}" if is_better else f"not better: {reason}, {config.confidence:.0%} needed"
+    if is_better and loser:
+        lost = f"{slice_gains[loser]:+.4f}, at most -{config.maximum_slice_loss:g} allowed"
+        reason = f"worse for {loser}: {lost}; {reason}"
     return Verdict(
-        promoted=better and loser is None,
+        promoted=is_better and loser is None,
         reason=reason,
         against=against,
         metric=metric,
         users=len(candidate),
         candidate=float(candidate.mean()),
         incumbent=float(incumbent.mean()),
-        gain=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        confidence=interval.probability,
-        slices=gains,
+        gain=gain.mean,
+        low=gain.low,
+        high=gain.high,
+        confidence=gain.above,
+        slices=slice_gains,
     )
 
 
-def _slice_gains(gain: np.ndarray, slices: Mapping[str, np.ndarray], *, smallest: int) -> dict[str, float]:
-    return {name: float(gain[users].mean()) for name, users in slices.items() if users.sum() >= smallest}
+def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray], *, smallest: int) -> dict[str, float]:
+    return {name: float(gains[users].mean()) for name, users in slices.items() if users.sum() >= smallest}
 
 
-def _loser(gains: Mapping[str, float], limit: float | None) -> str | None:
+def _loser(slice_gains: Mapping[str, float], limit: float | None) -> str | None:
     """The slice that loses most, where it loses more than the limit."""
-    worst = min(gains, key=lambda name: gains[name], default=None)
-    return worst if worst is not None and limit is not None and gains[worst] < -limit else None
+    worst = min(slice_gains, key=lambda name: slice_gains[name], default=None)
+    return worst if worst is not None and limit is not None and slice_gains[worst] < -limit else None

@@ -1,7 +1,6 @@
-"""Ranking metrics per user, and paired comparisons between recommenders. The mean over users is the caller's."""
+"""Ranking metrics per user. The caller takes the mean over users."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,25 +10,41 @@ Lists = Sequence[Sequence[str]]
 
 
 def recall(lists: Lists, targets: Lists, *, k: int) -> np.ndarray:
-    """Share of each user's distinct targets that is among his first k items, (U,)."""
+    """Share of each user's distinct targets that is among the first k items of the list, (U,).
+
+    >>> recall([["a", "b", "c"]], [["b", "x"]], k=2).tolist()  # one of two targets
+    [0.5]
+    """
     return _hits(lists, targets, k).sum(axis=1) / _counts(targets)
 
 
 def ndcg(lists: Lists, targets: Lists, *, k: int) -> np.ndarray:
-    """Discounted gain of the first k items over that of the best order, (U,): a hit at place p (from 1) gains 1 / log2(p + 1)."""
+    """Discounted gain of the first k items over that of the best order, (U,): a hit at place p (from 1) gains 1 / log2(p + 1).
+
+    >>> ndcg([["a", "b", "c"]], [["c"]], k=3).tolist()  # 1 / log2(3 + 1)
+    [0.5]
+    """
     discount = 1 / np.log2(np.arange(2, k + 2))
     best = np.cumsum(discount)[np.minimum(_counts(targets), k) - 1]
     return (_hits(lists, targets, k) * discount).sum(axis=1) / best
 
 
 def mrr(lists: Lists, targets: Lists, *, k: int) -> np.ndarray:
-    """One over the place of the first hit among the first k items, 0 without a hit, (U,)."""
+    """One over the place of the first hit among the first k items, 0 without a hit, (U,).
+
+    >>> mrr([["a", "b"], ["a", "b"]], [["b"], ["x"]], k=2).tolist()
+    [0.5, 0.0]
+    """
     hits = _hits(lists, targets, k)
     return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0)
 
 
 def coverage(lists: Lists, *, item_count: int, k: int) -> float:
-    """Share of the catalogue that appears in at least one user's first k items."""
+    """Share of the catalogue that appears in at least one user's first k items.
+
+    >>> coverage([["a", "b"], ["a", "c"]], item_count=6, k=2)
+    0.5
+    """
     return len({item for ranking in lists for item in ranking[:k]}) / item_count
 
 
@@ -38,55 +53,27 @@ def popularity_lift(lists: Lists, targets: Lists, counts: Mapping[str, float], *
 
     1 = no popularity bias. Means are taken per user first (as the group average popularity of Abdollahpouri et al.
     2019). Users without a list are left out; NaN where nothing was recommended or no target was ever taken.
+
+    >>> popularity_lift([["a"]], [["b"]], {"a": 6.0, "b": 2.0}, k=1)
+    3.0
     """
-    pairs = [(ranking[:k], wanted) for ranking, wanted in zip(lists, targets, strict=True) if len(ranking)]
-    taken = [np.mean([counts.get(item, 0.0) for item in wanted]) for _, wanted in pairs]
-    given = [np.mean([counts.get(item, 0.0) for item in ranking]) for ranking, _ in pairs]
-    return float(np.mean(given) / np.mean(taken)) if pairs and np.mean(taken) > 0 else float("nan")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference with its 95% bootstrap interval, and the share of resamples above the threshold."""
-
-    mean: float
-    low: float
-    high: float
-    probability: float
-
-
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, *, threshold: float = 0.0, resamples: int, seed: int
-) -> Interval:
-    """Mean of first - second over users, with a percentile bootstrap over users (Efron and Tibshirani 1993, chapter 13).
-
-    first, second: (U,), values of the same users in the same order.
-
-    Raises:
-        DataError: the two differ in length, or there is no user.
-    """
-    if len(first) != len(second) or len(first) == 0:
-        raise DataError(
-            f"{len(first)} and {len(second)} users cannot be compared in pairs; evaluate both on the same cases"
-        )
-    difference = first - second
-    rng = np.random.default_rng(seed)
-    means = np.array([difference[rng.integers(0, len(difference), len(difference))].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(difference.mean()), float(low), float(high), float((means > threshold).mean()))
+    pairs = [(ranking[:k], taken) for ranking, taken in zip(lists, targets, strict=True) if len(ranking)]
+    of_targets = [np.mean([counts.get(item, 0.0) for item in taken]) for _, taken in pairs]
+    of_lists = [np.mean([counts.get(item, 0.0) for item in ranking]) for ranking, _ in pairs]
+    return float(np.mean(of_lists) / np.mean(of_targets)) if pairs and np.mean(of_targets) > 0 else float("nan")
 
 
 def _hits(lists: Lists, targets: Lists, k: int) -> np.ndarray:
     """Whether place p of a user's list is a target, bool (U, k)."""
     hits = np.zeros((len(lists), k), dtype=bool)
-    for user, (ranking, wanted) in enumerate(zip(lists, targets, strict=True)):
-        found = set(wanted)
-        hits[user, : min(k, len(ranking))] = [item in found for item in ranking[:k]]
+    for user, (ranking, taken) in enumerate(zip(lists, targets, strict=True)):
+        relevant = set(taken)
+        hits[user, : min(k, len(ranking))] = [item in relevant for item in ranking[:k]]
     return hits
 
 
 def _counts(targets: Lists) -> np.ndarray:
-    counts = np.array([len(set(wanted)) for wanted in targets])
+    counts = np.array([len(set(taken)) for taken in targets])
     if len(counts) and counts.min() == 0:
-        raise DataError("a user without targets cannot be judged; leave him out of the cases")
+        raise DataError("a user without targets cannot be evaluated; remove the user from the cases")
     return counts

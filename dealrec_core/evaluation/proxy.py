@@ -1,4 +1,4 @@
-"""A cheap stand-in for a tuned language model, and tonight's verdict by it: is the coreset better than a random one?
+"""Is a coreset better than random ones of its size? A cheap comparison by a proxy of the tuned language model.
 
 The proxy is a SASRec of one block that sees nothing but the coreset. It knows no titles, so it is a hint, not a proof:
 docs/study.md says how far it agreed with both backends on Games.
@@ -24,11 +24,11 @@ Word = Literal["better", "worse", "no difference shown"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Tonight's coreset against random coresets of its size, by the proxy's NDCG."""
+class Comparison:
+    """A coreset against random coresets of its size, by the proxy's NDCG."""
 
     word: Word
-    """better or worse only where the interval excludes zero."""
+    """The words better and worse need an interval that excludes zero."""
     chosen: float
     random: float
     gap: Difference
@@ -36,7 +36,7 @@ class Verdict:
 
 
 def config(*, width: int = 32, epochs: int = 8, learning_rate: float = 5e-3) -> SurrogateConfig:
-    """One block, no early stop: the best of so many epochs counts."""
+    """Settings of the proxy: one block and no early stop, so that the best of `epochs` epochs counts."""
     return SurrogateConfig(
         width=width, epochs=epochs, learning_rate=learning_rate, layers=1, heads=1, patience=1000, dropout=0.2
     )
@@ -51,7 +51,7 @@ def fit(
     )
 
 
-def verdict(
+def compare(
     coreset: pl.DataFrame,
     pool: pl.DataFrame,
     recent: pl.DataFrame,
@@ -61,8 +61,8 @@ def verdict(
     evaluation: EvaluationConfig,
     seeds: int,
     seed: int,
-) -> Verdict:
-    """Trains a proxy on the coreset and one on a random coreset of its size for each seed; both judged on the cases.
+) -> Comparison:
+    """Trains, for each seed, a proxy on the coreset and one on a random coreset of its size, and compares them on the cases.
 
     coreset, pool: SAMPLES columns; random coresets are drawn from the whole pool.
     """
@@ -75,9 +75,9 @@ def verdict(
             trained = fit(samples, recent, item_ids, settings=config(), seed=seed + run)
             values[name].append(_ndcg(trained.model, item_ids, cases, evaluation))
     first, second = np.stack(values["chosen"]), np.stack(values["random"])
-    gap = difference(first, second, confidence=0.95, resamples=2000, seed=seed)
+    gap = difference(first, second, resamples=2000, seed=seed)
     word: Word = "better" if gap.low > 0 else "worse" if gap.high < 0 else "no difference shown"
-    return Verdict(word, float(first.mean()), float(second.mean()), gap, seeds)
+    return Comparison(word, float(first.mean()), float(second.mean()), gap, seeds)
 
 
 def _ndcg(model: Any, item_ids: list[str], cases: pl.DataFrame, evaluation: EvaluationConfig) -> np.ndarray:

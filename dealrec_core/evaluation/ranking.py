@@ -14,16 +14,16 @@ from dealrec_core.settings.evaluation import EvaluationConfig
 
 @dataclass(frozen=True)
 class Beside:
-    """What the lists of one recommender are like beside their accuracy."""
+    """Figures about one recommender's lists beside their accuracy."""
 
     coverage: float
-    """Share of the catalogue that some user is shown."""
+    """Share of the catalogue that at least one user is shown."""
     popularity_lift: float
     """Mean interactions of a shown item over those of a held-out target; 1 = no popularity bias."""
     cold_users: int
     """Users with a cold target."""
     cold_recall: float
-    """Their mean recall of cold targets; NaN without such a user."""
+    """Mean recall of the cold targets of these users; NaN without such a user."""
 
 
 def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
@@ -35,7 +35,7 @@ def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluationCo
 
 
 def per_user(name: str, lists: Sequence[Sequence[str]], cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
-    """The same of lists that are there already."""
+    """As `evaluate`, for rankings already computed: item lists (U, K) of the recommender `name`, one per case."""
     targets: list[list[str]] = cases["targets"].to_list()
     return pl.DataFrame(
         {
@@ -58,19 +58,19 @@ def beside(
 ) -> Beside:
     """Coverage, popularity bias and recall of cold items; counts: interactions of each item before the held-out slice."""
     targets: list[list[str]] = cases["targets"].to_list()
-    cold = [[item for item in wanted if counts.get(item, 0.0) < config.cold_below] for wanted in targets]
-    users = [user for user, wanted in enumerate(cold) if wanted]
-    found = metrics.recall([lists[user] for user in users], [cold[user] for user in users], k=config.k)
+    cold = [[item for item in taken if counts.get(item, 0.0) < config.cold_below] for taken in targets]
+    users = [user for user, items in enumerate(cold) if items]
+    cold_recall = metrics.recall([lists[user] for user in users], [cold[user] for user in users], k=config.k)
     return Beside(
         coverage=metrics.coverage(lists, item_count=item_count, k=config.k),
         popularity_lift=metrics.popularity_lift(lists, targets, counts, k=config.k),
         cold_users=len(users),
-        cold_recall=float(found.mean()) if users else float("nan"),
+        cold_recall=float(cold_recall.mean()) if users else float("nan"),
     )
 
 
 def ranked(recommender: Recommender, histories: Sequence[Sequence[str]], config: EvaluationConfig) -> list[list[str]]:
-    """The K items judged for each history, with seen items dropped where the settings say so."""
+    """The K items evaluated for each history; items of the history are dropped where the settings mask them."""
     if not config.mask_seen:
         return recommender.recommend(histories, config.k)
     longest = max((len(set(history)) for history in histories), default=0)
@@ -82,7 +82,7 @@ def ranked(recommender: Recommender, histories: Sequence[Sequence[str]], config:
 
 
 def summary(per_user: pl.DataFrame) -> pl.DataFrame:
-    """Means over users of each recommender, best recall first: recommender, users, recall, ndcg, mrr."""
+    """Mean metrics of each recommender, best recall first: columns recommender, users, recall, ndcg, mrr."""
     return (
         per_user.group_by("recommender", maintain_order=True)
         .agg(pl.len().alias("users"), pl.col("recall", "ndcg", "mrr").mean())

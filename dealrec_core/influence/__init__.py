@@ -1,4 +1,4 @@
-"""Influence of every sample on a risk: gradient products, inverse-Hessian solvers, scores."""
+"""Influence of every sample on a risk: `influence.score` with its settings and its result."""
 
 from dealrec_core.influence.scores import InfluenceResult, score
 from dealrec_core.settings.influence import InfluenceConfig

@@ -1,11 +1,11 @@
-"""What one night's influence leaves to the next, so that only samples that came or went are paid for.
+"""Sums that one night's influence hands to the next, so that only added and removed samples are computed.
 
 v = mean of ∇L over the risk samples and Gq = mean of Jᵀ B J q over the train samples are sums. At the same weights they
-follow a changed set of samples by the samples that were added and removed alone, and the residual of the old q on tonight's
-samples, ‖Gq + dq − v‖ / ‖v‖, costs nothing more. Below `InfluenceConfig.most_residual` q is kept and new samples alone are
-scored; above it q takes one correction, (G + dI) δ = v − Gq − dq, which is smaller than solving anew.
+follow a changed set of samples through the added and removed samples alone, and the residual of the old q on tonight's
+samples, ‖Gq + dq − v‖ / ‖v‖, costs nothing more. Below `InfluenceConfig.most_residual` q stays and new samples alone are
+scored; above it q takes one correction, (G + dI) δ = v − Gq − dq, which is cheaper than solving anew.
 
-All of this is at the weights of one network, the reference. How far tonight's network has moved from it is measured in
+All sums are taken at the weights of one network, the reference. The distance of tonight's network from it is measured in
 scores: 1 − Spearman's correlation of the scores of a few samples along q at both.
 """
 
@@ -48,19 +48,19 @@ class Carried:
     risk_count: int
 
     @property
-    def left(self) -> Tensor:
+    def remainder(self) -> Tensor:
         """v − (G + dI) q."""
         return self.v - self.image - self.damping * self.q
 
     @property
     def residual(self) -> float:
         """‖(G + dI) q − v‖ / ‖v‖."""
-        return (self.left.double().norm() / self.v.double().norm()).item()
+        return (self.remainder.double().norm() / self.v.double().norm()).item()
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a set of samples differs from the one before."""
+    """Difference between two sets of samples."""
 
     added: Sequences
     removed: Sequences
@@ -74,7 +74,7 @@ def moved(reference: Problem, tonight: Problem, samples: Sequences, q: Tensor, *
 
 
 def followed(problem: Problem, carried: Carried, *, train: Change, risk: Change) -> Carried:
-    """The sums after the samples changed: a product and a gradient over what was added or removed."""
+    """The sums after the samples changed, at the cost of a product and a gradient over the added and removed samples."""
     v, risk_count = carried.v * carried.risk_count, carried.risk_count + len(risk.added) - len(risk.removed)
     if len(risk.added) + len(risk.removed):
         both = joined(risk.added, risk.removed)
@@ -89,9 +89,9 @@ def followed(problem: Problem, carried: Carried, *, train: Change, risk: Change)
 
 
 def loss_over_old_items(loss: Loss) -> Loss:
-    """The same loss on samples that know the old items alone, in a network that has more of them.
+    """The loss for a network with more items, equal to `loss` on samples of the old items.
 
-    The softmax keeps its old catalogue: with all its items as negatives of weight 1, sampled softmax is softmax.
+    The softmax stays over its old catalogue: with all old items as negatives of weight 1, sampled softmax is softmax.
     """
     if loss.negatives is not None:
         return loss
@@ -99,7 +99,7 @@ def loss_over_old_items(loss: Loss) -> Loss:
 
 
 def widened(carried: Carried, *, old: Problem, new: Problem) -> Carried:
-    """The vectors for a network whose first axes have grown by new items, which no carried sample has seen: zeros."""
+    """The vectors for a network whose first axes have grown by new items; no earlier sample has seen these, so they get zeros."""
 
     def wider(vector: Tensor) -> Tensor:
         parts = []
@@ -120,7 +120,7 @@ def save(folder: Path, carried: Carried, *, lineage: dict[str, Any]) -> None:
     if carried.loss.counts is not None:
         vectors["counts"] = carried.loss.counts.cpu()
     (folder / VECTORS).write_bytes(safetensors.save(vectors))
-    described = {
+    description = {
         "damping": carried.damping,
         "top": carried.top,
         "loss": carried.loss.name,
@@ -129,21 +129,21 @@ def save(folder: Path, carried: Carried, *, lineage: dict[str, Any]) -> None:
         "risk": carried.risk_count,
         "lineage": lineage,
     }
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def load(folder: Path, *, device: torch.device | str = "cpu") -> tuple[Carried, dict[str, Any]]:
-    """What `save` wrote, with its lineage."""
+    """Reads the sums that `save` wrote, and their lineage."""
     vectors = safetensors.load_file(folder / VECTORS, device=str(device))
-    described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     carried = Carried(
         q=vectors["q"],
         v=vectors["v"],
         image=vectors["image"],
-        damping=described["damping"],
-        top=described["top"],
-        loss=Loss(described["loss"], vectors.get("negatives"), described["items"], vectors.get("counts")),
-        train_count=described["train"],
-        risk_count=described["risk"],
+        damping=description["damping"],
+        top=description["top"],
+        loss=Loss(description["loss"], vectors.get("negatives"), description["items"], vectors.get("counts")),
+        train_count=description["train"],
+        risk_count=description["risk"],
     )
-    return carried, described["lineage"]
+    return carried, description["lineage"]

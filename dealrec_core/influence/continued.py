@@ -1,4 +1,4 @@
-"""Tonight's scores from an earlier night's: what was there already is not paid for again (see carried.py)."""
+"""Tonight's scores from those of an earlier night: only changed samples are computed (see carried.py)."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -7,38 +7,39 @@ from typing import Any
 import numpy as np
 import torch
 
+from dealrec_core.influence import curvature as curvatures
 from dealrec_core.influence import operators
 from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.scores import Curved, InfluenceResult, cosine, score, solve
+from dealrec_core.influence.scores import InfluenceResult, cosine, score, solve
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier night left, and how tonight's samples differ from its own."""
+    """Scores and sums of an earlier night, and the difference between its samples and tonight's."""
 
     model: Any
-    """The network at whose weights it was computed; its items are the first of tonight's."""
+    """The network at whose weights they were computed; its items are the first of tonight's."""
     carried: Carried
     scores: np.ndarray
-    """I(s) of that night for tonight's train samples (N,), NaN for those it did not have."""
+    """I(s) of that night for tonight's train samples (N,), NaN for new samples."""
     train: Change
     risk: Change
 
 
 @dataclass(frozen=True)
 class Continued:
-    """Tonight's scores and what they were made of."""
+    """Tonight's scores and how they were computed."""
 
     result: InfluenceResult
     model: Any
     """The network whose weights the scores belong to: tonight's, or still the earlier one."""
     scored: int
-    """Train samples whose gradient product was computed."""
+    """Number of train samples whose gradient product was computed."""
     why: str
-    """What was reused or not, and the figure that decided it."""
+    """Says what was reused, and the figure that decided it."""
     moved: float | None = None
     """1 − Spearman's correlation of a few scores at the earlier and at tonight's weights."""
 
@@ -53,7 +54,7 @@ def score_on(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Continued:
-    """Scores as `influence.score` gives, at the earlier weights as long as tonight's are near them.
+    """Scores as `influence.score` gives them, at the earlier weights as long as tonight's weights are near.
 
     Raises:
         As `influence.score`.
@@ -69,14 +70,14 @@ def score_on(
         carried = widened(wide, old=old, new=new)
     before, tonight = (
         operators.problem(
-            each,
+            network,
             config.parameters,
             carried.loss,
             batch_tokens=config.batch_tokens,
             device=device,
             precision=config.precision,
         )
-        for each in (reference, model)
+        for network in (reference, model)
     )
     distance = moved(before, tonight, train, carried.q)
     if not distance < config.most_moved:
@@ -103,30 +104,30 @@ def anew(
     device: torch.device | str = "cpu",
     why: str,
 ) -> Continued:
-    """Everything computed at tonight's weights."""
+    """All scores, computed at tonight's weights."""
     result = score(model, train, risk, config=config, seed=seed, device=device)
     return Continued(result, model, len(train), f"all computed: {why}")
 
 
 def _with_new_items(earlier: Any, tonight: Any) -> Any | None:
-    """The earlier weights in a network of tonight's size, new items as tonight has them; None where it is another one."""
-    found = copy.deepcopy(tonight)
-    theirs, ours = (dict(each.named_parameters()) for each in (earlier, found))
+    """The earlier weights in a network of tonight's size, with tonight's new items; None where the networks do not match."""
+    reference = copy.deepcopy(tonight)
+    theirs, ours = (dict(network.named_parameters()) for network in (earlier, reference))
     if type(earlier) is not type(tonight) or theirs.keys() != ours.keys() or earlier.item_count > tonight.item_count:
         return None
     buffers = dict(tonight.named_buffers())
     if any(not torch.equal(value, buffers[name].to(value)) for name, value in earlier.named_buffers()):
-        return None  # what a network fixes beside its weights, such as a graph, is part of the scored function
+        return None  # buffers, such as a graph, are part of the scored function
     with torch.no_grad():
         for name, value in theirs.items():
             if any(small > large for small, large in zip(value.shape, ours[name].shape, strict=True)):
                 return None
             ours[name][tuple(slice(size) for size in value.shape)] = value.to(ours[name])
-    return found
+    return reference
 
 
 def _fresh_scores(problem: Problem, carried: Carried, earlier: Earlier, train: Sequences) -> tuple[np.ndarray, int]:
-    """Kept scores, divided by tonight's number of samples, and new ones for those without; how many were new."""
+    """Earlier scores, divided by tonight's number of samples, and scores of new samples; and the number of new samples."""
     scores = earlier.scores * (earlier.carried.train_count / len(train))
     rows = np.flatnonzero(np.isnan(scores))
     if len(rows):
@@ -137,22 +138,20 @@ def _fresh_scores(problem: Problem, carried: Carried, earlier: Earlier, train: S
 def _corrected(
     problem: Problem, carried: Carried, train: Sequences, *, config: InfluenceConfig, seed: int
 ) -> tuple[Carried, np.ndarray, int]:
-    """q with the correction that its residual asks for, all scores along it, and the products spent."""
+    """The sums with the corrected q, all scores along it, and the number of products spent."""
     goal = config.tolerance / carried.residual
-    own = config.model_copy(
+    settings = config.model_copy(
         update={"damping": carried.damping, "damping_rule": "absolute", "tolerance": min(goal, 0.99)}
     )
-    curved = Curved.over(problem, train, config=own)
-    left = carried.left
-    found = solve(problem, train, curved, left, config=own, seed=seed)
-    assert found.left is not None
-    image = carried.image + left - found.left - carried.damping * found.q
-    better = replace(carried, q=carried.q + found.q, image=image)
-    return better, curved.directional(better.q) / len(train), found.products
+    curvature = curvatures.build(problem, train, config=settings)
+    correction = solve(curvature, carried.remainder, config=settings, seed=seed)
+    assert correction.remainder is not None
+    image = carried.image + carried.remainder - correction.remainder - carried.damping * correction.q
+    better = replace(carried, q=carried.q + correction.q, image=image)
+    return better, curvature.directional(better.q) / len(train), correction.products
 
 
 def _result(carried: Carried, scores: np.ndarray, products: int) -> InfluenceResult:
-    negatives = carried.loss.negatives
     return InfluenceResult(
         scores=scores,
         residual=carried.residual,
@@ -160,9 +159,7 @@ def _result(carried: Carried, scores: np.ndarray, products: int) -> InfluenceRes
         damping=carried.damping,
         top_eigenvalue=carried.top,
         alignment=cosine(carried.q, carried.v),
-        gradient_norm=carried.v.double().norm().item(),
-        parameter_count=len(carried.q),
         q=carried.q.cpu().numpy(),
-        negatives=np.empty(0, np.int64) if negatives is None else negatives.cpu().numpy(),
+        negatives=carried.loss.negative_items,
         carried=carried,
     )

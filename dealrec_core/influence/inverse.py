@@ -1,4 +1,4 @@
-"""Solving (G + dI) q = v when G is only a product.
+"""Solves (G + dI) q = v for an operator G of which only products `G @ u` are known.
 
 The damping d follows a rule: multiples of the mean eigenvalue (`trace`), a share of the largest (`top`), or a plain
 number (`absolute`). Every solver returns its evidence.
@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,20 +16,27 @@ from torch import Tensor
 from dealrec_core.errors import NotConverged, NotFinite, NumericsError, SettingsError
 from dealrec_core.settings.influence import DampingRule
 
-Product = Callable[[Tensor], Tensor]
 EXACT_LIMIT = 5000
 """Most parameters of a dense solve."""
 TOP_TOLERANCE = 1e-2
-"""How well the largest eigenvalue is known before damping follows it."""
+"""Relative error of the largest eigenvalue below which damping follows it."""
 TRACE_TOLERANCE = 0.1
 """Standard error of the trace, as a share of it."""
 MOST_PROBES = 100
-"""Products for the trace."""
+"""Most products for the trace."""
 
 PREPARED_TOLERANCE = 0.2
-"""Residual of a direction by the cheap product; what that product itself is off by is not far below."""
+"""Residual of a direction by the cheap operator; the error of that operator itself is not far below."""
 MOST_CHEAP = 1000
-"""Cheap products for one direction."""
+"""Most cheap products for one direction."""
+
+
+class Operator(Protocol):
+    """A symmetric linear operator (P, P): a matrix, or a `Curvature`."""
+
+    def __matmul__(self, direction: Tensor, /) -> Tensor:
+        """G u (P,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Damping:
     value: float
     rule: DampingRule
     mean: float = 1.0
-    """Mean eigenvalue, for the rule that needs it."""
+    """Mean eigenvalue, for the rule `trace`."""
 
     def given(self, top: float) -> float:
         """d for an operator whose largest eigenvalue is `top`."""
@@ -58,13 +66,13 @@ class Solution:
     """d as used."""
     top: float
     """Largest absolute eigenvalue of G, as far as v sees it."""
-    left: Tensor | None = None
-    """v − (G + dI)q where the solver ends with it."""
+    remainder: Tensor | None = None
+    """v − (G + dI)q, where the solver computes it."""
 
 
-def mean_eigenvalue(product: Product, like: Tensor, *, samples: int) -> tuple[float, int]:
-    """Trace of a positive semidefinite G over the lesser of the number of weights (those of `like`) and of samples, and the
-    products spent on it.
+def mean_eigenvalue(G: Operator, like: Tensor, *, samples: int) -> tuple[float, int]:
+    """Trace of a positive semidefinite G, divided by the number of weights (those of `like`) or of samples, whichever is
+    smaller; and the number of products spent on it.
 
     At d = tr G / N the mean leverage of a sample, tr G(G + dI)⁻¹ / N, is at most 1: leaving it out stays within what a
     linear score can tell. Random signs z have mean zᵀGz = tr G (Hutchinson 1990); they are always the same ones, and as
@@ -74,24 +82,23 @@ def mean_eigenvalue(product: Product, like: Tensor, *, samples: int) -> tuple[fl
         NotFinite: a product holds NaN or infinity.
     """
     random = torch.Generator().manual_seed(0)
-    found: list[float] = []
-    while len(found) < MOST_PROBES:
+    traces: list[float] = []
+    while len(traces) < MOST_PROBES:
         probe = torch.randint(2, (len(like),), generator=random).to(like) * 2 - 1
-        found.append(_dot(probe, _finite(product(probe))))
-        if len(found) > 2 and statistics.stdev(found) <= TRACE_TOLERANCE * statistics.mean(found) * len(found) ** 0.5:
+        traces.append(_dot(probe, _finite(G @ probe)))
+        mean = statistics.mean(traces)
+        if len(traces) > 2 and statistics.stdev(traces) <= TRACE_TOLERANCE * mean * len(traces) ** 0.5:
             break
-    return max(0.0, statistics.mean(found)) / min(len(like), samples), len(found)
+    return max(0.0, mean) / min(len(like), samples), len(traces)
 
 
-def conjugate_gradients(
-    product: Product, v: Tensor, *, damping: Damping, tolerance: float, most_steps: int
-) -> Solution:
+def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: float, most_steps: int) -> Solution:
     """q by conjugate gradients for symmetric G with G + dI positive definite, in their Lanczos form.
 
     The basis K of {v, Gv, G²v, …} does not depend on d, and Kᵀ G K is a small tridiagonal T. So the same products
     give the largest eigenvalue, hence d by its rule, and q = K (T + dI)⁻¹ Kᵀ v, the very iterate of conjugate gradients
-    at that d. Its residual is β_k |y_k| / ‖v‖. It stops when that is within tolerance and, where the damping
-    follows it, the top eigenvalue is known to 1%. The basis is kept orthogonal by a second projection; memory is steps × P.
+    at that d. Its residual is β_k |y_k| / ‖v‖. The solver stops when that is within tolerance and, where the damping
+    follows the top eigenvalue, that is known to 1%. The basis is kept orthogonal by a second projection; memory is steps × P.
     Source: Golub and Van Loan, Matrix Computations, sections 10.1-10.3.
 
     Raises:
@@ -104,41 +111,41 @@ def conjugate_gradients(
     alphas: list[float] = []
     betas: list[float] = []
     while True:
-        image = _finite(product(basis[-1]))
+        image = _finite(G @ basis[-1])
         alphas.append(_dot(basis[-1], image))
         for _ in range(2):
             image = _projected_out(image, basis)
         betas.append(image.double().norm().item())
-        found = _iterate(alphas, betas, damping=damping)
-        if found.settled(tolerance):
+        iterate = _iterate(alphas, betas, damping=damping)
+        if iterate.settled(tolerance):
             break
         if len(alphas) >= most_steps:
             raise NotConverged(
-                f"residual {found.residual:.1e} after {len(alphas)} products, wanted {tolerance:.1e}; "
-                f"raise influence.damping ({damping.value:g}), or most_steps ({most_steps}) in a study"
+                f"residual {iterate.residual:.1e} after {len(alphas)} products, wanted {tolerance:.1e}; "
+                f"raise influence.damping ({damping.value:g}) or most_steps ({most_steps}) in a study"
             )
         basis.append(image / betas[-1])
-    q = sum((weight * size) * vector for weight, vector in zip(found.weights.tolist(), basis, strict=True))
+    q = sum((weight * size) * vector for weight, vector in zip(iterate.weights.tolist(), basis, strict=True))
     assert isinstance(q, Tensor)
-    left = image * (-size * found.weights[-1].item())
-    return Solution(q, found.residual, len(alphas), found.damping, found.top, left)
+    remainder = image * (-size * iterate.weights[-1].item())
+    return Solution(q, iterate.residual, len(alphas), iterate.damping, iterate.top, remainder)
 
 
 def prepared(
-    product: Product,
-    cheap_product: Product,
+    G: Operator,
+    C: Operator,
     v: Tensor,
     *,
     damping: Damping,
     tolerance: float,
     most_steps: int,
 ) -> Solution:
-    """q by generalised conjugate residuals, each direction prepared with a cheap product that is nearly G.
+    """q by generalised conjugate residuals, each direction prepared with a cheap operator C that is nearly G.
 
-    A direction is p ≈ (C + dI)⁻¹ r for the residual r and the cheap C, by conjugate gradients. Were C equal to G, one
-    product with G would do; what is left after each is how far C is off, which gains four- to sixfold per product where
-    plain conjugate gradients gain a fraction. The damping follows C where it follows the largest eigenvalue. The residual is that
-    of G itself, and each step makes it least over all directions so far.
+    A direction is p ≈ (C + dI)⁻¹ r for the residual r, by conjugate gradients. Were C equal to G, one product with G would
+    do; the error of C remains after each product, which gains four- to sixfold where plain conjugate gradients gain a
+    fraction. The damping follows C where it follows the largest eigenvalue. The residual is that of G itself, and each
+    step makes it least over all directions so far.
     Source: Eisenstat, Elman and Schultz 1983, "Variational iterative methods for nonsymmetric systems" (GCR).
 
     Raises:
@@ -147,35 +154,35 @@ def prepared(
         NotFinite: v or a product holds NaN or infinity.
     """
     size = _norm(v)
-    first = _cheaply(cheap_product, v, damping=damping, tolerance=PREPARED_TOLERANCE)
+    first = _cheaply(C, v, damping=damping, tolerance=PREPARED_TOLERANCE)
     added = Damping(first.damping, "absolute")
     direction, q, residual = first.q, torch.zeros_like(v), v
     pairs: list[tuple[Tensor, Tensor]] = []
     while True:
-        image = _finite(product(direction)) + first.damping * direction
-        for known, known_image in pairs:
-            overlap = _dot(known_image, image)
-            direction, image = direction - overlap * known, image - overlap * known_image
+        image = _finite(G @ direction) + first.damping * direction
+        for earlier, earlier_image in pairs:
+            overlap = _dot(earlier_image, image)
+            direction, image = direction - overlap * earlier, image - overlap * earlier_image
         length = image.double().norm().item()
         pairs.append((direction / length, image / length))
         gain = _dot(pairs[-1][1], residual)
         q, residual = q + gain * pairs[-1][0], residual - gain * pairs[-1][1]
-        left = residual.double().norm().item() / size
-        if left <= tolerance:
-            return Solution(q, left, len(pairs), first.damping, first.top, residual)
+        relative = residual.double().norm().item() / size
+        if relative <= tolerance:
+            return Solution(q, relative, len(pairs), first.damping, first.top, residual)
         if len(pairs) >= most_steps:
             raise NotConverged(
-                f"residual {left:.1e} after {len(pairs)} products, wanted {tolerance:.1e}; raise "
+                f"residual {relative:.1e} after {len(pairs)} products, wanted {tolerance:.1e}; raise "
                 f"influence.damping ({damping.value:g}), or part_samples or most_steps ({most_steps}) in a study"
             )
-        # No finer than what is still missing.
-        aim = max(PREPARED_TOLERANCE, 0.3 * tolerance / left)
-        direction = _cheaply(cheap_product, residual, damping=added, tolerance=aim).q
+        # No finer than the reduction that is still missing.
+        aim = max(PREPARED_TOLERANCE, 0.3 * tolerance / relative)
+        direction = _cheaply(C, residual, damping=added, tolerance=aim).q
 
 
-def _cheaply(cheap_product: Product, residual: Tensor, *, damping: Damping, tolerance: float) -> Solution:
+def _cheaply(C: Operator, residual: Tensor, *, damping: Damping, tolerance: float) -> Solution:
     try:
-        return conjugate_gradients(cheap_product, residual, damping=damping, tolerance=tolerance, most_steps=MOST_CHEAP)
+        return conjugate_gradients(C, residual, damping=damping, tolerance=tolerance, most_steps=MOST_CHEAP)
     except NotConverged as error:
         raise NotConverged(
             f"a direction was not found in {MOST_CHEAP} cheap products at damping {damping.given(0.0):.1e}; "
@@ -197,7 +204,7 @@ class _Iterate:
 
 
 def _iterate(alphas: list[float], betas: list[float], *, damping: Damping) -> _Iterate:
-    """The answer within the Krylov space of len(alphas) products, for a right-hand side of norm 1."""
+    """The iterate within the Krylov space of len(alphas) products, for a right-hand side of norm 1."""
     off = torch.tensor(betas[:-1], dtype=torch.float64)
     tridiagonal = torch.diag(torch.tensor(alphas, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
     values, vectors = torch.linalg.eigh(tridiagonal)
@@ -221,7 +228,7 @@ def _check_definite(smallest: float, *, damping: float, top: float) -> None:
     )
 
 
-def exact(product: Product, v: Tensor, *, damping: Damping) -> Solution:
+def exact(G: Operator, v: Tensor, *, damping: Damping) -> Solution:
     """q by a dense float64 solve; costs P products, for small parameter sets.
 
     Raises:
@@ -235,19 +242,19 @@ def exact(product: Product, v: Tensor, *, damping: Damping) -> Solution:
         )
     size = _norm(v)
     unit = torch.eye(len(v), dtype=v.dtype, device=v.device)
-    dense = torch.stack([_finite(product(row)) for row in unit]).double()
+    dense = torch.stack([_finite(G @ row) for row in unit]).double()
     values, vectors = torch.linalg.eigh((dense + dense.T) / 2)
     top = values.abs().max().item()
     added = damping.given(top)
     _check_definite(values[0].item(), damping=added, top=top)
     q = vectors @ ((vectors.T @ v.double()) / (values + added))
-    left = v.double() - dense @ q - added * q
-    return Solution(q.to(v), left.norm().item() / size, len(v), added, top, left.to(v))
+    remainder = v.double() - dense @ q - added * q
+    return Solution(q.to(v), remainder.norm().item() / size, len(v), added, top, remainder.to(v))
 
 
 def lissa(
-    product: Product,
-    batch_product: Product,
+    G: Operator,
+    batch: Callable[[], Operator],
     v: Tensor,
     *,
     share: float,
@@ -262,7 +269,8 @@ def lissa(
     checked after every stretch. A stretch is twice as long as the one before.
 
     Args:
-        share: cost of one `batch_product` in full products.
+        batch: draws a random batch and returns its operator G_t.
+        share: cost of one product with G_t in full products.
 
     Raises:
         NotConverged: `most_steps` full products are spent and the residual is above `tolerance`.
@@ -270,17 +278,17 @@ def lissa(
         NotFinite: v or a product holds NaN or infinity.
     """
     size = _norm(v)
-    top, spent = _top(product, v)
+    top, spent = _top(G, v)
     added = damping.given(top)
     current, stretch, residual = torch.zeros_like(v), max(1, round(2 / share)), 1.0
     while spent + stretch * share + 1 <= most_steps:
         tail = torch.zeros_like(v)
         for step in range(stretch):
-            current = current + (v - _finite(batch_product(current)) - added * current) / (top + added)
+            current = current + (v - _finite(batch() @ current) - added * current) / (top + added)
             if step >= stretch // 2:
                 tail += current / (stretch - stretch // 2)
         answer = current if share == 1.0 else tail
-        residual = (_finite(product(answer)) + added * answer - v).double().norm().item() / size
+        residual = (_finite(G @ answer) + added * answer - v).double().norm().item() / size
         spent += stretch * share + 1
         if residual <= tolerance:
             return Solution(answer, residual, math.ceil(spent), added, top)
@@ -291,25 +299,28 @@ def lissa(
     )
 
 
-def released(product: Product, sample_product: Product, v: Tensor, *, steps: int = 5000) -> Solution:
-    """q as the released code has it: h ← v + (1 − 0.01) h − G_t h / 25 with one random sample a step, then q = h / 25.
+def released(G: Operator, sample: Callable[[], Operator], v: Tensor, *, steps: int = 5000) -> Solution:
+    """q as the released code computes it: h ← v + (1 − 0.01) h − G_t h / 25 with one random sample a step, then q = h / 25.
 
-    Its fixed point solves (G + 0.25 I) q = v; nothing checks whether 5,000 steps come near it. The residual here does.
+    The fixed point solves (G + 0.25 I) q = v. The released code does not check whether 5,000 steps come near it; the
+    residual returned here does.
+
+    Args:
+        sample: draws a random sample and returns its operator G_t.
     """
     size = _norm(v)
     current = v
     for _ in range(steps):
-        current = v + 0.99 * current - _finite(sample_product(current)) / 25
+        current = v + 0.99 * current - _finite(sample() @ current) / 25
     q = current / 25
-    residual = (_finite(product(q)) + 0.25 * q - v).double().norm().item() / size
+    residual = (_finite(G @ q) + 0.25 * q - v).double().norm().item() / size
     return Solution(q, residual, 1, 0.25, 0.0)
 
 
-def _top(product: Product, v: Tensor) -> tuple[float, float]:
-    """Largest eigenvalue as v sees it, and the products spent on it."""
-    loose = Damping(1.0, "top")
-    found = conjugate_gradients(product, v, damping=loose, tolerance=0.1, most_steps=50)
-    return found.top, float(found.products)
+def _top(G: Operator, v: Tensor) -> tuple[float, float]:
+    """Largest eigenvalue as v sees it, and the number of products spent on it."""
+    solution = conjugate_gradients(G, v, damping=Damping(1.0, "top"), tolerance=0.1, most_steps=50)
+    return solution.top, float(solution.products)
 
 
 def identity(v: Tensor) -> Solution:
@@ -339,10 +350,10 @@ def _finite(vector: Tensor) -> Tensor:
 
 
 def _projected_out(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    for known in basis:
-        vector = vector - _dot(known, vector) * known
+    for direction in basis:
+        vector = vector - _dot(direction, vector) * direction
     return vector
 
 
-def _dot(left: Tensor, right: Tensor) -> float:
-    return torch.dot(left.double(), right.double()).item()
+def _dot(first: Tensor, second: Tensor) -> float:
+    return torch.dot(first.double(), second.double()).item()

@@ -1,11 +1,11 @@
-"""The loss of a sample as a function of the network's outputs, with its first and second derivatives written out.
+"""The loss of a sample as a function of the network's outputs, with first and second derivatives written out.
 
 A loss sees the state h (B, D), the first D columns of the table E (V, D or wider) and the targets y (B,). Derivatives by
 hand never build a graph over (B, V) logits, and they run in blocks of rows, so memory does not grow with the batch. Dotted
 names are derivatives along one direction of the parameters; None stands for a zero.
 
 softmax   −z_y + log Σ_v exp z_v                              z = h Eᵀ over the whole catalogue
-sampled   the same with the sum over y and K fixed negatives, each times c_k: an unbiased sum
+sampled   softmax with the sum over y and K fixed negatives, each times c_k: an unbiased sum
 bce       softplus(−z_y) + Σ_k c_k softplus(z_k) / (V − 1)    K fixed negatives; one that equals y counts 0
 
 c_k is the number of items that a negative stands for, (V − 1)/K where all have the same chance to be drawn.
@@ -36,25 +36,19 @@ class Loss:
     """Items (K,) that stand for the catalogue, each once and in order; None for all of it."""
     item_count: int
     counts: Tensor | None = None
-    """For how many items (K,) each negative stands: one over its chance to be drawn. None: all for the same number."""
+    """Number of items that each negative stands for, (K,): one over its chance to be drawn. None: equal numbers."""
 
     def __post_init__(self) -> None:
         if self.negatives is not None and (self.negatives.diff() <= 0).any():
             raise SettingsError("the negatives of a loss must be item numbers in rising order, each once; sort them")
 
     def values(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each sample, (B,); differentiable, and the definition that everything below differentiates."""
+        """Loss of each sample, (B,); differentiable. All methods below compute its derivatives."""
         logits = self._logits(state, table, targets)
         if self.name == "bce":
             return functional.softplus(-logits[:, 0]) + functional.softplus(logits[:, 1:]) @ self._shares(logits)
-        own = logits.gather(1, targets[:, None]) if self.negatives is None else logits[:, :1]
-        return logits.logsumexp(1) - own[:, 0]
-
-    @torch.no_grad()
-    def total(self, state: Tensor, table: Tensor, targets: Tensor) -> float:
-        """Summed loss, in float64 over the blocks."""
-        parts = (self.values(state[rows], table, targets[rows]) for rows in self._blocks(state))
-        return sum(part.double().sum().item() for part in parts)
+        of_target = logits.gather(1, targets[:, None]) if self.negatives is None else logits[:, :1]
+        return logits.logsumexp(1) - of_target[:, 0]
 
     @torch.no_grad()
     def gradient(
@@ -66,47 +60,55 @@ class Loss:
         into: Tensor | None = None,
         signs: Tensor | None = None,
     ) -> Tensor:
-        """Derivative (B, D) of the summed loss by the state; the one by the table is added to `into` (V, D), where given: it
-        costs as much. `signs` (B,) multiply the samples' losses."""
-        found = _Sums(state, into)
+        """Derivative (B, D) of the summed loss by the state.
+
+        The derivative by the table, which costs as much, is added to `into` (V, D) where given. `signs` (B,) multiply the
+        samples' losses.
+        """
+        sums = _Sums(state, into)
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
             slope = slope if signs is None else slope * signs[rows, None]
-            self._pull_back(found, slope, rows, state, table, targets)
-        return found.state
+            self._pull_back(sums, slope, rows, state, table, targets)
+        return sums.state
 
     @property
     def width(self) -> int:
-        """Logits of a sample: V, or 1 + K."""
+        """Number of logits of a sample: V, or 1 + K."""
         return self.item_count if self.negatives is None else 1 + len(self.negatives)
+
+    @property
+    def negative_items(self) -> np.ndarray:
+        """The negatives (K,) on the CPU, empty for softmax."""
+        return np.empty(0, np.int64) if self.negatives is None else self.negatives.cpu().numpy()
 
     @torch.no_grad()
     def linearised(self, state: Tensor, table: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Derivative (B, D) of the summed loss by the state, and the weights (B, width) that `gauss_newton` can reuse."""
-        found = _Sums(state)
+        sums = _Sums(state)
         weights = []
         for rows in self._blocks(state):
             logits = self._logits(state[rows], table, targets[rows])
             weights.append(self._weights(logits))
             share = None if self.name == "bce" else weights[-1]
-            self._pull_back(found, self._slope(logits, targets[rows], share), rows, state, table, targets)
-        return found.state, torch.cat(weights)
+            self._pull_back(sums, self._slope(logits, targets[rows], share), rows, state, table, targets)
+        return sums.state, torch.cat(weights)
 
     @torch.no_grad()
     def tangents(
         self, state: Tensor, table: Tensor, targets: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
     ) -> Tensor:
         """Derivative of each sample's loss along the direction, (B,)."""
-        found = state.new_zeros(len(state))
+        slopes = state.new_zeros(len(state))
         left, right = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
         if left is None or right is None:
-            return found
+            return slopes
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
             pulled = _Sums(left[rows])
             self._pull_back(pulled, slope, slice(None), left[rows], right, targets[rows])
-            found[rows] = (pulled.state * left[rows]).sum(1)
-        return found
+            slopes[rows] = (pulled.state * left[rows]).sum(1)
+        return slopes
 
     @torch.no_grad()
     def gauss_newton(
@@ -125,21 +127,21 @@ class Loss:
         The part (B, D) of the state; that of the table is added to `into` (V, D), where given.
         `weights` are those of `linearised` for the same outputs; without them the logits are computed again.
         """
-        found = _Sums(state, into)
+        sums = _Sums(state, into)
         left, right = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
         if left is None or right is None:
-            return found.state
+            return sums.state
         for rows in self._blocks(state):
-            some, wanted = state[rows], targets[rows]
-            known = self._weights(self._logits(some, table, wanted)) if weights is None else weights[rows]
-            curved = self._curved(known, self._products(left[rows], right, wanted))
-            self._pull_back(found, curved, rows, state, table, targets)
-        return found.state
+            given = None if weights is None else weights[rows]
+            w = self._weights(self._logits(state[rows], table, targets[rows])) if given is None else given
+            curved = self._curved(w, self._products(left[rows], right, targets[rows]))
+            self._pull_back(sums, curved, rows, state, table, targets)
+        return sums.state
 
     @torch.no_grad()
     def drawn(self, state: Tensor, table: Tensor, targets: Tensor, *, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Items (B, K) drawn by the curvature's weights at the places `at` (B, K) of their running sum, and what each of a
-        sample's counts, (B,)."""
+        """Items (B, K) drawn by the curvature's weights at the places `at` (B, K) of their running sum, and the weight of each
+        item of a sample, (B,)."""
         items, counts = [], []
         for rows in self._blocks(state):
             weights = self._weights(self._logits(state[rows], table, targets[rows]))
@@ -149,7 +151,7 @@ class Loss:
         return torch.cat(items), torch.cat(counts)
 
     def _items(self, columns: Tensor, targets: Tensor) -> Tensor:
-        """What stands in those columns (B, K) of the logits: the target first, then the negatives."""
+        """Items of the columns (B, K) of the logits: the target first, then the negatives."""
         assert self.negatives is not None
         return torch.where(columns == 0, targets[:, None], self.negatives[(columns - 1).clamp(min=0)])
 
@@ -166,40 +168,40 @@ class Loss:
         return logits
 
     def _counts(self, like: Tensor) -> Tensor:
-        """For how many items each negative stands, (K,)."""
+        """Number of items that each negative stands for, (K,)."""
         assert self.negatives is not None
         if self.counts is not None:
             return self.counts.to(like)
         return torch.full_like(self.negatives, (self.item_count - 1) / len(self.negatives), dtype=like.dtype)
 
     def _shares(self, like: Tensor) -> Tensor:
-        """The part of the other items that each negative stands for, (K,)."""
+        """Share of the other items that each negative stands for, (K,)."""
         return self._counts(like) / (self.item_count - 1)
 
     def _products(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         table = outputs(table, state)
         if self.negatives is None:
             return state @ table.T
-        own = (state * table[targets]).sum(1, keepdim=True)
-        return torch.cat([own, state @ table.index_select(0, self.negatives).T], 1)
+        of_target = (state * table[targets]).sum(1, keepdim=True)
+        return torch.cat([of_target, state @ table.index_select(0, self.negatives).T], 1)
 
     def _slope(self, logits: Tensor, targets: Tensor, share: Tensor | None = None) -> Tensor:
         """Derivative by the logits; `share` is their softmax where it is known."""
         if self.name == "bce":
             return torch.cat([-torch.sigmoid(-logits[:, :1]), torch.sigmoid(logits[:, 1:]) * self._shares(logits)], 1)
         slope = logits.softmax(1) if share is None else share.clone()
-        own = targets[:, None] if self.negatives is None else torch.zeros_like(targets)[:, None]
-        return slope.scatter_add_(1, own, torch.full_like(own, -1, dtype=slope.dtype))
+        column = targets[:, None] if self.negatives is None else torch.zeros_like(targets)[:, None]
+        return slope.scatter_add_(1, column, torch.full_like(column, -1, dtype=slope.dtype))
 
     def _weights(self, logits: Tensor) -> Tensor:
-        """What the Hessian by the logits is made of: B = diag(w) for bce, diag(w) − w wᵀ otherwise."""
+        """w of the Hessian by the logits: B = diag(w) for bce, diag(w) − w wᵀ otherwise."""
         if self.name != "bce":
             return logits.softmax(1)
         weight = torch.cat([torch.ones_like(logits[0, :1]), self._shares(logits)])
         return weight * torch.sigmoid(logits) * torch.sigmoid(-logits)
 
     def _curved(self, weights: Tensor, logits_dot: Tensor) -> Tensor:
-        """Hessian by the logits times `logits_dot`, in the place of `logits_dot`."""
+        """Hessian by the logits times `logits_dot`, written over `logits_dot`."""
         if self.name != "bce":
             logits_dot -= torch.linalg.vecdot(weights, logits_dot)[:, None]
         return logits_dot.mul_(weights)
@@ -207,17 +209,17 @@ class Loss:
     def _pull_back(
         self, sums: "_Sums", slope: Tensor, rows: slice, state: Tensor, table: Tensor, targets: Tensor
     ) -> None:
-        """Adds the derivative by the outputs, given the one by the logits of `rows`."""
-        some, wanted, table = state[rows], targets[rows], outputs(table, state)
+        """Adds the derivative by the outputs, given the derivative by the logits of `rows`."""
+        states, item, table = state[rows], targets[rows], outputs(table, state)
         if self.negatives is None:
             sums.state[rows] += slope @ table
             if sums.table is not None:
-                sums.table.addmm_(slope.T, some)
+                sums.table.addmm_(slope.T, states)
             return
-        sums.state[rows] += slope[:, :1] * table[wanted] + slope[:, 1:] @ table.index_select(0, self.negatives)
+        sums.state[rows] += slope[:, :1] * table[item] + slope[:, 1:] @ table.index_select(0, self.negatives)
         if sums.table is not None:
-            sums.table.index_add_(0, wanted, slope[:, :1] * some)
-            sums.table.index_add_(0, self.negatives, slope[:, 1:].T @ some)
+            sums.table.index_add_(0, item, slope[:, :1] * states)
+            sums.table.index_add_(0, self.negatives, slope[:, 1:].T @ states)
 
     def _blocks(self, state: Tensor) -> Iterator[slice]:
         step = max(1, _CELLS // self.width)
@@ -237,7 +239,7 @@ def _moving(
 
 
 class _Sums:
-    """Where derivatives are added: by the state (B, D), and by the table (V, D) where somebody wants it."""
+    """Sums of derivatives: by the state (B, D) and, where it is given, by the table (V, D)."""
 
     def __init__(self, state: Tensor, table: Tensor | None = None) -> None:
         self.state = torch.zeros_like(state)
@@ -255,8 +257,8 @@ def build(
 ) -> Loss:
     """The loss with its negatives drawn once: distinct items, the same for every sample.
 
-    An item's chance follows its share (V,) of the softmax, where given, and is one for items of a large share. All have the
-    same chance without. `sampled` with as many negatives as there are items is `softmax`.
+    An item's chance follows its share (V,) of the softmax, where given, and is one for items of a large share. Without
+    shares all items have the same chance. `sampled` with as many negatives as there are items is `softmax`.
 
     Raises:
         SettingsError: the name is unknown or there is no item to be a negative.
@@ -276,24 +278,24 @@ def build(
 
 
 def inclusion(shares: np.ndarray, count: int) -> np.ndarray:
-    """Chances (V,) that sum to `count`: in proportion to the shares, none above 1.
+    """Chances (V,) that sum to `count`, in proportion to the shares and at most 1.
 
     A tenth of the chances is even, so that no item stands for many just because its share was misjudged.
     """
     mixed = 0.9 * shares / shares.sum() + 0.1 / len(shares)
     chances = np.zeros(len(shares))
-    sure = np.zeros(len(shares), dtype=bool)
+    certain = np.zeros(len(shares), dtype=bool)
     while True:
-        chances[~sure] = (count - sure.sum()) * mixed[~sure] / mixed[~sure].sum()
-        over = ~sure & (chances >= 1)
+        chances[~certain] = (count - certain.sum()) * mixed[~certain] / mixed[~certain].sum()
+        over = ~certain & (chances >= 1)
         if not over.any():
             return chances
-        sure |= over
+        certain |= over
         chances[over] = 1.0
 
 
 def systematic(chances: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
-    """Distinct items, sorted, each with its own chance and as many as the chances sum to (Madow 1949).
+    """Draws distinct items, sorted, each with its own chance; their number is the sum of the chances (Madow 1949).
 
     One random start and equal steps through the items, in order of their chances: those of one size are drawn evenly.
     """

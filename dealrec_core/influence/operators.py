@@ -1,6 +1,6 @@
 """Gradients, curvature products and directional derivatives of a risk, streamed over unpadded batches.
 
-All are means over the samples, so `damping` does not depend on N. Cost in plain forward passes of the network: gradient
+The results are means over the samples, so `damping` does not depend on N. Cost in plain forward passes of the network: gradient
 3, Gauss-Newton product 5, Hessian product 9, directional derivatives of all samples 3. Memory grows with the batch, not
 with N. Sums run in the model's precision over batches in an order that only the data decides.
 """
@@ -21,12 +21,12 @@ from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.parameters import Method, Parameters, States, call, choose
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import Precision
-from dealrec_core.surrogate.base import outputs
+from dealrec_core.surrogate.logits import blocks
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, its loss and the weights that count. Nothing here changes the caller's model."""
+    """A network, its loss and the weights that are differentiated. The caller's model never changes."""
 
     parameters: Parameters
     loss: Loss
@@ -46,38 +46,24 @@ def problem(
     precision: Precision = "float32",
 ) -> Problem:
     """The problem of that model on `device`: dropout off, only the chosen weights differentiable."""
-    own = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-    parameters = choose(own, which)
+    network = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+    parameters = choose(network, which)
     for value in parameters.values.values():
         value.requires_grad_(True)
-    last = States(own, precision)
-    return Problem(parameters, loss, Method(own, "item_table"), last, torch.device(device), batch_tokens)
+    last = States(network, precision)
+    return Problem(parameters, loss, Method(network, "item_table"), last, torch.device(device), batch_tokens)
 
 
-def mean_loss(problem: Problem, samples: Sequences) -> float:
-    """Mean loss of the samples."""
-    total = 0.0
-    with torch.no_grad():
-        table = call(problem.table, {})
-        for _, histories, targets in groups(problem, samples):
-            total += problem.loss.total(call(problem.last, {}, histories, table), table, targets)
-    return total / len(samples)
-
-
-@torch.no_grad()
 def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.device | str) -> np.ndarray:
     """Mean softmax over the samples' states of each item, float64 (V,).
 
     Raises:
         NotFinite: a share is NaN.
     """
-    own = copy.deepcopy(model).to(device).eval()
-    table = own.item_table()
-    total = torch.zeros(len(table), dtype=torch.float64, device=table.device)
-    for _, histories, _ in samples.batches(batch_tokens):
-        state = own.last(histories.to(table.device), table)
-        for part in state.split(max(1, 2**22 // len(table))):
-            total += (part @ outputs(table, part).T).softmax(1).double().sum(0)
+    network = copy.deepcopy(model).to(device)
+    total = torch.zeros(network.item_count, dtype=torch.float64, device=device)
+    for block in blocks(network, samples, batch_tokens=batch_tokens):
+        total += block.logits.softmax(1).double().sum(0)
     if not torch.isfinite(total).all():
         raise NotFinite(
             "the surrogate's shares of the items are NaN or infinite; check the surrogate's weights or retrain it with a "
@@ -92,13 +78,15 @@ def gradient(problem: Problem, samples: Sequences, *, signs: np.ndarray | None =
 
 
 def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor, *, drawn: Drawn | None = None) -> Tensor:
-    """(1/N) Σ Jᵀ B J u (P,): the Hessian without the network's own curvature; symmetric positive semidefinite. With `drawn`
-    outputs in the place of B, for a fraction of the cost."""
+    """(1/N) Σ Jᵀ B J u (P,): the Hessian without the network's own curvature; symmetric positive semidefinite.
+
+    `drawn` outputs stand for B, for a fraction of the cost.
+    """
     return _pulled_back(problem, samples, direction=direction.detach(), drawn=drawn)
 
 
 def draw(problem: Problem, samples: Sequences, count: int) -> Drawn:
-    """`count` outputs of each sample that stand for all in the curvature of its loss; costs a forward pass."""
+    """Draws `count` outputs of each sample that stand for all outputs in the curvature of its loss; costs a forward pass."""
     items = torch.empty((len(samples), count), dtype=torch.long, device=problem.device)
     weights = torch.empty(len(samples), device=problem.device)
     with torch.no_grad():
@@ -133,7 +121,7 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
     Raises:
         NotFinite: a derivative is NaN or infinite; the message names its sample.
     """
-    found = np.empty(len(samples))
+    derivatives = np.empty(len(samples))
     with torch.no_grad(), forward_ad.dual_level():
         duals = _duals(problem, _along(problem, direction))
         dual_table = call(problem.table, duals)
@@ -141,9 +129,9 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
         for rows, histories, targets in groups(problem, samples):
             state, state_dot = forward_ad.unpack_dual(call(problem.last, duals, histories, dual_table))
             slopes = problem.loss.tangents(state, table, targets, state_dot=state_dot, table_dot=table_dot)
-            found[rows] = slopes.double().cpu().numpy()
-    check_samples(found)
-    return found
+            derivatives[rows] = slopes.double().cpu().numpy()
+    check_samples(derivatives)
+    return derivatives
 
 
 def _pulled_back(
@@ -169,8 +157,8 @@ def _pulled_back(
         inputs_dot = None if table_dot is None else table_dot[read]
         state, state_dot = _forward(problem, problem.last, along, places, inputs, table_dot=inputs_dot)
         if direction is None:
-            own = None if signs is None else torch.from_numpy(signs[rows]).to(state)
-            by_state = problem.loss.gradient(state, outputs, targets, into=by_table, signs=own)
+            of_rows = None if signs is None else torch.from_numpy(signs[rows]).to(state)
+            by_state = problem.loss.gradient(state, outputs, targets, into=by_table, signs=of_rows)
         elif drawn is not None:
             by_state = drawn.gauss_newton(rows, state, outputs, state_dot=state_dot, table_dot=table_dot, into=by_table)
         else:
@@ -178,8 +166,8 @@ def _pulled_back(
                 state, outputs, targets, state_dot=state_dot, table_dot=table_dot, into=by_table
             )
         if state.requires_grad:
-            wanted = leaves if by_table is None else (*leaves, inputs)
-            parts = torch.autograd.grad(state, wanted, by_state, allow_unused=True)
+            sources = leaves if by_table is None else (*leaves, inputs)
+            parts = torch.autograd.grad(state, sources, by_state, allow_unused=True)
             _add(total, parts[: len(leaves)])
             if by_table is not None and parts[-1] is not None:
                 by_table.index_add_(0, read, parts[-1])
@@ -195,7 +183,7 @@ def _forward(
     *arguments: Any,
     table_dot: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """A method's answer, with its graph, and its derivative along the direction; the last argument may be the table.
+    """The method's result, with its graph, and its derivative along the direction; the last argument may be the table.
 
     The dual level ends here: a backward pass inside it would differentiate itself forward as well, at twice the cost.
     """
@@ -215,7 +203,7 @@ def _add(total: list[Tensor], parts: tuple[Tensor | None, ...]) -> None:
 
 
 def _along(problem: Problem, direction: Tensor) -> dict[str, Tensor]:
-    """The direction for each weight, in memory of its own: `make_dual` copies a view every time."""
+    """The direction for each weight, in separate memory: `make_dual` copies a view every time."""
     return {name: part.clone() for name, part in problem.parameters.split(direction.detach()).items()}
 
 
@@ -230,8 +218,10 @@ def batches(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, 
 
 
 def groups(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, list[Tensor], Tensor]]:
-    """Batches one after the other that hold no more than `batch_tokens` items together: rows and targets of all of them,
-    histories of each. What any piece of work costs by itself is then paid per so many items, not per length."""
+    """Joins batches that hold no more than `batch_tokens` items together: their rows and targets, and a list of their histories.
+
+    The fixed cost of a step is then paid per `batch_tokens` items, not per history length.
+    """
     waiting: list[tuple[np.ndarray, Tensor, Tensor]] = []
     for batch in batches(problem, samples):
         if waiting and sum(items.numel() for _, items, _ in (*waiting, batch)) > problem.batch_tokens:
@@ -242,13 +232,13 @@ def groups(problem: Problem, samples: Sequences) -> Iterator[tuple[np.ndarray, l
         yield _group(waiting)
 
 
-def _group(found: list[tuple[np.ndarray, Tensor, Tensor]]) -> tuple[np.ndarray, list[Tensor], Tensor]:
-    rows, histories, targets = zip(*found, strict=True)
+def _group(joined: list[tuple[np.ndarray, Tensor, Tensor]]) -> tuple[np.ndarray, list[Tensor], Tensor]:
+    rows, histories, targets = zip(*joined, strict=True)
     return np.concatenate(rows), list(histories), torch.cat(targets)
 
 
 def _rows_read(histories: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The items of some histories, each once, and the histories as places among them."""
+    """Distinct items of the histories, and the histories as places among these items."""
     read, places = torch.unique(torch.cat([items.flatten() for items in histories]), return_inverse=True)
     parts = places.split([items.numel() for items in histories])
     return read, [part.view_as(items) for part, items in zip(parts, histories, strict=True)]
@@ -258,11 +248,11 @@ def _detached(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach()
 
 
-def check_samples(found: np.ndarray) -> None:
+def check_samples(derivatives: np.ndarray) -> None:
     """Raises NotFinite where a sample's gradient product is NaN or infinite."""
-    bad = np.flatnonzero(~np.isfinite(found))
+    bad = np.flatnonzero(~np.isfinite(derivatives))
     if len(bad):
         raise NotFinite(
-            f"{len(bad)} of {len(found)} samples have a NaN or infinite gradient product, first sample {bad[0]}; "
+            f"{len(bad)} of {len(derivatives)} samples have a NaN or infinite gradient product, first sample {bad[0]}; "
             "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
         )

@@ -1,4 +1,4 @@
-"""Which weights the influence differentiates, and their one flat vector."""
+"""The weights that influence differentiates, as one flat vector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ def choose(model: Any, which: str) -> Parameters:
     named: dict[str, Tensor] = dict(nn.Module.named_parameters(model))
     if which == "all":
         return Parameters(named)
-    wanted = model.released_parameter if which == "released" else which.removeprefix("layer:")
-    found: dict[str, Tensor] = {name: value for name, value in named.items() if f"{name}.".startswith(f"{wanted}.")}
-    if not found or (which != "released" and not which.startswith("layer:")):
+    prefix = model.released_parameter if which == "released" else which.removeprefix("layer:")
+    chosen: dict[str, Tensor] = {name: value for name, value in named.items() if f"{name}.".startswith(f"{prefix}.")}
+    if not chosen or (which != "released" and not which.startswith("layer:")):
         layers = sorted({name.rpartition(".")[0] or name for name in named})
         raise SettingsError(
             f"influence.parameters is '{which}'; choose all, released or layer:<name> of {', '.join(layers)}"
         )
-    return Parameters(found)
+    return Parameters(chosen)
 
 
 class Method(nn.Module):
@@ -60,12 +60,12 @@ class Method(nn.Module):
         self.model, self.name = model, name
 
     def forward(self, *arguments: Any) -> Any:
-        """The method's answer."""
+        """Calls the method."""
         return getattr(self.model, self.name)(*arguments)
 
 
 class States(nn.Module):
-    """The states of a model after several batches of histories, one below the other.
+    """Computes the states of a model after several batches of histories, one below the other.
 
     In bf16 the network's matrix products round to bfloat16; weights, table, states and every sum keep their precision.
     """
@@ -84,6 +84,6 @@ class States(nn.Module):
 
 
 def call(method: nn.Module, values: dict[str, Tensor], *arguments: Any) -> Any:
-    """The method's answer with `values` in place of the model's own weights."""
+    """Result of the method with `values` in place of the model's own weights."""
     named = {f"model.{name}": value for name, value in values.items()}
     return torch.func.functional_call(method, named, arguments)

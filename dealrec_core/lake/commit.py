@@ -78,20 +78,21 @@ def commit(
         app_transactions=[Transaction(*pair) for pair in (transactions or {}).items()],
         custom_metadata={**(notes or {}), TOKEN: token},
     )
+    failure: Exception | None = None
     try:
         write(commit_properties=properties)
-        version = _version_with(token, lake, table, after=before)
     except (DeltaError, OSError) as error:
-        version = _version_with(token, lake, table, after=before)
-        if version is None:
-            is_overtaken = isinstance(error, CommitFailedError) or lake.version(table) > before
-            raise (Conflict if is_overtaken else LakeError)(
-                f"cannot write table '{table}' in {lake.root}: {line(error)}; start the night again"
-            ) from error
-    if version is None:
+        failure = error
+    version = _version_with(token, lake, table, after=before)
+    if version is not None:
+        lake.sync(_log(table, version))
+        return version
+    if failure is None:
         return before
-    lake.sync(_log(table, version))
-    return version
+    message = f"cannot write table '{table}' in {lake.root}: {line(failure)}; run it again"
+    if isinstance(failure, CommitFailedError) or lake.version(table) > before:
+        raise Conflict(message) from failure
+    raise LakeError(message) from failure
 
 
 def _version_with(token: str, lake: "Lake", table: str, *, after: int) -> int | None:

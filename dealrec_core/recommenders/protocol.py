@@ -41,15 +41,8 @@ class BackendSettings:
     @classmethod
     def of(cls, config: Config) -> "BackendSettings":
         """The sections of a night's settings."""
-        sections = config.algorithms
-        return cls(
-            language_model=sections.language_model,
-            bigrec=sections.bigrec,
-            fine_tune=sections.fine_tune,
-            effort=sections.effort,
-            tiger=sections.tiger,
-            semantic_ids=sections.semantic_ids,
-        )
+        night = config.algorithms
+        return cls(night.language_model, night.bigrec, night.fine_tune, night.effort, night.tiger, night.semantic_ids)
 
 
 @dataclass(frozen=True)

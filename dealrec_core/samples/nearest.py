@@ -5,10 +5,11 @@ from scipy import sparse
 
 
 def nearest(similarity: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """Keeps so many of the largest entries of each row (V, V); of equal ones, those of lower columns."""
+    """The matrix (V, V) with the `neighbours` largest entries of each row; of equal entries, those of lower columns."""
     similarity.sort_indices()
     rows = np.repeat(np.arange(similarity.shape[0]), np.diff(similarity.indptr))
     order = np.lexsort((similarity.indices, -similarity.data, rows))
     rank = np.arange(len(order)) - similarity.indptr[rows[order]]
-    kept = order[rank < neighbours]
-    return sparse.csr_matrix((similarity.data[kept], (rows[kept], similarity.indices[kept])), shape=similarity.shape)
+    largest = order[rank < neighbours]
+    entries = (similarity.data[largest], (rows[largest], similarity.indices[largest]))
+    return sparse.csr_matrix(entries, shape=similarity.shape)

@@ -1,4 +1,4 @@
-"""What every recommender can do, whatever is inside."""
+"""The protocol of every recommender."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,6 +16,6 @@ class Recommender(Protocol):
         """The k best item ids for each history (item ids, oldest first; may be empty or hold unknown ids), best first.
 
         Lists hold only catalogue items, no duplicates, and are shorter than k only where the recommender
-        knows fewer than k items. Items of the history may be recommended; who wants them masked does so himself.
+        knows fewer than k items. Items of the history may be recommended; masking them is the caller's task.
         """
         ...

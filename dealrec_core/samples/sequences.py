@@ -1,4 +1,4 @@
-"""Integer sequences without padding: the form in which numerics see samples."""
+"""Integer sequences without padding: the samples as numerics use them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ class Sequences:
     items: int64 (T,), all histories one after the other, oldest first.
     offsets: int64 (N + 1,); the history of sample n is items[offsets[n]:offsets[n + 1]], never empty.
     targets: int64 (N,), the next item y of each sample.
+
+    >>> samples = Sequences(np.array([7, 8, 9]), np.array([0, 2, 3]), np.array([9, 7]))  # 7 8 -> 9 and 9 -> 7
+    >>> samples.lengths.tolist(), samples.take(np.array([1])).items.tolist()
+    ([2, 1], [9])
     """
 
     items: np.ndarray
@@ -34,7 +38,7 @@ class Sequences:
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray) -> "Sequences":
-        """The samples `rows`, in that order."""
+        """The samples `rows`, in the order of `rows`."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         flat = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -43,7 +47,7 @@ class Sequences:
     def batches(self, max_tokens: int) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Yields (rows, histories (B, L), targets (B,)) in batches of one exact length L: no padding is ever computed.
 
-        Order: by length, then by row, so that it does not depend on anything but the data. B * L <= max_tokens (B >= 1).
+        Order: by length, then by row, so that it depends on the data alone. B * L <= max_tokens (B >= 1).
         """
         order = np.argsort(self.lengths, kind="stable")
         sorted_lengths = self.lengths[order]
@@ -58,7 +62,7 @@ class Sequences:
 
 
 def joined(first: Sequences, second: Sequences) -> Sequences:
-    """The samples of both, in that order."""
+    """The samples of `first`, followed by those of `second`."""
     return Sequences(
         np.concatenate([first.items, second.items]),
         np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]]),
@@ -68,6 +72,10 @@ def joined(first: Sequences, second: Sequences) -> Sequences:
 
 def encode(samples: pl.DataFrame, item_ids: list[str]) -> Sequences:
     """Numbers the items of `samples` (SAMPLES columns) by their place in `item_ids`; row n of the frame is sample n.
+
+    >>> samples = pl.DataFrame({"history": [["a", "b"]], "item_id": ["c"]})
+    >>> encode(samples, ["a", "b", "c"]).targets.tolist()
+    [2]
 
     Raises:
         DataError: an item of a sample is not in `item_ids`, or a history is empty.
@@ -83,10 +91,10 @@ def encode(samples: pl.DataFrame, item_ids: list[str]) -> Sequences:
 
 
 def _places(column: pl.DataFrame, places: pl.DataFrame) -> np.ndarray:
-    found = column.join(places, on=schema.ITEM_ID, how="left", maintain_order="left")
-    unknown = found.filter(pl.col("place").is_null())
+    numbered = column.join(places, on=schema.ITEM_ID, how="left", maintain_order="left")
+    unknown = numbered.filter(pl.col("place").is_null())
     if len(unknown):
         raise DataError(
             f"item '{unknown[schema.ITEM_ID][0]}' of a sample is not in the catalogue ({len(places)} items)"
         )
-    return found["place"].to_numpy().astype(np.int64)
+    return numbered["place"].to_numpy().astype(np.int64)

@@ -1,4 +1,4 @@
-"""A recommender as MLflow asks it: frames of histories in, frames of item ids out."""
+"""A recommender in the form that MLflow calls: frames of histories in, frames of item ids out."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from dealrec_core.samples.recommender import Recommender
 
 
 class Served:
-    """Answers frames of histories with frames of item ids."""
+    """Wraps a recommender for MLflow's pyfunc flavour."""
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender

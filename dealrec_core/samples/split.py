@@ -1,5 +1,6 @@
-"""Samples (history, next item) out of the log, split by global time."""
+"""Samples (history, next item) of a log, split by global time."""
 
+import math
 from datetime import datetime
 from typing import Literal
 
@@ -30,7 +31,7 @@ def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before:
     """The moments that leave the configured shares of the log to validation and test (8:1:1 in the paper, section 4.1).
 
     Events of one moment stay together, on the later side. not_before: the test slice does not start earlier than this, so
-    that a champion is never judged on what it has learned.
+    that a champion is never evaluated on events that it has learned from.
 
     Raises:
         DataError: the log has too few distinct moments to be split.
@@ -50,17 +51,17 @@ def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before:
         test = max(test, _microseconds(not_before))
     test = max(test, earliest[2])
     validation = min(max(validation, earliest[1]), int(moments[moments < test].max()))
-    found = pl.Series([validation, test, int(moments.max()) + 1]).cast(schema.UTC_TIME).to_list()
-    return Boundaries(validation_start=found[0], test_start=found[1], end=found[2])
+    starts = pl.Series([validation, test, int(moments.max()) + 1]).cast(schema.UTC_TIME).to_list()
+    return Boundaries(validation_start=starts[0], test_start=starts[1], end=starts[2])
 
 
 def _earliest(moments: np.ndarray, count: int) -> list[int]:
     """The first distinct moments, at most `count`."""
-    found: list[int] = []
-    while len(moments) and len(found) < count:
-        found.append(int(moments.min()))
-        moments = moments[moments > found[-1]]
-    return found
+    earliest: list[int] = []
+    while len(moments) and len(earliest) < count:
+        earliest.append(int(moments.min()))
+        moments = moments[moments > earliest[-1]]
+    return earliest
 
 
 def _microseconds(moment: datetime) -> int:
@@ -79,14 +80,22 @@ def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
 def split(
     samples: pl.DataFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
 ) -> pl.DataFrame:
-    """The samples whose target falls in one slice; in `last` mode only the newest of each user there."""
+    """The samples whose target falls into one slice; in `last` mode only each user's newest sample of the slice.
+
+    >>> from datetime import UTC
+    >>> day = lambda number: datetime(2026, 1, number, tzinfo=UTC)
+    >>> samples = pl.DataFrame({"sample_id": ["s", "t", "u"], "timestamp": [day(1), day(2), day(3)]})
+    >>> bounds = Boundaries(validation_start=day(2), test_start=day(3), end=day(4))
+    >>> [split(samples, bounds, which)["sample_id"].to_list() for which in SPLITS]
+    [['s'], ['t'], ['u']]
+    """
     return split_lazily(samples.lazy(), bounds, which, mode).collect()
 
 
 def split_lazily(
     samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
 ) -> pl.LazyFrame:
-    """As split, for a table that need not fit into memory."""
+    """As `split`, for a table that need not fit into memory."""
     start, end = {
         "train": (None, bounds.validation_start),
         "validation": (bounds.validation_start, bounds.test_start),
@@ -95,11 +104,17 @@ def split_lazily(
     inside = pl.col(schema.TIMESTAMP) < end
     if start is not None:
         inside &= pl.col(schema.TIMESTAMP) >= start
-    found = samples.filter(inside)
+    in_slice = samples.filter(inside)
     if mode == "sliding":
-        return found
-    newest = found.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
+        return in_slice
+    newest = in_slice.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
     return newest.select(samples.collect_schema().names())
+
+
+def latest(samples: pl.DataFrame, share: float) -> pl.DataFrame:
+    """The most recent share of the samples, rounded up, sorted by sample_id; of equal times the higher ids first."""
+    count = math.ceil(share * len(samples))
+    return samples.sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(count).sort(schema.SAMPLE_ID)
 
 
 def cases(
@@ -107,26 +122,26 @@ def cases(
 ) -> pl.DataFrame:
     """Held-out users: user_id, history (before the test slice, oldest first) and targets (distinct, in it), by user_id.
 
-    Only users with an event on both sides count. users: at most so many, drawn at random.
+    Only users with an event on both sides count. users: the largest number of users; more are reduced by a random draw.
 
     Raises:
-        DataError: there is no such user.
+        DataError: no user has events on both sides.
     """
     log = interactions.sort(schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID)
     is_test = (pl.col(schema.TIMESTAMP) >= bounds.test_start) & (pl.col(schema.TIMESTAMP) < bounds.end)
     past = log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start).group_by(schema.USER_ID, maintain_order=True)
     future = log.filter(is_test).group_by(schema.USER_ID, maintain_order=True)
-    found = (
+    held_out = (
         past.agg(pl.col(schema.ITEM_ID).tail(history_length).alias(schema.HISTORY))
         .join(future.agg(pl.col(schema.ITEM_ID).unique(maintain_order=True).alias("targets")), on=schema.USER_ID)
         .sort(schema.USER_ID)
         .collect()
     )
-    if found.is_empty():
+    if held_out.is_empty():
         raise DataError(
             f"no user has events both before and after {bounds.test_start}; raise samples.test_fraction or wait for more data"
         )
-    if users is None or users >= len(found):
-        return found
-    chosen = np.sort(np.random.default_rng(seed).choice(len(found), users, replace=False))
-    return found[chosen]
+    if users is None or users >= len(held_out):
+        return held_out
+    chosen = np.sort(np.random.default_rng(seed).choice(len(held_out), users, replace=False))
+    return held_out[chosen]

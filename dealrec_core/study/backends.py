@@ -16,7 +16,7 @@ from dealrec_core.samples.recommender import Recommender
 from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
-from dealrec_core.surrogate.base import outputs
+from dealrec_core.surrogate.logits import blocks
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 
 CPU = torch.device("cpu")
@@ -79,17 +79,12 @@ def tuned_proxy(chosen: pl.DataFrame, *, data: StudyData, config: StudyConfig, s
     return CellModel(ranker, item_log_likelihood(trained.model, cases), tokens, 6.0 * parameters * tokens)
 
 
-@torch.no_grad()
 def item_log_likelihood(model: Any, samples: Sequences) -> np.ndarray:
     """log p(target) over the catalogue by a surrogate, (N,)."""
-    likelihoods = np.empty(len(samples))
-    table = model.eval().item_table()
-    for rows, histories, targets in samples.batches(4096):
-        for part in torch.arange(len(rows)).split(max(1, 2**21 // len(table))):
-            state = model.last(histories[part], table)
-            shares = (state @ outputs(table, state).T).log_softmax(1)
-            likelihoods[rows[part.numpy()]] = shares.gather(1, targets[part][:, None])[:, 0].numpy()
-    return likelihoods
+    likelihood = np.empty(len(samples))
+    for rows, _, logits, targets in blocks(model, samples, batch_tokens=4096, cells=2**21):
+        likelihood[rows] = logits.log_softmax(1).gather(1, targets)[:, 0].numpy()
+    return likelihood
 
 
 def measured(model: CellModel, data: StudyData, config: StudyConfig) -> pl.DataFrame:

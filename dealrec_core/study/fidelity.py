@@ -2,8 +2,8 @@
 
 On the popular items of MovieLens-small or Games, from several starts: the linear datamodelling score over random halves
 and the rank correlation with leaving samples out one by one (dealrec_core/study/refits.py), with intervals, and the
-paired gain over estimators that know no curvature or nothing at all. What happened from a start is a file, and what the
-estimators said of it another: a study that was killed goes on, and more starts or other estimators cost no refit twice.
+paired gain over estimators that know no curvature or nothing at all. The refits of a start are one file, the estimators'
+predictions another: a study that was killed goes on, and more starts or other estimators cost no refit twice.
 """
 
 import hashlib
@@ -23,11 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core import influence
 from dealrec_core.errors import NumericsError
+from dealrec_core.evaluation.comparison import Difference
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.study import fidelity_data, refits
-from dealrec_core.study.refits import Correlation, Fit, RefitConfig
+from dealrec_core.study.refits import Fit, RefitConfig
 from dealrec_core.surrogate import networks, training
 from dealrec_core.surrogate.sasrec import Shape
 
@@ -47,9 +48,9 @@ MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
 SHARES = (1e-3, 1e-2, 1e-1)
 BASELINES = ("identity", "released", "random")
 FORMAT = 2
-"""Of finished starts; another number where the same settings come to mean something else."""
+"""Format of finished starts; it changes where the same settings come to mean something else."""
 MEMORY = {"batch_tokens", "kept_mb"}
-"""Settings of the influence that change no score."""
+"""Settings of influence that change no score."""
 
 
 class FidelityConfig(BaseModel):
@@ -62,15 +63,15 @@ class FidelityConfig(BaseModel):
     data: str
     """Folder of the data set."""
     folder: str
-    """Where finished starts are kept."""
+    """Folder of finished starts."""
     items: int = Field(default=64, ge=2)
     """Most popular items; all others are dropped from the log."""
     history_length: int = Field(default=5, ge=2)
-    """Items that a sample sees, no fewer and no more; the released way takes the last of them for the target."""
+    """Items of every history, exactly; the released way takes the last of them for the target."""
     targets: int = Field(default=20, ge=1)
-    """Most train samples of a user, the latest but one; the latest item of a user is the risk."""
+    """Most train samples of a user, taken from the latest; the user's last item is the risk."""
     width: int = Field(default=16, ge=2)
-    """Of the SASRec of one block."""
+    """Width of the SASRec of one block."""
     starts: int = Field(default=3, ge=1)
     """Initial weights; each has its own halves and its own samples to leave out."""
     halves: int = Field(default=200, ge=3)
@@ -80,18 +81,19 @@ class FidelityConfig(BaseModel):
     training: Literal["optimum", "nightly"] = "optimum"
     """optimum: `refit`, near the optimum that the mathematics supposes; nightly: as a night trains its surrogate, with
     dropout, mini-batches and early stopping on the risk samples, but each sample is one prediction: a night's windows
-    would predict what was left out where it stands in later histories. What one sample does drowns in chance and is not tried."""
+    would predict what was left out where it stands in later histories. Leaving out single samples is skipped here: training
+    noise is larger than their effect."""
     trainings: int = Field(default=1, ge=1)
-    """Of each half as a night trains, with seeds of their own: what happened is their mean risk. The optimum knows no chance
-    and takes one."""
+    """Trainings of each half as a night trains, each with its own seed: the risk of a half is their mean. The optimum involves
+    no chance and takes one."""
     refit: RefitConfig = RefitConfig()
-    """Of the optimum, in float32. Leaving samples out goes on from the fitted weights, in float64, at a tenth of the rate."""
+    """Refits to the optimum, in float32. Leaving samples out goes on from the fitted weights, in float64, at a tenth of the rate."""
     settling: int = Field(default=600, ge=1)
-    """Steps to the fitted weights, which are scored: more than a refit's, in float64."""
+    """Steps to the fitted weights, whose scores are studied: more than a refit takes, in float64."""
 
 
 def estimators(decay: float) -> dict[str, dict[str, Any]]:
-    """Settings of each estimator, as changes of the defaults; the random one has none and is drawn."""
+    """Settings of each estimator, as changes of the defaults; the random estimator has no settings and is not listed."""
     optimum: dict[str, Any] = {"damping": decay, "damping_rule": "absolute"}
     return {
         "cg, default settings": {},
@@ -111,41 +113,41 @@ def estimators(decay: float) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Refits:
-    """What happened from one start."""
+    """Risks that the refits of one start led to."""
 
     facts: dict[str, float]
     risks: list[float]
-    """After a refit on each half."""
+    """Risk after a refit on each half."""
     moved: list[float]
     """Rise of the risk without each of the samples left out."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What each estimator said of it."""
+    """Predictions of each estimator for the refits of one start."""
 
     sums: dict[str, list[float]]
-    """Of each half: the sum of its scores over what was left out."""
+    """For each half: the sum of the estimator's scores over the samples left out."""
     alone: dict[str, list[float]]
-    """Its scores of the samples left out."""
+    """Scores of the samples that are left out one by one."""
     evidence: dict[str, dict[str, Any]]
     """Residual, products, damping, or the error of an estimator that gave no answer."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Everything of one start."""
+    """Refits and predictions of one start."""
 
     refits: Refits
     predictions: Predictions
 
 
 def study(config: FidelityConfig) -> dict[str, Any]:
-    """What each estimator is worth, over all starts; those that its folder holds already are not made again.
+    """Figures of each estimator over all starts; starts that the folder holds already are not computed again.
 
     Raises:
-        SourceError: the data set is not there.
-        DataError: no user has items enough.
+        SourceError: the data set does not exist.
+        DataError: no user has enough items.
     """
     events = fidelity_data.READERS[config.kind](Path(config.data))
     users = fidelity_data.popular(events, config.items)
@@ -163,60 +165,60 @@ def study(config: FidelityConfig) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """The result of a study as Markdown."""
     titles = ["lds", *(f"lds, gain over {other}" for other in BASELINES)]
     titles += ["leave one out", *(f"leave one out, gain over {other}" for other in BASELINES)]
     lines = [["estimator", "products", *titles], ["---"] * (2 + len(titles))]
-    for name, summary in found["estimators"].items():
+    for name, summary in result["estimators"].items():
         products = max((evidence.get("products", 0) for evidence in summary["evidence"]), default=0)
-        lines.append([name, str(products), *(_interval(summary.get(title)) for title in titles)])
+        lines.append([name, str(products), *(_cell(summary.get(title)) for title in titles)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _interval(found: list[float] | None) -> str:
-    return "" if found is None else "{:.2f} [{:.2f}, {:.2f}]".format(*found)
+def _cell(interval: list[float] | None) -> str:
+    return "" if interval is None else "{:.2f} [{:.2f}, {:.2f}]".format(*interval)
 
 
 def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Start:
-    """Of that seed: from its two files, which are written first where they are missing."""
-    asked = config.model_dump(exclude={"data", "folder", "starts"}) | {"seed": seed, "format": FORMAT}
-    asked["samples"] = hashlib.sha256(
+    """The start of that seed, read from its two files; they are written first where they are missing."""
+    settings = config.model_dump(exclude={"data", "folder", "starts"}) | {"seed": seed, "format": FORMAT}
+    settings["samples"] = hashlib.sha256(
         b"".join(part.tobytes() for part in (train.items, train.targets, risk.items, risk.targets))
     ).hexdigest()
-    of_whom = {
+    by_estimator = {
         name: InfluenceConfig(**changes).model_dump(exclude=MEMORY)
         for name, changes in estimators(config.refit.decay).items()
     }
-    folder, all_asked = Path(config.folder), {**asked, "estimators": of_whom}
-    refits = _kept(folder, f"refits-{seed}", asked, lambda: asdict(_refits(train, risk, config=config, seed=seed)))
-    said = _kept(
-        folder, f"scores-{seed}", all_asked, lambda: asdict(_predictions(train, risk, config=config, seed=seed))
+    folder, all_settings = Path(config.folder), {**settings, "estimators": by_estimator}
+    refits = _stored(folder, f"refits-{seed}", settings, lambda: asdict(_refits(train, risk, config=config, seed=seed)))
+    predictions = _stored(
+        folder, f"scores-{seed}", all_settings, lambda: asdict(_predictions(train, risk, config=config, seed=seed))
     )
-    return Start(Refits(**refits), Predictions(**said))
+    return Start(Refits(**refits), Predictions(**predictions))
 
 
-def _kept(folder: Path, name: str, asked: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The content of the file that answers these settings."""
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+def _stored(folder: Path, name: str, settings: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Content of the file that belongs to these settings; it is made where it is missing."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = folder / f"{name}-{digest[:16]}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}.part")
         unfinished.write_text(json.dumps(make()), encoding="utf-8")
         unfinished.rename(path)
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content
 
 
 def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Refits:
     began = time.process_time()
     fitted = _fitted(train, risk, config=config, seed=seed)
-    kept = _halves(train, config=config, seed=seed)
-    each = np.stack(
-        [refits.half_risks(fit, train, risk, kept=kept) for fit in _fits(train, risk, config=config, seed=seed)]
+    learnt = _halves(train, config=config, seed=seed)
+    by_training = np.stack(
+        [refits.half_risks(fit, train, risk, learnt=learnt) for fit in _fits(train, risk, config=config, seed=seed)]
     )
-    risks = each.mean(0)
+    risks = by_training.mean(0)
     moved = np.empty(0)
     if config.training == "optimum":
         gentle = config.refit.model_copy(update={"learning_rate": config.refit.learning_rate / 10})
@@ -228,7 +230,7 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
             "risk": refits.risk_of(fitted, risk),
             "risk over halves, mean": float(risks.mean()),
             "risk over halves, standard deviation": float(risks.std()),
-            **_agreement(each),
+            **_agreement(by_training),
             "slope of the objective left": refits.slope_left(fitted, train, config.refit),
             "cpu_s": round(time.process_time() - began, 1),
         },
@@ -240,9 +242,9 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
 def _predictions(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Predictions:
     fitted = _fitted(train, risk, config=config, seed=seed)
     scores, evidence = _scores(fitted, train, risk, decay=config.refit.decay, seed=seed)
-    kept, rows = _halves(train, config=config, seed=seed), _left_out(train, config=config, seed=seed)
+    learnt, rows = _halves(train, config=config, seed=seed), _left_out(train, config=config, seed=seed)
     return Predictions(
-        sums={name: refits.left_out_sums(values, kept).tolist() for name, values in scores.items()},
+        sums={name: refits.left_out_sums(values, learnt).tolist() for name, values in scores.items()},
         alone={name: values[rows].tolist() for name, values in scores.items()},
         evidence=evidence,
     )
@@ -254,19 +256,19 @@ def _network(config: FidelityConfig, *, seed: int) -> Any:
 
 
 def _agreement(risks: np.ndarray) -> dict[str, float]:
-    """How far two trainings (T, subsets) of the same halves agree, and the means of T with those of another T (Spearman-Brown): no
-    estimator's expected correlation is above the root of the latter."""
+    """Rank correlation of two trainings of the same halves, and by Spearman-Brown that of the means of T trainings with those of
+    T others: no estimator's expected correlation is above the root of the latter. risks: (T, subsets)."""
     count = len(risks)
     if count == 1:
         return {}
-    pairs = [refits.rank_correlation(*pair, seed=0, resamples=1).value for pair in combinations(risks, 2)]
+    pairs = [float(refits.spearman(*pair)) for pair in combinations(risks, 2)]
     one = float(np.mean(pairs))
     above = max(one, 0.0)  # chance alone also goes below 0
     return {"agreement of two trainings": one, "agreement of the means": count * above / (1 + (count - 1) * above)}
 
 
 def _fits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> list[Fit]:
-    """How a half is fitted, once or several times."""
+    """Ways to fit a half: one at the optimum, or one for each training."""
     if config.training == "optimum":
         return [partial(refits.refit, _network(config, seed=seed), config=config.refit)]
     return [
@@ -280,7 +282,7 @@ def _as_a_night(train: Sequences, *, risk: Sequences, config: FidelityConfig, se
 
 
 def _fitted(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Any:
-    """The network that is scored: fitted to all samples."""
+    """The network whose scores are studied: it is fitted to all samples."""
     if config.training == "nightly":
         return _as_a_night(train, risk=risk, config=config, seed=seed)
     settling = config.refit.model_copy(update={"steps": config.settling})
@@ -292,7 +294,7 @@ def _halves(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndarra
 
 
 def _left_out(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndarray:
-    """Places of the samples that are left out one by one; none where training drowns what one sample does."""
+    """Rows of the samples that are left out one by one; none where training noise is larger than their effect."""
     count = config.left_out if config.training == "optimum" else 0
     return np.random.default_rng(200 + seed).choice(len(train), count, replace=False)
 
@@ -300,23 +302,23 @@ def _left_out(train: Sequences, *, config: FidelityConfig, seed: int) -> np.ndar
 def _scores(
     fitted: Any, train: Sequences, risk: Sequences, *, decay: float, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-    """Scores of each estimator that gave an answer, and the evidence of all."""
+    """Scores of each estimator that did not fail, and the evidence of every estimator."""
     scores = {"random": np.random.default_rng(300 + seed).standard_normal(len(train))}
     evidence: dict[str, dict[str, Any]] = {"random": {}}
     for name, changes in estimators(decay).items():
         config = InfluenceConfig(**{"most_steps": 3000, **changes})
         try:
-            found = influence.score(fitted, train, train if config.risk == "train" else risk, config=config, seed=seed)
+            result = influence.score(fitted, train, train if config.risk == "train" else risk, config=config, seed=seed)
         except NumericsError as error:
             evidence[name] = {"error": str(error)}
             continue
-        scores[name] = found.scores
+        scores[name] = result.scores
         evidence[name] = {
-            "residual": found.residual,
-            "products": found.products,
-            "damping": found.damping,
-            "top eigenvalue": found.top_eigenvalue,
-            "alignment of q and v": found.alignment,
+            "residual": result.residual,
+            "products": result.products,
+            "damping": result.damping,
+            "top eigenvalue": result.top_eigenvalue,
+            "alignment of q and v": result.alignment,
         }
         log.info("start %d, %s: %s", seed, name, evidence[name])
     return scores, evidence
@@ -326,7 +328,7 @@ def _summary(name: str, starts: list[Start]) -> dict[str, Any]:
     """Mean correlations over the starts, with intervals, and the paired gains over each baseline."""
     summary: dict[str, Any] = {"evidence": [start.predictions.evidence[name] for start in starts]}
     if any(name not in start.predictions.sums for start in starts):
-        return summary  # it failed from one of the starts; its evidence says why
+        return summary  # the estimator failed in one of the starts; its evidence gives the error
     for title, predicted, happened in (
         ("lds", lambda start: start.predictions.sums, lambda start: start.refits.risks),
         ("leave one out", lambda start: start.predictions.alone, lambda start: start.refits.moved),
@@ -343,5 +345,5 @@ def _summary(name: str, starts: list[Start]) -> dict[str, Any]:
     return summary
 
 
-def _rounded(found: Correlation) -> list[float]:
-    return [round(value, 3) for value in (found.value, found.low, found.high)]
+def _rounded(correlation: Difference) -> list[float]:
+    return [round(value, 3) for value in (correlation.mean, correlation.low, correlation.high)]

@@ -11,14 +11,14 @@ from dealrec_core.samples.sequences import Sequences
 
 
 def movielens(folder: Path) -> pl.DataFrame:
-    """Columns user, item: movies that each user rated 4 or more, in order of time."""
+    """Columns user and item: the movies that each user rated 4 or more, in order of time."""
     ratings = pl.read_csv(_there(folder / "ratings.csv"), truncate_ragged_lines=True)
     liked = ratings.filter(pl.col("rating") >= 4).sort("userId", "timestamp", "movieId")
     return liked.select(user="userId", item="movieId")
 
 
 def released(folder: Path) -> pl.DataFrame:
-    """Columns user, item: items of each user in the train period, in order of time."""
+    """Columns user and item: each user's items in the train period, in order of time."""
     lines = _there(folder / "sequential_train.txt").read_text("utf-8").splitlines()
     rows = [(user, int(item)) for user, line in enumerate(lines) for item in line.split()[1:]]
     return pl.DataFrame(rows, schema=["user", "item"], orient="row")
@@ -31,8 +31,8 @@ def popular(events: pl.DataFrame, items: int) -> list[list[int]]:
     """Each user's events with the most popular items, numbered by popularity; ties go to the lower item."""
     counts = events.group_by("item").len().sort(["len", "item"], descending=[True, False]).head(items)
     numbered = counts.select("item", pl.int_range(pl.len()).alias("number"))
-    kept = events.join(numbered, on="item", how="inner", maintain_order="left")
-    return kept.group_by("user", maintain_order=True).agg("number")["number"].to_list()
+    of_popular = events.join(numbered, on="item", how="inner", maintain_order="left")
+    return of_popular.group_by("user", maintain_order=True).agg("number")["number"].to_list()
 
 
 def samples(users: list[list[int]], *, history: int, targets: int) -> tuple[Sequences, Sequences]:

@@ -1,6 +1,6 @@
 """Does a score predict what retraining does? Leave-one-out and random-half refits of a small surrogate.
 
-What a study does with them is in dealrec_core/study/fidelity.py. A refit minimises (1/|S|) Σ_{s in S} L(s) +
+dealrec_core/study/fidelity.py makes a study of them. A refit minimises (1/|S|) Σ_{s in S} L(s) +
 (decay / 2) ‖θ‖² by full-batch Adam from one start: nothing in it is random, so two refits differ by their samples alone.
 The linear datamodelling score (LDS; Park et al. 2023, "TRAK", section 2) is the rank correlation, over random halves, of
 the summed scores of what was left out with the risk that resulted.
@@ -8,65 +8,58 @@ the summed scores of what was left out with the risk that resulted.
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import rankdata
+from scipy.stats import ConstantInputWarning, pearsonr, rankdata
 from torch import Tensor
 
 from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.evaluation.comparison import Difference, interval, resampled
 from dealrec_core.influence import losses
 from dealrec_core.samples.sequences import Sequences
 
 Fit = Callable[[Sequences], Any]
-"""A model fitted to the samples, without chance."""
+"""Returns a model fitted to the samples; no chance is involved."""
 
 
 class RefitConfig(BaseModel):
-    """How the small surrogate is fitted again."""
+    """Settings of one refit of the small surrogate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     steps: int = Field(default=100, ge=1, title="Steps of Adam")
-    """Over all samples at once, the step size falling to zero as a cosine."""
+    """Each step sees all samples at once; the step size falls to zero as a cosine."""
     learning_rate: float = Field(default=3e-2, gt=0, title="Learning rate")
-    """Of the first step."""
+    """Step size of the first step."""
     decay: float = Field(default=1e-2, ge=0, title="Weight decay")
-    """Of the objective; it is added to every eigenvalue of its Hessian."""
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A rank correlation with its 95% bootstrap interval over refits."""
-
-    value: float
-    low: float
-    high: float
+    """Weight decay of the objective: it is added to every eigenvalue of its Hessian."""
 
 
 def refit(model: Any, samples: Sequences, config: RefitConfig) -> Any:
     """A copy of `model`, fitted to the samples from its present weights and in their precision."""
-    found = copy.deepcopy(model).eval()
-    optimiser = torch.optim.Adam(found.parameters(), lr=config.learning_rate)
+    fitted = copy.deepcopy(model).eval()
+    optimiser = torch.optim.Adam(fitted.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     batches = list(samples.batches(2**16))
     for _ in range(config.steps):
         optimiser.zero_grad()
-        _objective(found, batches, decay=config.decay).backward()
+        _objective(fitted, batches, decay=config.decay).backward()
         optimiser.step()
         schedule.step()
-    return found
+    return fitted
 
 
 def slope_left(model: Any, samples: Sequences, config: RefitConfig) -> float:
     """Norm of the objective's gradient: 0 at the optimum that the scores suppose."""
-    found = copy.deepcopy(model).eval()
-    _objective(found, list(samples.batches(2**16)), decay=config.decay).backward()
-    return torch.cat([weight.grad.flatten() for weight in found.parameters()]).norm().item()
+    network = copy.deepcopy(model).eval()
+    _objective(network, list(samples.batches(2**16)), decay=config.decay).backward()
+    return torch.cat([weight.grad.flatten() for weight in network.parameters()]).norm().item()
 
 
 def risk_of(model: Any, samples: Sequences) -> float:
@@ -76,10 +69,10 @@ def risk_of(model: Any, samples: Sequences) -> float:
         NotFinite: it is NaN or infinite.
     """
     with torch.no_grad():
-        found = _objective(model, list(samples.batches(2**16)), decay=0.0).item()
-    if not math.isfinite(found):
-        raise NotFinite(f"the risk after a refit is {found}; lower the learning rate of refits or raise their decay")
-    return found
+        risk = _objective(model, list(samples.batches(2**16)), decay=0.0).item()
+    if not math.isfinite(risk):
+        raise NotFinite(f"the risk after a refit is {risk}; lower the learning rate of refits or raise their decay")
+    return risk
 
 
 def _objective(model: Any, batches: list[tuple[np.ndarray, Tensor, Tensor]], *, decay: float) -> Tensor:
@@ -90,75 +83,74 @@ def _objective(model: Any, batches: list[tuple[np.ndarray, Tensor, Tensor]], *, 
 
 
 def halves(count: int, *, subsets: int, seed: int) -> np.ndarray:
-    """Which of `count` samples each refit keeps, bool (subsets, N): exactly half of them, drawn anew each time."""
+    """Which of `count` samples each refit learns from, bool (subsets, N): exactly half of them, drawn anew each time."""
     random = np.random.default_rng(seed)
     orders = np.stack([random.permutation(count) for _ in range(subsets)])
     return orders < count // 2
 
 
-def half_risks(fit: Fit, train: Sequences, risk: Sequences, *, kept: np.ndarray) -> np.ndarray:
-    """Risk (subsets,) after a fit to each half."""
-    return np.array([risk_of(fit(train.take(np.flatnonzero(rows))), risk) for rows in kept])
+def half_risks(fit: Fit, train: Sequences, risk: Sequences, *, learnt: np.ndarray) -> np.ndarray:
+    """Risk (subsets,) after a fit to each half; learnt: bool (subsets, N), as `halves` gives it."""
+    return np.array([risk_of(fit(train.take(np.flatnonzero(half))), risk) for half in learnt])
 
 
-def left_out_sums(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """What the scores (N,) predict for each refit (subsets,), up to a constant: the sum over what was left out."""
-    return (~kept).astype(float) @ scores
+def left_out_sums(scores: np.ndarray, learnt: np.ndarray) -> np.ndarray:
+    """Prediction of the scores (N,) for each refit (subsets,), up to a constant: their sum over the samples left out."""
+    return (~learnt).astype(float) @ scores
 
 
 def leave_one_out(fit: Fit, train: Sequences, risk: Sequences, *, rows: np.ndarray) -> np.ndarray:
     """Rise of the risk (len(rows),) when each sample is left out of a fit."""
     before = risk_of(fit(train), risk)
-    rest = (np.delete(np.arange(len(train)), row) for row in rows)
-    return np.array([risk_of(fit(train.take(kept)), risk) - before for kept in rest])
+    others = (np.delete(np.arange(len(train)), row) for row in rows)
+    return np.array([risk_of(fit(train.take(rest)), risk) - before for rest in others])
 
 
-def rank_correlation(left: np.ndarray, right: np.ndarray, *, seed: int, resamples: int = 1000) -> Correlation:
+def rank_correlation(predicted: np.ndarray, happened: np.ndarray, *, seed: int, resamples: int = 1000) -> Difference:
     """Spearman's correlation (ties share their mean rank), with a percentile bootstrap over the pairs.
 
     Raises:
         DataError: fewer than three pairs.
     """
-    return mean_rank_correlation([(left, right)], seed=seed, resamples=resamples)
+    return mean_rank_correlation([(predicted, happened)], seed=seed, resamples=resamples)
 
 
 def mean_rank_correlation(
-    studies: Sequence[tuple[np.ndarray, np.ndarray]],
+    starts: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     seed: int,
     baselines: Sequence[np.ndarray] | None = None,
     resamples: int = 1000,
-) -> Correlation:
-    """Mean of Spearman's correlation over studies, each resampled by itself; less that of `baselines` on the same
-    draws, where given, so that the interval is one of the paired difference.
+) -> Difference:
+    """Mean over starts of Spearman's correlation of (predicted, happened), each start resampled by itself.
+
+    baselines: other predictions for each start. Their correlation is subtracted on the same draws, so that the interval
+    is one of the paired difference.
 
     Raises:
-        DataError: a study has fewer than three pairs.
+        DataError: a start has fewer than three pairs.
     """
-    for left, _ in studies:
-        if len(left) < 3:
-            raise DataError(f"{len(left)} pairs for a rank correlation, wanted at least 3; refit more often")
+    for predicted, _ in starts:
+        if len(predicted) < 3:
+            raise DataError(f"{len(predicted)} pairs for a rank correlation, wanted at least 3; refit more often")
     random = np.random.default_rng(seed)
-    others: Sequence[np.ndarray | None] = [None] * len(studies) if baselines is None else list(baselines)
+    others: Sequence[np.ndarray | None] = [None] * len(starts) if baselines is None else baselines
     values, draws = [], []
-    for (left, right), other in zip(studies, others, strict=True):
-        drawn = random.integers(len(left), size=(resamples, len(left)))
-        values.append(_gain(left, right, other))
-        draws.append(_gain(left[drawn], right[drawn], None if other is None else other[drawn]))
-    low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
-    return Correlation(float(np.mean(values)), float(low), float(high))
+    for (predicted, happened), baseline in zip(starts, others, strict=True):
+        gain = partial(_gain, predicted, happened, baseline)
+        values.append(gain(np.arange(len(predicted))))
+        draws.append(resampled(gain, len(predicted), resamples=resamples, random=random))
+    return interval(float(np.mean(values)), np.mean(draws, axis=0))
 
 
-def _gain(left: np.ndarray, right: np.ndarray, other: np.ndarray | None) -> np.ndarray:
-    return spearman(left, right) - (0.0 if other is None else spearman(other, right))
+def _gain(predicted: np.ndarray, happened: np.ndarray, baseline: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    correlation = spearman(predicted[rows], happened[rows])
+    return correlation if baseline is None else correlation - spearman(baseline[rows], happened[rows])
 
 
-def spearman(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Along the last axis; 0 where one side is constant."""
-    first, second = (_centred(rankdata(values, axis=-1)) for values in (left, right))
-    spread = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
-    return np.divide((first * second).sum(-1), spread, out=np.zeros_like(spread), where=spread > 0)
-
-
-def _centred(ranks: np.ndarray) -> np.ndarray:
-    return ranks - ranks.mean(-1, keepdims=True)
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's correlation along the last axis; 0 where one side is constant."""
+    ranks = (rankdata(values, axis=-1) for values in (first, second))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)  # a resample of few pairs is often constant
+        return np.nan_to_num(pearsonr(*ranks, axis=-1).statistic)

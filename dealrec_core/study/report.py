@@ -92,7 +92,7 @@ def _row(config: StudyConfig, group: Group, reference: Group | None) -> dict[str
 def _gap(config: StudyConfig, group: Group, reference: Group | None, metric: str) -> Difference:
     shared = _seeds(group, reference)
     if reference is None or not shared or reference is group:
-        return Difference(float("nan"), float("nan"), float("nan"), float("nan"))
+        return Difference(*[float("nan")] * 5)
     return difference(
         group.values(metric, shared),
         reference.values(metric, shared),

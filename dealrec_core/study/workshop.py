@@ -15,7 +15,7 @@ from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.recommenders import features
 from dealrec_core.recommenders.backend import Backend, OpenedBase
-from dealrec_core.recommenders.features import Arrays, FeatureInputs, is_asked
+from dealrec_core.recommenders.features import Arrays, FeatureInputs, Source, is_asked
 from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.study import backends
 from dealrec_core.study.config import FORMAT, Cell, StudyConfig
@@ -188,7 +188,7 @@ class Workshop:
         parts, seconds = shelf.arrays("adam-gradient", lambda: features.of_adam_gradients(self._inputs(cell))[0])
         return parts, {}, seconds
 
-    def _cheap(self, source: features.Source) -> Callable[[Cell], tuple[Arrays, Arrays, float]]:
+    def _cheap(self, source: Source) -> Callable[[Cell], tuple[Arrays, Arrays, float]]:
         """A source whose features are made for every cell, at no cost worth counting."""
         return lambda cell: (*source(self._inputs(cell)), 0.0)
 
@@ -231,15 +231,11 @@ class Workshop:
         return shelf.folder_of("base", lambda folder: backend.prepare(folder, self.data.catalogue, self.data.past))
 
     def _scored(self, pool: Arrays) -> pl.DataFrame:
+        """The pool's features; influence and effort are zero where the method does not ask for them."""
         zeros = np.zeros(len(self.data.pool))
-        columns = {"influence": zeros, "effort": zeros, **pool}
-        series = [
-            pl.Series(name, values)
-            if values.ndim == 1
-            else pl.Series(name, values, dtype=pl.Array(pl.Float32, values.shape[1]))
-            for name, values in columns.items()
-        ]
-        return pl.DataFrame([self.data.pool[schema.SAMPLE_ID], *series])
+        return selection.with_features(
+            self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
+        )
 
     def _sequences(self, samples: pl.DataFrame) -> Sequences:
         return encode(samples, self.data.catalogue.item_ids)

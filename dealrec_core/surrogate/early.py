@@ -1,4 +1,4 @@
-"""What a surrogate says of samples while it is still learning: error norms (EL2N) and gradient norms (GraNd).
+"""Error norms (EL2N) and gradient norms (GraNd) of samples, by surrogates that have only begun to learn.
 
 Paul et al., NeurIPS 2021, "Deep Learning on a Data Diet": both are means over early epochs and several initialisations.
 """
@@ -10,7 +10,7 @@ import torch
 
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.surrogate import EarlyConfig, SurrogateConfig
-from dealrec_core.surrogate.base import outputs
+from dealrec_core.surrogate.logits import blocks
 from dealrec_core.surrogate.training import train
 
 
@@ -24,7 +24,7 @@ def norms(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """el2n and grand of each sample, float64 (N,)."""
+    """el2n and grand of each sample, float64 (N,): means over early epochs and initialisations."""
     totals = {"el2n": np.zeros(len(samples)), "grand": np.zeros(len(samples))}
     one_epoch = surrogate.model_copy(update={"epochs": 1})
     for start in range(config.initialisations):
@@ -40,40 +40,35 @@ def norms(
                 initial=model,
             )
             model = trained.model
-            found = of_model(model, samples, device=device)
+            figures = of_model(model, samples)
             for name in totals:
-                totals[name] += found[name]
+                totals[name] += figures[name]
     return {name: total / (config.initialisations * config.epochs) for name, total in totals.items()}
 
 
-@torch.no_grad()
-def of_model(model: Any, samples: Sequences, *, device: torch.device | str = "cpu") -> dict[str, np.ndarray]:
-    """The same by one model, and its `loss`.
+def of_model(model: Any, samples: Sequences) -> dict[str, np.ndarray]:
+    """el2n, grand and loss of each sample by one model, float64 (N,).
 
     el2n = ‖p − onehot(y)‖. grand = ‖p − onehot(y)‖ · ‖h‖, the norm of the gradient by the output table, exactly: that
     gradient is (p − onehot(y)) hᵀ. Where inputs share the table, the part through the inputs is left out.
     """
-    found = {name: np.empty(len(samples)) for name in ("el2n", "grand", "loss")}
-    table = model.eval().item_table()
-    for rows, histories, targets in samples.batches(8192):
-        for part in torch.arange(len(rows)).split(max(1, 2**21 // len(table))):
-            state = model.last(histories[part].to(device), table)  # (B, D)
-            log_shares = (state @ outputs(table, state).T).log_softmax(1)  # (B, V)
-            own = log_shares.gather(1, targets[part].to(device)[:, None])[:, 0]
-            shares = log_shares.exp_()
-            error = (shares.square().sum(1) - 2 * own.exp() + 1).clamp(min=0).sqrt()
-            at = rows[part.numpy()]
-            found["el2n"][at] = error.cpu().numpy()
-            found["grand"][at] = (error * state.norm(dim=1)).cpu().numpy()
-            found["loss"][at] = -own.cpu().numpy()
-    return found
+    figures = {name: np.empty(len(samples)) for name in ("el2n", "grand", "loss")}
+    for rows, states, logits, targets in blocks(model, samples, cells=2**21):
+        log_shares = logits.log_softmax(1)
+        of_target = log_shares.gather(1, targets)[:, 0]
+        shares = log_shares.exp_()
+        error = (shares.square().sum(1) - 2 * of_target.exp() + 1).clamp(min=0).sqrt()
+        figures["el2n"][rows] = error.cpu().numpy()
+        figures["grand"][rows] = (error * states.norm(dim=1)).cpu().numpy()
+        figures["loss"][rows] = -of_target.cpu().numpy()
+    return figures
 
 
 @torch.no_grad()
 def states(model: Any, samples: Sequences, *, device: torch.device | str = "cpu") -> np.ndarray:
-    """The surrogate's state after each history, float32 (N, D): what it knows of the user."""
+    """The surrogate's state after each history, float32 (N, D): a vector of the user."""
     table = model.eval().item_table()
-    found = np.empty((len(samples), model.items.embedding_dim), dtype=np.float32)
+    vectors = np.empty((len(samples), model.items.embedding_dim), dtype=np.float32)
     for rows, histories, _ in samples.batches(8192):
-        found[rows] = model.last(histories.to(device), table).cpu().numpy()
-    return found
+        vectors[rows] = model.last(histories.to(device), table).cpu().numpy()
+    return vectors

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.surrogate.base import outputs
+from dealrec_core.surrogate.logits import blocks
 
 
 @dataclass(frozen=True)
@@ -31,27 +31,21 @@ class SurrogateRecommender:
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
         """The k best item ids for each history, best first."""
-        known = [[self._place[item] for item in history if item in self._place] for history in histories]
+        numbered = [[self._place[item] for item in history if item in self._place] for history in histories]
         answers = [list(self.popular[:k]) for _ in histories]
-        asking = np.array([row for row, history in enumerate(known) if history], dtype=np.int64)
-        if not len(asking):
+        rows = np.array([row for row, history in enumerate(numbered) if history], dtype=np.int64)
+        if not len(rows):
             return answers
-        lengths = [len(known[row]) for row in asking]
-        flat = np.concatenate([np.array(known[row], dtype=np.int64) for row in asking])
-        samples = Sequences(flat, np.concatenate([[0], np.cumsum(lengths)]), np.zeros(len(asking), dtype=np.int64))
-        for row, best in zip(asking, self._best(samples, min(k, len(self.item_ids))), strict=True):
+        lengths = [len(numbered[row]) for row in rows]
+        flat = np.concatenate([np.array(numbered[row], dtype=np.int64) for row in rows])
+        samples = Sequences(flat, np.concatenate([[0], np.cumsum(lengths)]), np.zeros(len(rows), dtype=np.int64))
+        for row, best in zip(rows, self._best(samples, min(k, len(self.item_ids))), strict=True):
             answers[row] = [self.item_ids[item] for item in best]
         return answers
 
-    @torch.no_grad()
     def _best(self, samples: Sequences, k: int) -> np.ndarray:
         best = np.empty((len(samples), k), dtype=np.int64)
-        table = self.model.eval().item_table()
-        for rows, histories, _ in samples.batches(8192):
-            for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
-                state = self.model.last(histories[part].to(table.device), table)
-                logits = state @ outputs(table, state).T  # (B, V)
-                best[rows[part.numpy()]] = (
-                    torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].cpu().numpy()
-                )
+        for block in blocks(self.model, samples):
+            order = torch.sort(block.logits, dim=1, descending=True, stable=True).indices
+            best[block.rows] = order[:, :k].cpu().numpy()
         return best

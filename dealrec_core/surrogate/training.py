@@ -17,16 +17,17 @@ from dealrec_core.language.progress import Progress, silent
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import base, networks, windows
+from dealrec_core.surrogate.logits import blocks
 from dealrec_core.surrogate.sasrec import Shape
 
 log = logging.getLogger(__name__)
 
 
 class Epoch(NamedTuple):
-    """What one pass over the log gave."""
+    """Figures of one pass over the log."""
 
     epoch: int
-    """0 is the warm start before any training."""
+    """Number of the pass; 0 is the warm start before any training."""
     loss: float | None
     """Mean cross-entropy of a prediction in training."""
     ndcg: float
@@ -37,13 +38,12 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """The best network and how it came about."""
+    """The network of the best epoch, and the epochs of its training."""
 
     model: Any
     """Surrogate of the best epoch, in eval mode."""
     history: list[Epoch]
     best: Epoch
-    stopped_early: bool
 
     @property
     def best_ndcg(self) -> float:
@@ -72,9 +72,9 @@ def train(
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
-    counts as epoch 0 and is grown when the catalogue is larger. `progress` is told after every epoch. `alone`: each sample is
-    one prediction, at the cost of a whole history. For refits on a part of the samples: a sample that was left out still stands
-    in the histories of later ones, and windows would predict it there.
+    counts as epoch 0 and is grown when the catalogue is larger. `progress` is called after every epoch. `alone` makes each
+    sample one prediction, at the cost of a whole history. Refits on a part of the samples need it: a sample that was left out
+    still stands in the histories of later ones, and windows would predict it there.
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
@@ -88,7 +88,7 @@ def train(
     cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = _sampled(validation, config.validation_samples, seed=seed)
     history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
-    best, kept = (history[0], copy.deepcopy(model)) if history else (None, model)
+    best, best_model = (history[0], copy.deepcopy(model)) if history else (None, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         for number in range(1, config.epochs + 1):
@@ -97,27 +97,22 @@ def train(
             history.append(_epoch(model, validation, number=number, loss=loss))
             progress(number, config.epochs)
             if best is None or history[-1].ndcg > best.ndcg:
-                best, kept = history[-1], copy.deepcopy(model)
+                best, best_model = history[-1], copy.deepcopy(model)
             elif number - best.epoch >= config.patience:
                 break
     assert best is not None
     log.info("surrogate: best epoch %d of %d, NDCG@10 %.4f", best.epoch, history[-1].epoch, best.ndcg)
-    return Trained(kept.eval(), history, best, stopped_early=history[-1].epoch < config.epochs)
+    return Trained(best_model.eval(), history, best)
 
 
-@torch.no_grad()
-def ranks(model: Any, samples: Sequences, *, device: torch.device | str = "cpu", max_tokens: int = 8192) -> np.ndarray:
+def ranks(model: Any, samples: Sequences) -> np.ndarray:
     """Rank (N,) of each sample's target among all items, 0 = first; an item of equal score counts as half ahead."""
-    found = np.empty(len(samples))
-    table = model.item_table()
-    for rows, histories, targets in samples.batches(max_tokens):
-        for part in torch.arange(len(rows)).split(max(1, 2**22 // len(table))):
-            state = model.last(histories[part].to(device), table)
-            logits = state @ base.outputs(table, state).T  # (B, V)
-            own = logits.gather(1, targets[part].to(device)[:, None])
-            ahead = (logits > own).sum(1) + ((logits == own).sum(1) - 1) / 2
-            found[rows[part.numpy()]] = ahead.cpu().numpy()
-    return found
+    places = np.empty(len(samples))
+    for rows, _, logits, targets in blocks(model, samples):
+        of_target = logits.gather(1, targets)
+        ahead = (logits > of_target).sum(1) + ((logits == of_target).sum(1) - 1) / 2
+        places[rows] = ahead.cpu().numpy()
+    return places
 
 
 def _target(model: Any, batch: Tensor, table: Tensor, *, seed: int) -> base.Predictions:
@@ -140,8 +135,7 @@ def _pass(
         step_seed = seed * 1_000_003 + step
         table = model.item_table()
         states, targets, beside = predict(batch, table, seed=step_seed)
-        found = base.outputs(table, states)
-        loss = _loss_sum(states, found, targets, negatives=config.negatives, seed=step_seed)
+        loss = _loss_sum(states, base.outputs(table, states), targets, negatives=config.negatives, seed=step_seed)
         whole = loss if beside is None else loss + beside
         # A batch of few windows takes a small step: every prediction of the log has one weight.
         optimiser.zero_grad()
@@ -172,18 +166,17 @@ def _loss_sum(states: Tensor, table: Tensor, targets: Tensor, *, negatives: int,
         return functional.cross_entropy(states @ table.T, targets, reduction="sum")
     random = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(table), (negatives,), generator=random).to(table.device)
-    own = (states * table[targets]).sum(1, keepdim=True)
+    of_target = (states * table[targets]).sum(1, keepdim=True)
     others = states @ table[drawn].T + np.log(len(table) / negatives)
     others = others.masked_fill(drawn == targets[:, None], -torch.inf)
-    return (torch.cat([own, others], 1).logsumexp(1) - own[:, 0]).sum()
+    return (torch.cat([of_target, others], 1).logsumexp(1) - of_target[:, 0]).sum()
 
 
 def _epoch(model: Any, validation: Sequences, *, number: int, loss: float | None) -> Epoch:
-    model.eval()
-    place = ranks(model, validation, device=model.items.weight.device)
-    hit = place < 10
-    gain = np.where(hit, 1 / np.log2(place + 2), 0.0)
-    return Epoch(number, loss, float(gain.mean()), float(hit.mean()))
+    places = ranks(model, validation)
+    hits = places < 10
+    gains = np.where(hits, 1 / np.log2(places + 2), 0.0)
+    return Epoch(number, loss, float(gains.mean()), float(hits.mean()))
 
 
 def _start(item_count: int, *, config: SurrogateConfig, seed: int, initial: Any | None) -> Any:

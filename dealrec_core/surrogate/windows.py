@@ -7,9 +7,8 @@ over the interactions, not one per sample.
 import numpy as np
 import polars as pl
 
+from dealrec_core.samples import rolling_hash
 from dealrec_core.samples.sequences import Sequences
-
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication modulo 2^64 loses nothing
 
 
 def windows(samples: Sequences, *, length: int) -> list[np.ndarray]:
@@ -58,9 +57,9 @@ def _chains(samples: Sequences) -> tuple[np.ndarray, np.ndarray]:
 
 def _predecessors(samples: Sequences) -> np.ndarray:
     """The sample that each sample continues, or -1; every sample is continued at most once."""
-    own, continued = _fingerprints(samples)
+    of_history, continued = _fingerprints(samples)
     rows = np.arange(len(samples))
-    histories = _numbered(own, rows, "row")
+    histories = _numbered(of_history, rows, "row")
     ends = _numbered(continued, rows, "before")
     joined = histories.join(ends, on=["key", "occurrence"], how="left").sort("row")
     return joined["before"].fill_null(-1).to_numpy(writable=True)
@@ -72,16 +71,11 @@ def _numbered(keys: np.ndarray, rows: np.ndarray, name: str) -> pl.DataFrame:
 
 
 def _fingerprints(samples: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Rolling hashes modulo 2^64 of each history, and of each history with its target (cut to the longest length)."""
+    """Hash of each history, and of each history with its target (cut to the longest length), uint64 (N,)."""
+    of_history, continued = rolling_hash.hashes(samples)
     longest = int(samples.lengths.max())
-    powers = np.cumprod(np.concatenate([np.ones(1, np.uint64), np.full(longest, _BASE)]))
-    codes = np.random.default_rng(0).integers(2**63, size=max(samples.items.max(), samples.targets.max()) + 1)
-    codes = codes.astype(np.uint64)
-    from_end = np.repeat(samples.offsets[1:], samples.lengths) - 1 - np.arange(len(samples.items))
-    own = np.add.reduceat(codes[samples.items] * powers[from_end], samples.offsets[:-1])
-    oldest = codes[samples.items[samples.offsets[:-1]]] * powers[longest]
-    continued = own * _BASE + codes[samples.targets] - np.where(samples.lengths == longest, oldest, np.uint64(0))
-    return own, continued
+    oldest = rolling_hash.codes(samples)[samples.items[samples.offsets[:-1]]] * rolling_hash.powers(longest)[-1]
+    return of_history, continued - np.where(samples.lengths == longest, oldest, np.uint64(0))
 
 
 def _heads(before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +85,7 @@ def _heads(before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(int(np.ceil(np.log2(max(2, len(before)))))):
         depth = depth + depth[head]
         head = head[head]
-    cyclic = before[head] >= 0  # a user who repeats one item for longer than the histories are
+    cyclic = before[head] >= 0  # histories of one item repeated, longer than the longest history
     before[cyclic] = -1
     head[cyclic], depth[cyclic] = np.flatnonzero(cyclic), 0
     return head, depth

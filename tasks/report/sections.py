@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.evaluation import metrics
+from dealrec_core.evaluation import comparison
 from dealrec_core.lake import promotions
-from dealrec_core.lake.nights import Fact, Night, Snapshot, nights
+from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.settings import Config
 from tasks.report.charts import Bar, Bars, Chart, Columns, Lines
 
@@ -68,8 +68,7 @@ class _Account:
 
 
 def _account(night: Night) -> _Account:
-    before = [other for other in nights(night.lake) if other.manifest.opened_at <= night.manifest.opened_at]
-    return _Account(night, [(str(other.day), other) for other in before[-NIGHTS_SHOWN:]])
+    return _Account(night, [(str(shown.day), shown) for shown in [*night.earlier, night][-NIGHTS_SHOWN:]])
 
 
 def _incoming(account: _Account) -> Section:
@@ -316,7 +315,7 @@ def _distribution(title: str, series: dict[str, pl.Series]) -> Columns:
 
 
 def _bar(name: str, values: np.ndarray, config: Config) -> Bar:
-    interval = metrics.paired_difference(
+    interval = comparison.difference(
         values, np.zeros_like(values), resamples=config.gate.resamples, seed=config.run.seed
     )
     return Bar(name, interval.mean, interval.low, interval.high, marked=name in ("candidate", "champion"))

@@ -1,8 +1,7 @@
 """Provides the model that is tuned: built on the spot once per lake (embedded language model, TIGER), or from outside."""
 
+from dealrec_core.lake.nights import Fact, Snapshot, fingerprint
 from dealrec_core.recommenders.backend import older_half
-
-from dealrec_core.lake.nights import Snapshot, fingerprint
 from tasks import storage
 from tasks.stage import stage
 from tasks.tonight import Tonight
@@ -20,7 +19,7 @@ def provide_base_model(tonight: Tonight) -> Snapshot:
     sha256 = storage.published(tonight.lake, path) or _build(tonight, path)
     records = (night.find("base_model") for night in tonight.night.earlier)
     built = all(record is None or record.path != path for record in records)  # also by a start that was killed
-    facts = {"base model": backend.base_name, "built tonight": built}
+    facts: dict[str, Fact] = {"base model": backend.base_name, "built tonight": built}
     return Snapshot(stage="base_model", path=path, sha256=sha256, facts=facts)
 
 

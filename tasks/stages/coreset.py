@@ -3,7 +3,6 @@
 from typing import Any
 
 import polars as pl
-from dealrec_core.samples.contents import with_content
 
 from dealrec_core import coreset, schema
 from dealrec_core.coreset import budget, emission
@@ -12,6 +11,7 @@ from dealrec_core.coreset.selection import with_features
 from dealrec_core.errors import DataError
 from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders.features import FeatureInputs, features
+from dealrec_core.samples.contents import with_content
 from tasks import events, storage
 from tasks.stage import stage
 from tasks.stages.effort import newest_efforts
@@ -120,7 +120,7 @@ def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
 def _token_budget(tonight: Tonight) -> int | None:
     """Tokens of one epoch that the settings allow, None where they name a number or a share of samples."""
     config, epochs = tonight.config.algorithms.coreset, tonight.config.fine_tune.epochs
-    return budget.tokens_of(config, epochs=epochs, measured=lambda: _measured_speed(tonight.night.earlier))
+    return budget.tokens(config, epochs=epochs, measured=lambda: _measured_speed(tonight.night.earlier))
 
 
 def _measured_speed(earlier: list[Night]) -> float:

@@ -28,7 +28,7 @@ def build_samples(tonight: Tonight) -> Snapshot:
     if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
     keys = tonight.lake.scan("samples", update.version).select(schema.SAMPLE_ID, schema.USER_ID, schema.TIMESTAMP)
-    counts = {
+    counts: dict[str, Fact] = {
         which: split.split_lazily(keys, bounds, which, config.mode).select(pl.len()).collect(engine="streaming").item()
         for which in split.SPLITS
     }

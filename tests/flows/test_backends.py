@@ -16,11 +16,12 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
 from dealrec_core.ingest import synthetic
-from dealrec_core.lake import nights as nights
-from dealrec_core.lake import promotions
+from dealrec_core.lake import nights, promotions
 from dealrec_core.lake.nights import Champion
 from dealrec_core.language import effort
 from dealrec_core.language.prompts import Prompter, words
+from dealrec_core.recommenders import backend, bigrec_backend
+from dealrec_core.recommenders.backend import BackendSettings
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
@@ -79,7 +80,7 @@ def test_a_champion_is_tuned_on_and_its_effort_share_rotates(tmp_path_factory, p
     nightly(place.request(1, *changed, "fine_tune.start=champion"))
     first, second = nights.nights(place.lake)
     assert second.need("fine_tune").facts["started from"] == "champion"
-    assert second.need("fine_tune").facts["gamma"] in grounding.GAMMAS
+    assert second.need("fine_tune").facts["gamma"] in bigrec_backend.GAMMAS
     facts, samples = second.need("effort").facts, first.need("effort").facts["samples"]
     assert facts["refreshed"] == -(-facts["samples"] // 5)  # a fifth, rounded up
     assert facts["kept"] == samples - facts["refreshed"]
@@ -175,19 +176,19 @@ def test_effort_goes_on_after_the_last_whole_shard(tmp_path_factory, prefect_ser
     changed = ["effort.shard_samples=100"]
     ingest(place.request(0, *changed))
     retrain_surrogate(place.request(0, *changed))
-    real, calls = effort.score, []
+    real, calls = effort.norms, []
 
-    def dies_in_the_third(model, tokenizer, examples, **options):
-        calls.append(len(examples))
+    def dies_in_the_third(*arguments, **options):
+        calls.append(1)
         if len(calls) == 3:
             raise DataError("stopped in the middle")
-        return real(model, tokenizer, examples, **options)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(effort, "score", dies_in_the_third)
+    monkeypatch.setattr(effort, "norms", dies_in_the_third)
     with pytest.raises(DataError, match="stopped in the middle"):
         score_samples(place.request(0, *changed))
     assert len(place.lake.scan("efforts").collect()) == 200
-    monkeypatch.setattr(effort, "score", real)
+    monkeypatch.setattr(effort, "norms", real)
     facts = score_samples(place.request(0, *changed)).facts
     rows = place.lake.scan("efforts").collect()
     assert len(rows) == rows[schema.SAMPLE_ID].n_unique() == facts["samples"] == facts["computed"] > 300

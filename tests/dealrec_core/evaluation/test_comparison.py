@@ -4,15 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dealrec_core.errors import DataError
-from dealrec_core.evaluation.comparison import difference, holm
+from dealrec_core.evaluation.comparison import difference, holm, interval
 
-TOLD = {"confidence": 0.95, "resamples": 2000, "seed": 0}
+TOLD = {"resamples": 2000, "seed": 0}
 
 
 def test_a_constant_gain_has_an_interval_without_width():
     found = difference(np.full((3, 4), 0.7), np.full((3, 4), 0.5), **TOLD)
     assert (found.mean, found.low, found.high) == pytest.approx((0.2, 0.2, 0.2))
     assert found.p == 1 / 2000  # no resample is on the other side
+    assert found.above == 1.0
 
 
 def test_equal_values_show_no_difference():
@@ -36,6 +37,30 @@ def test_seeds_that_disagree_widen_the_interval():
     assert apart.mean == pytest.approx(0.1)
     assert apart.low == pytest.approx(-0.1)
     assert apart.p == pytest.approx(0.5, abs=0.06)
+
+
+def test_one_seed_is_users_alone_and_draws_what_a_loop_would_draw():
+    gaps = np.random.default_rng(1).normal(0.1, 1.0, size=1501)
+    found = difference(gaps, np.zeros(1501), threshold=0.1, **TOLD)
+    random = np.random.default_rng(0)
+    means = np.array([gaps[random.integers(0, 1501, 1501)].mean() for _ in range(2000)])
+    assert (found.mean, found.above) == (gaps.mean(), (means > 0.1).mean())
+    assert [found.low, found.high] == np.quantile(means, [0.025, 0.975]).tolist()
+    assert found == difference(gaps[None], np.zeros((1, 1501)), threshold=0.1, **TOLD)
+
+
+def test_the_interval_has_the_width_that_theory_gives():
+    found = difference(np.tile([0.0, 1.0], 200), np.zeros(400), resamples=4000, seed=0)
+    error = 0.5 / np.sqrt(400)  # standard deviation 0.5
+    assert found.mean == 0.5
+    assert found.low == pytest.approx(0.5 - 1.96 * error, abs=0.005)
+    assert found.high == pytest.approx(0.5 + 1.96 * error, abs=0.005)
+
+
+def test_a_confidence_cuts_equal_tails():
+    found = interval(50.0, np.arange(101.0), confidence=0.8, threshold=89.5)
+    assert (found.low, found.high) == (10.0, 90.0)
+    assert found.above == 11 / 101
 
 
 def test_pairs_must_match():

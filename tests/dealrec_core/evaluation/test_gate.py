@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dealrec_core.evaluation.gate import judge
+from dealrec_core.evaluation.gate import decide
 from dealrec_core.settings.evaluation import GateConfig
 
 BETTER = np.array([1.0, 1.0, 1.0, 0.0] * 50)
@@ -9,7 +9,7 @@ WORSE = np.array([1.0, 0.0, 0.0, 0.0] * 50)
 
 
 def verdict(candidate: np.ndarray, incumbent: np.ndarray, **settings: float):
-    return judge(candidate, incumbent, against="champion", metric="recall@10", config=GateConfig(**settings), seed=0)
+    return decide(candidate, incumbent, against="champion", metric="recall@10", config=GateConfig(**settings), seed=0)
 
 
 def test_a_candidate_that_is_better_on_the_same_users_is_promoted():
@@ -17,7 +17,9 @@ def test_a_candidate_that_is_better_on_the_same_users_is_promoted():
     assert found.promoted
     assert found.gain == 0.5  # 150/200 - 50/200
     assert found.low > 0
-    assert "better: recall@10 0.7500 against 0.2500 of champion" in found.reason
+    assert found.reason.startswith(
+        "better: recall@10 went from 0.2500 (champion) to 0.7500: 95% interval of the change +"
+    )
 
 
 def test_a_candidate_that_is_worse_is_not():
@@ -48,9 +50,9 @@ def test_a_better_candidate_that_loses_for_a_slice_is_rejected_by_name():
     candidate, incumbent = np.array([1.0] * 90 + [0.0] * 10), np.array([0.0] * 90 + [0.2] * 10)
     slices = {"new users": np.arange(100) >= 90, "everyone else": np.arange(100) < 90}
     asked = {"against": "champion", "metric": "recall@10", "seed": 0, "slices": slices}
-    strict = judge(candidate, incumbent, config=GateConfig(slice_users=10, maximum_slice_loss=0.1), **asked)
+    strict = decide(candidate, incumbent, config=GateConfig(slice_users=10, maximum_slice_loss=0.1), **asked)
     assert not strict.promoted
     assert strict.reason.startswith("worse for new users: -0.2000, at most -0.1 allowed; better: ")
     assert strict.slices == pytest.approx({"new users": -0.2, "everyone else": 1.0})
-    assert judge(candidate, incumbent, config=GateConfig(slice_users=10, maximum_slice_loss=0.2), **asked).promoted
-    assert judge(candidate, incumbent, config=GateConfig(slice_users=11, maximum_slice_loss=0.1), **asked).promoted
+    assert decide(candidate, incumbent, config=GateConfig(slice_users=10, maximum_slice_loss=0.2), **asked).promoted
+    assert decide(candidate, incumbent, config=GateConfig(slice_users=11, maximum_slice_loss=0.1), **asked).promoted

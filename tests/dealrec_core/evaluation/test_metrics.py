@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 
 from dealrec_core.errors import DataError
@@ -47,22 +46,3 @@ def test_popularity_lift_compares_what_is_shown_with_what_is_taken():
 def test_popularity_lift_of_nothing_is_not_a_number():
     assert math.isnan(metrics.popularity_lift([[]], [["a"]], {"a": 1}, k=2))
     assert math.isnan(metrics.popularity_lift([["a"]], [["new"]], {"a": 1}, k=2))
-
-
-def test_the_interval_of_a_constant_difference_is_a_point():
-    found = metrics.paired_difference(np.ones(5), np.full(5, 0.25), resamples=50, seed=0)
-    assert (found.mean, found.low, found.high, found.probability) == (0.75, 0.75, 0.75, 1.0)
-
-
-def test_the_interval_has_the_width_that_theory_gives():
-    difference = np.tile([0.0, 1.0], 200)
-    found = metrics.paired_difference(difference, np.zeros(400), resamples=4000, seed=0)
-    error = 0.5 / math.sqrt(400)  # standard deviation 0.5
-    assert found.mean == 0.5
-    assert found.low == pytest.approx(0.5 - 1.96 * error, abs=0.005)
-    assert found.high == pytest.approx(0.5 + 1.96 * error, abs=0.005)
-
-
-def test_different_users_cannot_be_compared():
-    with pytest.raises(DataError, match="3 and 2 users"):
-        metrics.paired_difference(np.zeros(3), np.zeros(2), resamples=10, seed=0)

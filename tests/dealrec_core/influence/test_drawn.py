@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dealrec_core.influence import drawn, kept, losses, operators
+from dealrec_core.influence import activations, drawn, losses, operators
 from dealrec_core.influence.drawn import Drawn
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
@@ -55,6 +55,6 @@ def test_a_kept_layer_has_the_product_of_the_network(most_bytes: int) -> None:
     stand_in = operators.draw(problem, samples, 4)
     direction = torch.randn(problem.parameters.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wanted = operators.gauss_newton(problem, samples, direction, drawn=stand_in)
-    held = kept.keep(problem, samples, most_bytes=most_bytes, drawn=stand_in)
+    held = activations.store(problem, samples, most_bytes=most_bytes, drawn=stand_in)
     assert held is not None
-    np.testing.assert_allclose(kept.gauss_newton(held, direction), wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(activations.gauss_newton(held, direction), wanted, rtol=1e-9, atol=1e-12)

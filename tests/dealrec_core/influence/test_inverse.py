@@ -11,7 +11,9 @@ from dealrec_core.errors import NotConverged, NotFinite, NumericsError
 def test_the_released_recursion_tends_to_a_damping_of_a_quarter() -> None:
     """h = v + 0.99 h − G h / 25 has the fixed point (G + 0.25) h / 25 = v; with G = 0.35 it is v / 0.6."""
     v = torch.tensor([3.0, 6.0], dtype=torch.float64)
-    found = influence.inverse.released(lambda u: 0.35 * u, lambda u: 0.35 * u, v)
+    found = influence.inverse.released(
+        0.35 * torch.eye(2, dtype=v.dtype), lambda: 0.35 * torch.eye(2, dtype=v.dtype), v
+    )
     np.testing.assert_allclose(found.q.numpy(), [5.0, 10.0])
     assert found.residual < 1e-12
 
@@ -22,7 +24,7 @@ def test_conjugate_gradients_on_a_diagonal_by_hand() -> None:
     v = torch.tensor([8.0, 4.0, 2.0], dtype=torch.float64)
     damping = influence.inverse.Damping(1 / 3, "top")
     found = influence.inverse.conjugate_gradients(
-        lambda u: weights * u, v, damping=damping, tolerance=1e-10, most_steps=9
+        torch.diag(weights), v, damping=damping, tolerance=1e-10, most_steps=9
     )
     np.testing.assert_allclose(found.q.numpy(), [2.0, 2.0, 2.0])
     assert (found.products, found.top, found.damping) == (3, pytest.approx(3.0), pytest.approx(1.0))
@@ -35,8 +37,8 @@ def test_directions_prepared_on_a_part_solve_the_whole_by_hand() -> None:
     damping = influence.inverse.Damping(1.0, "absolute")
     for part in (weights, torch.tensor([2.0, 2.0, 0.5], dtype=torch.float64)):
         found = influence.inverse.prepared(
-            lambda u: weights * u,
-            lambda u, part=part: part * u,
+            torch.diag(weights),
+            torch.diag(part),
             v,
             damping=damping,
             tolerance=1e-9,
@@ -55,7 +57,7 @@ def test_too_many_cheap_products_for_a_direction_say_what_to_raise(monkeypatch) 
         NotConverged, match=r"not found in 1 cheap products at damping 5.0e-01; raise influence.damping"
     ):
         influence.inverse.prepared(
-            lambda u: weights * u, lambda u: weights * u, weights + 1, damping=damping, tolerance=1e-3, most_steps=9
+            torch.diag(weights), torch.diag(weights), weights + 1, damping=damping, tolerance=1e-3, most_steps=9
         )
 
 
@@ -63,7 +65,7 @@ def test_too_many_cheap_products_for_a_direction_say_what_to_raise(monkeypatch) 
 def test_the_mean_eigenvalue_is_over_weights_or_samples_whichever_are_fewer(samples: int, mean: float) -> None:
     """G = diag(3, 1, 0): a probe of signs gives the trace of a diagonal exactly."""
     weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
-    found, products = influence.inverse.mean_eigenvalue(lambda u: weights * u, weights, samples=samples)
+    found, products = influence.inverse.mean_eigenvalue(torch.diag(weights), weights, samples=samples)
     assert (found, products) == (pytest.approx(mean), 3)
 
 
@@ -71,7 +73,7 @@ def test_the_trace_of_a_full_matrix_is_found_to_a_twentieth() -> None:
     """Two large eigenvalues among 40, so that single probes differ by half of the trace."""
     basis, _ = torch.linalg.qr(torch.randn(40, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
     dense = (basis * torch.tensor([9.0, 7.0] + [0.1] * 38, dtype=torch.float64)) @ basis.T
-    found, _ = influence.inverse.mean_eigenvalue(lambda u: dense @ u, dense[0], samples=1000)
+    found, _ = influence.inverse.mean_eigenvalue(dense, dense[0], samples=1000)
     assert found == pytest.approx(19.8 / 40, rel=influence.inverse.TRACE_TOLERANCE)
 
 
@@ -81,9 +83,9 @@ def test_a_singular_operator_is_named() -> None:
     damping = influence.inverse.Damping(1e-15, "absolute")
     v = torch.ones(2, dtype=torch.float64)
     with pytest.raises(NumericsError, match=r"operator is singular: eigenvalue .* raise influence.damping"):
-        influence.inverse.exact(lambda u: weights * u, v, damping=damping)
+        influence.inverse.exact(torch.diag(weights), v, damping=damping)
     with pytest.raises(NumericsError, match=r"operator is singular: eigenvalue .* raise influence.damping"):
-        influence.inverse.conjugate_gradients(lambda u: weights * u, v, damping=damping, tolerance=1e-9, most_steps=5)
+        influence.inverse.conjugate_gradients(torch.diag(weights), v, damping=damping, tolerance=1e-9, most_steps=5)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
@@ -93,7 +95,14 @@ def test_a_product_that_is_not_finite_is_named(bad: float) -> None:
     with pytest.raises(
         NotFinite, match=r"3 of 3 entries of a gradient or curvature product are NaN or infinite; check"
     ):
-        influence.inverse.prepared(lambda u: bad * u, lambda u: u, v, damping=damping, tolerance=1e-3, most_steps=5)
+        influence.inverse.prepared(
+            bad * torch.ones(3, 3, dtype=v.dtype),
+            torch.eye(3, dtype=v.dtype),
+            v,
+            damping=damping,
+            tolerance=1e-3,
+            most_steps=5,
+        )
 
 
 def test_a_risk_without_gradient_is_named() -> None:

@@ -271,7 +271,7 @@ def test_leaving_out_a_sample_moves_the_risk_as_predicted() -> None:
     found = influence.score(network, train, risk, config=InfluenceConfig(tolerance=1e-9), seed=0)
     names = names_of(network, "all")
     options = {"loss": "softmax", "negatives": {}}
-    operator = naive_gauss_newton(network, train, names, **options) + found.damping * torch.eye(found.parameter_count)
+    operator = naive_gauss_newton(network, train, names, **options) + found.damping * torch.eye(len(found.q))
     step = torch.linalg.solve(operator, naive_gradients(network, train, names, **options)[3]) / len(train)
     v = naive_gradients(network, risk, names, **options).mean(0)
     assert found.scores[3] == pytest.approx((v @ step).item(), rel=1e-6)

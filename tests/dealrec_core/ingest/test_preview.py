@@ -12,11 +12,11 @@ def config(folder, **mapping) -> SourcesConfig:
 def test_rows_are_shown_as_they_would_land_and_as_they_would_not(tmp_path):
     lines = "a,x,1767225600,5\nb,y,soon,5\nc,z,1767225600,1\n"
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp,stars\n" + lines)
-    [found] = preview(config(tmp_path, rating="stars", filter="rating >= 4"), files=3, rows=5)
-    assert (found.records, found.filtered, found.quarantined) == (3, 1, 1)
-    assert found.landing.select("row", "user_id", "item_id", "rating").rows() == [(1, "a", "x", 5.0)]
-    assert found.bad.rows() == [(2, "timestamp", "unreadable or missing timestamp", "b,y,soon,5")]
-    assert [each.name for each in tmp_path.iterdir()] == ["log.csv"]
+    [first] = preview(config(tmp_path, rating="stars", filter="rating >= 4"), files=3, rows=5)
+    assert (first.records, first.filtered, first.quarantined) == (3, 1, 1)
+    assert first.landing.select("row", "user_id", "item_id", "rating").rows() == [(1, "a", "x", 5.0)]
+    assert first.bad.rows() == [(2, "timestamp", "unreadable or missing timestamp", "b,y,soon,5")]
+    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
 
 
 def test_a_wrong_mapping_is_told(tmp_path):

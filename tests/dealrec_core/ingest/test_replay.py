@@ -53,13 +53,13 @@ def bad_rows(lake) -> list[int]:
 
 def test_rows_that_are_good_now_land_and_leave_quarantine(lake, folder):
     assert take(lake, folder, 1, **WRONG).quarantined == 3
-    found = again(lake, folder, day=10, **RIGHT)
-    assert (found.rows, found.inserted, found.quarantined) == (3, 2, 1)
+    report = again(lake, folder, day=10, **RIGHT)
+    assert (report.rows, report.inserted, report.quarantined) == (3, 2, 1)
     assert (users(lake), bad_rows(lake)) == (["a", "b", "d"], [3])
     assert lake.scan("quarantine").collect()["reason"].to_list() == ["unreadable or missing timestamp"]
 
 
-def test_the_books_balance_after_it(lake, folder):
+def test_the_counts_balance_after_it(lake, folder):
     take(lake, folder, 1, **WRONG)
     again(lake, folder, day=10, **RIGHT)
     rows = lake.scan("files").collect()
@@ -75,8 +75,8 @@ def test_with_the_same_mapping_nothing_changes(lake, folder):
 
 def test_a_row_later_than_the_day_lands_in_the_night_of_its_day(lake, folder):
     take(lake, folder, 1, **WRONG)
-    found = again(lake, folder, day=2, **RIGHT)
-    assert (found.inserted, found.postponed, users(lake), bad_rows(lake)) == (1, 1, ["a", "b"], [3])
+    report = again(lake, folder, day=2, **RIGHT)
+    assert (report.inserted, report.postponed, users(lake), bad_rows(lake)) == (1, 1, ["a", "b"], [3])
     assert take(lake, folder, 6, **RIGHT).inserted == 1
     assert (users(lake), bad_rows(lake)) == (["a", "b", "d"], [3])
 
@@ -88,11 +88,11 @@ def test_killed_before_the_rows_left_quarantine_it_is_run_again_and_doubles_noth
         with pytest.raises(KeyboardInterrupt):
             again(lake, folder, day=10, **RIGHT)
     assert (users(lake), bad_rows(lake)) == (["a", "b", "d"], [2, 3, 4])
-    found = again(lake, folder, day=10, **RIGHT)
-    assert (found.inserted, found.duplicates, users(lake), bad_rows(lake)) == (0, 2, ["a", "b", "d"], [3])
+    report = again(lake, folder, day=10, **RIGHT)
+    assert (report.inserted, report.duplicates, users(lake), bad_rows(lake)) == (0, 2, ["a", "b", "d"], [3])
 
 
-def test_killed_before_the_books_were_written_they_are_written_later(lake, folder, monkeypatch):
+def test_killed_before_the_rows_of_files_were_written_they_are_written_later(lake, folder, monkeypatch):
     take(lake, folder, 1, **WRONG)
     with monkeypatch.context() as patch:
         write = ledger.write
@@ -129,8 +129,8 @@ def test_a_file_that_was_broken_as_a_whole_is_read_as_a_whole(lake, folder):
     files = SourcesConfig(
         root=str(folder), interactions=InteractionSource(files=["log.csv"], user_id="user"), max_bad_fraction=1
     )
-    found = replay.replay(lake, files, through=date(2026, 1, 1), partition="day")
-    assert (found.inserted, users(lake), bad_rows(lake)) == (2, ["a", "b", "q"], [])
+    report = replay.replay(lake, files, through=date(2026, 1, 1), partition="day")
+    assert (report.inserted, users(lake), bad_rows(lake)) == (2, ["a", "b", "q"], [])
 
 
 def test_an_empty_quarantine_is_left_alone(lake, folder):

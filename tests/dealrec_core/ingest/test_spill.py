@@ -27,9 +27,9 @@ def test_rows_come_back_by_key_though_most_of_them_waited_in_files():
     with Spill(portion_rows=10) as waiting:
         for start in range(0, 60, 5):
             waiting.add(rows([(place * 7) % 12 for place in range(start, start + 5)]))
-        found = list(waiting.portions())
-        assert [each.height for each in found] == [10] * 6  # twelve keys of five rows, two in a portion
-        assert pl.concat(found)[KEY].is_sorted()
+        portions = list(waiting.portions())
+        assert [portion.height for portion in portions] == [10] * 6  # twelve keys of five rows, two in a portion
+        assert pl.concat(portions)[KEY].is_sorted()
         assert waiting._folder is not None
 
 
@@ -45,15 +45,15 @@ def test_the_files_are_gone_afterwards(tmp_path, monkeypatch):
 def test_a_key_with_too_many_rows_is_divided_by_hash():
     with Spill(portion_rows=10) as waiting:
         waiting.add(rows([1, 1, *[2] * 35, 3]))
-        found = [each for each in waiting.portions() if 2 in each[KEY]]
-    assert len(found) == 4
-    assert sum(each.height for each in found) == 35
+        portions = [portion for portion in waiting.portions() if 2 in portion[KEY]]
+    assert len(portions) == 4
+    assert sum(portion.height for portion in portions) == 35
 
 
 def test_more_equal_rows_than_fit_into_a_portion_stay_together():
     with Spill(portion_rows=4) as waiting:
         waiting.add(rows([5] * 30).with_columns(pl.lit(9, dtype=pl.UInt64).alias(HASH)))
-        assert [each.height for each in waiting.portions()] == [30]
+        assert [portion.height for portion in waiting.portions()] == [30]
 
 
 def test_no_rows_give_no_portions():
@@ -68,8 +68,8 @@ def test_nothing_is_lost_or_doubled(keys, parts, size):
     with Spill(portion_rows=size) as waiting:
         for part in range(parts):
             waiting.add(whole[part::parts])
-        found = list(waiting.portions())
-    values = [value for each in found for value in each["value"]]
+        portions = list(waiting.portions())
+    values = [value for portion in portions for value in portion["value"]]
     assert sorted(values) == list(range(len(keys)))
 
 

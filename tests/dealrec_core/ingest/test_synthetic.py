@@ -38,14 +38,14 @@ def raw_rows(path: Path) -> list[Row]:
 
 
 def good_rows(path: Path) -> list[tuple[str, str, int, datetime]]:
-    """The rows that a reader can use; times are told apart by what they look like."""
-    found = []
+    """The rows that a reader can use; times are distinguished by their form."""
+    rows = []
     for user, item, rating, time in raw_rows(path):
         if user and item and time not in (None, "yesterday"):
             text = str(time)
             moment = datetime.fromtimestamp(int(text), UTC) if text.isdigit() else datetime.fromisoformat(text)
-            found.append((user, item, int(rating), moment))
-    return found
+            rows.append((user, item, int(rating), moment))
+    return rows
 
 
 def row_of(event: synthetic.Event) -> tuple[str, str, int, datetime]:
@@ -151,12 +151,12 @@ def test_the_demo_log_has_the_size_of_a_demo():
 
 def test_every_day_brings_new_users_and_new_items(tmp_path):
     days = synthetic.events(5, SMALL)
-    known = {event.user for day in days[:-5] for event in day}
+    earlier_users = {event.user for day in days[:-5] for event in day}
     for number, today in enumerate(days[-5:], start=1):
         users = {event.user for event in today}
         assert set(range(synthetic.user_count(number - 1, SMALL), synthetic.user_count(number, SMALL))) <= users
-        assert users - known
-        known |= users
+        assert users - earlier_users
+        earlier_users |= users
         items = synthetic.write_day(tmp_path, number, SMALL)[1].read_text().splitlines()
         assert len(items) == 1 + SMALL.parts
 

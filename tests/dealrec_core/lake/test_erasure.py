@@ -56,38 +56,38 @@ def take(lake: Lake) -> interactions.IngestReport:
 
 def bytes_with(lake: Lake, text: str) -> list[str]:
     """Files below the root that hold the text anywhere, Parquet unpacked."""
-    found = []
+    paths = []
     for path in Path(lake.root).rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             if path.suffix == ".parquet":
                 content += str(pl.read_parquet(path, hive_partitioning=False).to_dicts()).encode()
             if text.encode() in content:
-                found.append(str(path.relative_to(lake.root)))
-    return found
+                paths.append(str(path.relative_to(lake.root)))
+    return paths
 
 
 def test_the_user_is_gone_from_every_table_and_the_others_stay(lake):
     before = {table: lake.scan(table).collect().height for table in ("interactions", "samples", "efforts")}
-    found = erasure.erase(lake, USER, at=NOW, now=False)
-    assert found.rows == {"interactions": 6, "samples": 5, "efforts": 5, "quarantine": 2}
+    report = erasure.erase(lake, USER, at=NOW, now=False)
+    assert report.rows == {"interactions": 6, "samples": 5, "efforts": 5, "quarantine": 2}
     for table, rows in before.items():
-        assert lake.scan(table).collect().height == rows - found.rows[table]
+        assert lake.scan(table).collect().height == rows - report.rows[table]
     assert set(lake.scan("samples").collect()["user_id"]) == {"other"}
     assert lake.scan("quarantine").collect()["raw"].to_list() == ["", ""]
 
 
-def test_with_now_no_byte_of_him_is_left_in_any_version(lake):
+def test_with_now_no_byte_of_the_user_remains_in_any_version(lake):
     assert len(bytes_with(lake, USER)) > 3
-    found = erasure.erase(lake, USER, at=NOW, now=True)
-    assert (found.remaining, bytes_with(lake, USER)) == ([], [])
-    assert found.withdrawn == ["emitted/coresets/night"]
+    report = erasure.erase(lake, USER, at=NOW, now=True)
+    assert (report.remaining, bytes_with(lake, USER)) == ([], [])
+    assert report.withdrawn == ["emitted/coresets/night"]
     assert not lake.list_paths("emitted/coresets/night")
 
 
-def test_without_now_the_report_says_where_he_still_is_and_upkeep_removes_it_though_versions_are_pinned(lake):
-    found = erasure.erase(lake, USER, at=NOW, now=False)
-    assert {path.split("/")[0] for path in found.remaining} == {"interactions", "samples", "efforts", "quarantine"}
+def test_without_now_the_report_names_the_files_that_remain_and_upkeep_removes_them_though_versions_are_pinned(lake):
+    report = erasure.erase(lake, USER, at=NOW, now=False)
+    assert {path.split("/")[0] for path in report.remaining} == {"interactions", "samples", "efforts", "quarantine"}
     first = erasure.forgotten(lake)
     for table in ("interactions", "samples", "efforts", "quarantine"):
         pins = {version for version in range(lake.version(table) + 1) if version >= first[table]}
@@ -95,7 +95,7 @@ def test_without_now_the_report_says_where_he_still_is_and_upkeep_removes_it_tho
     assert bytes_with(lake, USER) == []
 
 
-def test_he_does_not_come_back_with_a_raw_file_and_the_books_say_filtered(lake):
+def test_the_user_does_not_come_back_with_a_raw_file_and_the_ledger_says_filtered(lake):
     erasure.erase(lake, USER, at=NOW, now=True)
     (Path(lake.root).parent / "raw" / "late.csv").write_text(
         f"user_id,item_id,timestamp\n{USER},z,{NEW_YEAR}\nother,z,{NEW_YEAR}\n"
@@ -105,7 +105,7 @@ def test_he_does_not_come_back_with_a_raw_file_and_the_books_say_filtered(lake):
     assert bytes_with(lake, USER) == []
 
 
-def test_samples_made_afterwards_are_those_of_the_log_without_him(lake):
+def test_samples_made_afterwards_are_those_of_the_log_without_the_user(lake):
     erasure.erase(lake, USER, at=NOW, now=True)
     update = sample_table.update(lake, log_version=lake.version("interactions"), length=3)
     assert set(lake.scan("samples", update.version).collect()["user_id"]) == {"other"}
@@ -122,8 +122,8 @@ def test_an_erasure_that_was_killed_is_run_again(lake, step, monkeypatch):
 
 
 def test_only_words_of_a_raw_text_are_the_user(lake):
-    found = erasure.erase(lake, "someone", at=NOW, now=False)
-    assert found.rows == {"quarantine": 2}  # someone-7421 holds the word; a blank too many harms no one
+    report = erasure.erase(lake, "someone", at=NOW, now=False)
+    assert report.rows == {"quarantine": 2}  # someone-7421 holds the word; a blank too many harms no one
 
 
 def test_an_unknown_user_changes_no_table_and_an_empty_id_is_an_error(lake):

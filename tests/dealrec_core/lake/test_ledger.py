@@ -43,17 +43,17 @@ def killed(monkeypatch, lake, tmp_path, name, *, before, day=1):
 
 
 def booked(lake) -> list[tuple]:
-    found = lake.scan("files").select("path", "through", "inserted", "quarantined", "postponed").collect()
-    return sorted((path.rsplit("/", 1)[1], through.day, *rest) for path, through, *rest in found.iter_rows())
+    rows = lake.scan("files").select("path", "through", "inserted", "quarantined", "postponed").collect()
+    return sorted((path.rsplit("/", 1)[1], through.day, *rest) for path, through, *rest in rows.iter_rows())
 
 
-def test_books_that_a_kill_left_open_are_closed_by_the_next_ingest(monkeypatch, lake, tmp_path):
+def test_rows_of_files_that_a_kill_prevented_are_written_by_the_next_ingest(monkeypatch, lake, tmp_path):
     killed(monkeypatch, lake, tmp_path, "one.csv", before="write")
     take(lake, tmp_path, "two.csv")
     assert booked(lake) == [("one.csv", 1, 1, 1, 1), ("two.csv", 1, 1, 1, 1)]
 
 
-def test_books_are_closed_however_many_commits_came_in_between(monkeypatch, lake, tmp_path):
+def test_rows_of_files_are_written_however_many_commits_came_in_between(monkeypatch, lake, tmp_path):
     take(lake, tmp_path, "one.csv")
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "heal", lambda _: None)
@@ -134,7 +134,7 @@ COMMITS = ["quarantine", "interactions", "files", "quarantine", "items", "files"
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("number", range(1, len(COMMITS) + 1))
-def test_the_books_are_those_of_an_undisturbed_ingest_after_a_kill_at_any_commit(
+def test_the_ledger_is_that_of_an_undisturbed_ingest_after_a_kill_at_any_commit(
     monkeypatch, lake, tmp_path, number, done
 ):
     for name, lines in LINES.items():
@@ -159,7 +159,7 @@ def test_the_books_are_those_of_an_undisturbed_ingest_after_a_kill_at_any_commit
     assert lake.scan("quarantine").collect().height == 2
 
 
-def test_items_that_a_kill_left_without_books_are_booked_when_their_file_is_gone(monkeypatch, lake, tmp_path):
+def test_items_whose_row_of_files_a_kill_prevented_get_it_when_their_raw_file_is_gone(monkeypatch, lake, tmp_path):
     path = tmp_path / "raw" / "items" / "a.csv"
     path.parent.mkdir()
     path.write_text(LINES["items/a.csv"])
@@ -170,11 +170,11 @@ def test_items_that_a_kill_left_without_books_are_booked_when_their_file_is_gone
             take_all(tmp_path / "raw", lake)
     path.write_text(LINES["items/b.csv"])
     take_all(tmp_path / "raw", lake)
-    books = lake.scan("files").filter(kind="items").select("rows", "inserted", "duplicates").collect()
-    assert sorted(books.rows()) == [(3, 2, 0), (3, 2, 1)]
+    rows_of_files = lake.scan("files").filter(kind="items").select("rows", "inserted", "duplicates").collect()
+    assert sorted(rows_of_files.rows()) == [(3, 2, 0), (3, 2, 1)]
 
 
-def test_of_two_ingests_of_one_item_file_the_slower_books_nothing(monkeypatch, lake, tmp_path):
+def test_of_two_ingests_of_one_item_file_the_slower_records_nothing(monkeypatch, lake, tmp_path):
     path = tmp_path / "raw" / "items" / "a.csv"
     path.parent.mkdir()
     path.write_text(LINES["items/a.csv"])
@@ -188,8 +188,8 @@ def test_of_two_ingests_of_one_item_file_the_slower_books_nothing(monkeypatch, l
 
     monkeypatch.setattr(item_files, "_parsed", overtaken)
     take_all(tmp_path / "raw", lake)
-    books = lake.scan("files").filter(kind="items").select("rows", "inserted", "duplicates").collect()
-    assert books.rows() == [(3, 2, 0)]
+    rows_of_files = lake.scan("files").filter(kind="items").select("rows", "inserted", "duplicates").collect()
+    assert rows_of_files.rows() == [(3, 2, 0)]
 
 
 def test_a_note_holds_the_rows():

@@ -143,14 +143,14 @@ def test_racing_ingests_of_the_same_files_lose_and_double_nothing(real_bucket):
             out, err = process.communicate()
             assert process.returncode == 0, err.decode()
             landed += int(out)
-    found = lake.scan("interactions").select("user_id", "item_id", "timestamp").collect()
-    assert found.height == found.unique().height == landed == 400
+    events = lake.scan("interactions").select("user_id", "item_id", "timestamp").collect()
+    assert events.height == events.unique().height == landed == 400
     assert lake.scan("quarantine").collect().height == 8
-    books = lake.scan("files").collect()
-    assert books.height == 8
-    sent = books.select(pl.sum_horizontal("inserted", "duplicates", "quarantined")).to_series()
-    assert books["rows"].to_list() == sent.to_list()
-    assert books["inserted"].sum() == 400
+    files = lake.scan("files").collect()
+    assert files.height == 8
+    sent = files.select(pl.sum_horizontal("inserted", "duplicates", "quarantined")).to_series()
+    assert files["rows"].to_list() == sent.to_list()
+    assert files["inserted"].sum() == 400
 
 
 def test_tables_in_a_bucket_are_compacted_and_vacuumed_and_pinned_versions_stay(real_bucket):

@@ -117,8 +117,8 @@ def test_a_new_column_comes_without_a_rewrite(lake, add):
     before = {path: lake.read_bytes(path) for path in lake.list_paths("t") if path.endswith(".parquet")}
     add(lake, wide_row("b", 2, "new"), WIDER)
     assert {path: lake.read_bytes(path) for path in before} == before
-    found = lake.scan("t").sort("value").collect()
-    assert found.select("night", "value", "note").rows() == [("a", 1, None), ("b", 2, "new")]
+    table = lake.scan("t").sort("value").collect()
+    assert table.select("night", "value", "note").rows() == [("a", 1, None), ("b", 2, "new")]
     assert lake.scan("t", 0).collect().columns == ["night", "value"]
     add(lake, rows("c", 3), SCHEMA)
     assert lake.scan("t").sort("value").collect()["note"].to_list() == [None, "new", None]

@@ -42,8 +42,8 @@ def test_compaction_joins_files_and_the_change_feed_says_nothing(lake):
     for value in range(5):
         add(lake, value)
     assert upkeep.compact(lake, "t", file_mib=1) == 5
-    found = upkeep.look(lake, "t", pins=set())
-    assert (found.rows, found.files, found.old_files, found.version) == (5, 1, 5, 5)
+    report = upkeep.look(lake, "t", pins=set())
+    assert (report.rows, report.files, report.old_files, report.version) == (5, 1, 5, 5)
     assert values(lake) == values(lake, 4) == [0, 1, 2, 3, 4]
     handle = lake.open("t")
     assert handle is not None
@@ -110,13 +110,13 @@ def test_pins_are_the_versions_of_the_newest_nights_of_registered_models_and_of_
     decide(lake, second, promotions.REJECTED)
     decide(lake, third, promotions.REJECTED)
 
-    def found(registered: set[str] | None) -> tuple[set[int], set[int]]:
+    def pinned(registered: set[str] | None) -> tuple[set[int], set[int]]:
         pins = upkeep.pinned(lake, registered=registered, newest=1)
         return pins["t"], pins["items"]
 
-    assert found(None) == ({1, 2, 3, 4}, {11, 12, 13, 14})  # nobody knows: every decision counts
-    assert found({third.name}) == ({1, 3, 4}, {11, 13, 14})
-    assert found(set()) == ({1, 4}, {11, 14})
+    assert pinned(None) == ({1, 2, 3, 4}, {11, 12, 13, 14})  # nobody knows: every decision counts
+    assert pinned({third.name}) == ({1, 3, 4}, {11, 13, 14})
+    assert pinned(set()) == ({1, 4}, {11, 14})
 
 
 def test_the_versions_that_a_night_found_when_it_opened_are_pinned(lake):
@@ -150,22 +150,22 @@ def test_compaction_beside_two_ingests_loses_and_doubles_nothing(lake, tmp_path)
     commands = [[sys.executable, "-c", INGEST, lake.root, str(raw), name, str(loads)] for name in "ab"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for command in commands]
     joined = 0
-    while any(each.poll() is None for each in running):
+    while any(process.poll() is None for process in running):
         for table in ("interactions", "files", "quarantine"):
             joined += upkeep.compact(lake, table, file_mib=1)
-    for each in running:
-        out, err = each.communicate()
+    for process in running:
+        out, err = process.communicate()
         assert out == b"done\n", err.decode()
     config = SourcesConfig(root=str(raw), interactions=InteractionSource(files=["*.csv"]))
     interactions.ingest(lake, config, through=date(2026, 1, 9), partition="day")
-    found = lake.scan("interactions").select("user_id", "item_id", "timestamp").collect()
+    events = lake.scan("interactions").select("user_id", "item_id", "timestamp").collect()
     assert joined > 0
-    assert found.height == found.unique().height == 2 * loads * 200
+    assert events.height == events.unique().height == 2 * loads * 200
     assert lake.scan("quarantine").collect().height == 2 * loads
-    books = lake.scan("files").collect()
-    assert books["inserted"].sum() == 2 * loads * 200
-    sent = books.select(pl.sum_horizontal("earlier", "inserted", "duplicates", "quarantined"))
-    assert books["rows"].to_list() == sent.to_series().to_list()
+    files = lake.scan("files").collect()
+    assert files["inserted"].sum() == 2 * loads * 200
+    sent = files.select(pl.sum_horizontal("earlier", "inserted", "duplicates", "quarantined"))
+    assert files["rows"].to_list() == sent.to_series().to_list()
     handle = lake.open("interactions")
     assert handle is not None
     feed = pl.DataFrame(handle.load_cdf(0).read_all())

@@ -17,15 +17,14 @@ def test_a_folder_has_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "a") == ["made"]
 
 
-def _broken(target: Path) -> None:
-    with whole.folder(target) as part:
-        (part / "half").write_text("half")
-        raise ValueError("broken")
-
-
 def test_a_block_that_raises_leaves_nothing(tmp_path: Path) -> None:
+    def broken() -> None:
+        with whole.folder(tmp_path / "made") as part:
+            (part / "half").write_text("half")
+            raise ValueError("broken")
+
     with pytest.raises(ValueError, match="broken"):
-        _broken(tmp_path / "made")
+        broken()
     assert os.listdir(tmp_path) == []
 
 

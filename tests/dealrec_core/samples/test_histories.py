@@ -30,15 +30,15 @@ def pairs(frame: pl.DataFrame) -> list[tuple[list[str], str]]:
 def test_histories_go_on_from_call_to_call():
     histories = Histories(2)
     assert pairs(histories.samples(log(("u", "a", 0), ("v", "x", 0), ("u", "b", 1)))) == [(["a"], "b")]
-    found = histories.samples(log(("v", "y", 2), ("u", "c", 2), ("u", "d", 3)))
-    assert sorted(pairs(found)) == [(["a", "b"], "c"), (["b", "c"], "d"), (["x"], "y")]
+    samples = histories.samples(log(("v", "y", 2), ("u", "c", 2), ("u", "d", 3)))
+    assert sorted(pairs(samples)) == [(["a", "b"], "c"), (["b", "c"], "d"), (["x"], "y")]
 
 
 def test_a_late_event_changes_as_many_later_samples_as_a_history_is_long():
     events = [("u", name, hour) for hour, name in enumerate("abcde")]
     is_new = [name == "b" for _, name, _ in events]
-    found = Histories(2).samples(log(*events, new=is_new))
-    assert pairs(found) == [(["a"], "b"), (["a", "b"], "c"), (["b", "c"], "d")]
+    samples = Histories(2).samples(log(*events, new=is_new))
+    assert pairs(samples) == [(["a"], "b"), (["a", "b"], "c"), (["b", "c"], "d")]
 
 
 def test_a_late_event_changes_samples_of_later_calls_too():
@@ -50,8 +50,8 @@ def test_a_late_event_changes_samples_of_later_calls_too():
 
 
 def test_an_event_before_the_first_makes_a_sample_of_that():
-    found = Histories(5).samples(log(("u", "a", 0), ("u", "b", 1), new=[True, False]))
-    assert pairs(found) == [(["a"], "b")]
+    samples = Histories(5).samples(log(("u", "a", 0), ("u", "b", 1), new=[True, False]))
+    assert pairs(samples) == [(["a"], "b")]
 
 
 def test_events_of_one_moment_come_by_item_whatever_the_order_of_rows():

@@ -29,3 +29,12 @@ def test_items_come_in_the_order_in_which_they_were_first_taken_and_the_unseen_l
     assert found.titles == ["Same", "a", "C"]
     assert found.categories == [[], ["x"], []]
     assert found.place["c"] == 2
+
+
+def test_interactions_are_counted_most_first_and_equal_numbers_by_id():
+    log = pl.LazyFrame({"item_id": ["b", "c", "a", "b"]})
+    assert list(items.interaction_counts(log).items()) == [("b", 2.0), ("a", 1.0), ("c", 1.0)]
+
+
+def test_targets_are_numbered_by_their_place():
+    assert items.numbers(pl.DataFrame({"item_id": ["c", "a"]}), ["a", "b", "c"]).tolist() == [2, 0]

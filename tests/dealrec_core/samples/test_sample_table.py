@@ -37,13 +37,13 @@ def take(lake, tmp_path):
 
 
 def update(lake, version, length=3) -> sample_table.Update:
-    found = sample_table.update(lake, log_version=version, length=length, before=lake.version("samples"))
-    table = lake.scan("samples", found.version).sort("sample_id").collect()
+    done = sample_table.update(lake, log_version=version, length=length, before=lake.version("samples"))
+    table = lake.scan("samples", done.version).sort("sample_id").collect()
     fresh = split.build(lake.scan("interactions", version), SamplesConfig(history_length=length)).sort("sample_id")
     assert table.select(fresh.columns).equals(fresh)  # whatever was reused, it is what a full build makes
-    assert found.rows == fresh.height
+    assert done.rows == fresh.height
     assert table.select(pl.col("timestamp").dt.strftime("%Y-%m-%d") == pl.col("period")).to_series().all()
-    return found
+    return done
 
 
 FIRST = [("u", "a", 0), ("u", "b", 1), ("u", "c", 2), ("v", "x", 0), ("v", "y", 3), ("w", "z", 1)]
@@ -58,8 +58,8 @@ def test_the_first_update_makes_all_samples_and_the_next_only_those_of_new_event
 
 def test_a_late_event_changes_the_samples_after_it(lake, take):
     update(lake, take("1.csv", *FIRST))
-    found = update(lake, take("2.csv", ("u", "late", 0.5)))
-    assert (found.is_rebuilt, found.written, found.rows) == (False, 3, 4)  # its own, b's and c's
+    done = update(lake, take("2.csv", ("u", "late", 0.5)))
+    assert (done.is_rebuilt, done.written, done.rows) == (False, 3, 4)  # its own, b's and c's
 
 
 def test_the_same_log_again_writes_nothing(lake, take):
@@ -96,17 +96,17 @@ def test_an_older_log_makes_all_anew(lake, take):
 def test_a_log_that_lost_rows_makes_all_anew(lake, take):
     update(lake, take("1.csv", *FIRST))
     lake.open("interactions").delete("user_id = 'u'")
-    found = update(lake, lake.version("interactions"))
-    assert found.is_rebuilt
-    assert set(lake.scan("samples", found.version).collect()["user_id"]) == {"v"}
+    done = update(lake, lake.version("interactions"))
+    assert done.is_rebuilt
+    assert set(lake.scan("samples", done.version).collect()["user_id"]) == {"v"}
 
 
 def test_compaction_of_the_log_brings_nothing_new(lake, take):
     update(lake, take("1.csv", *FIRST))
     take("2.csv", ("u", "d", 2.5))
     lake.open("interactions").optimize.compact()
-    found = update(lake, lake.version("interactions"))
-    assert (found.is_rebuilt, found.written) == (False, 1)
+    done = update(lake, lake.version("interactions"))
+    assert (done.is_rebuilt, done.written) == (False, 1)
 
 
 def test_versions_that_upkeep_removed_make_all_anew(lake, take):

@@ -131,3 +131,11 @@ def test_so_many_users_are_drawn_and_the_same_ones_for_the_same_seed():
 def test_no_user_on_both_sides_is_an_error_with_the_next_step():
     with pytest.raises(DataError, match=r"no user has events both before and after .*raise samples.test_fraction"):
         split.cases(log(("u", "a", 0), ("v", "b", 5)), bounds(1, 3, 6), history_length=5, users=None, seed=0)
+
+
+def test_the_latest_share_by_hand():
+    days = [3, 1, 2, 2, 1]
+    frame = pl.DataFrame({"sample_id": list("abcde"), "timestamp": [START + timedelta(days=day) for day in days]})
+    assert split.latest(frame, 0.4)["sample_id"].to_list() == ["a", "d"]  # 2 of 5; c and d share a day
+    assert split.latest(frame, 0.01)["sample_id"].to_list() == ["a"]
+    assert split.latest(frame, 1.0)["sample_id"].to_list() == ["a", "b", "c", "d", "e"]

@@ -43,7 +43,7 @@ def test_leaving_samples_out_one_by_one_moves_the_risk_by_the_score(fitted) -> N
     on = partial(refits.refit, fitted, config=CONFIG)
     moved = refits.leave_one_out(on, train, risk, rows=rows)
     slope, _ = np.polyfit(scores[rows], moved, 1)
-    assert refits.rank_correlation(scores[rows], moved, seed=0).value > 0.8
+    assert refits.rank_correlation(scores[rows], moved, seed=0).mean > 0.8
     assert slope == pytest.approx(1.0, abs=0.2)
 
 
@@ -79,9 +79,9 @@ def test_the_risk_is_the_mean_loss(fitted) -> None:
 
 
 def test_every_half_keeps_half_the_samples() -> None:
-    kept = refits.halves(11, subsets=20, seed=0)
-    assert kept.sum(1).tolist() == [5] * 20
-    assert len(np.unique(kept, axis=0)) > 1
+    learnt = refits.halves(11, subsets=20, seed=0)
+    assert learnt.sum(1).tolist() == [5] * 20
+    assert len(np.unique(learnt, axis=0)) > 1
 
 
 def test_scores_that_add_up_to_the_risk_have_an_lds_of_one() -> None:
@@ -89,26 +89,26 @@ def test_scores_that_add_up_to_the_risk_have_an_lds_of_one() -> None:
     kept = refits.halves(12, subsets=20, seed=0)
     risks = 3.0 + (~kept) @ scores
     found = refits.rank_correlation(refits.left_out_sums(scores, kept), risks, seed=0)
-    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
-    assert refits.rank_correlation(refits.left_out_sums(-scores, kept), risks, seed=0).value == pytest.approx(-1.0)
+    assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
+    assert refits.rank_correlation(refits.left_out_sums(-scores, kept), risks, seed=0).mean == pytest.approx(-1.0)
 
 
 def test_spearman_by_hand() -> None:
     """Ranks 0 1 2 3 and 0 2 1 3: 1 − 6 (0 + 1 + 1 + 0) / (4 · 15) = 0.8; equal values share a rank."""
-    assert refits.rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4]), seed=0).value == pytest.approx(0.8)
+    assert refits.rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4]), seed=0).mean == pytest.approx(0.8)
     tied = refits.rank_correlation(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 9.0]), seed=0)
-    assert tied.value == pytest.approx(1.0)
+    assert tied.mean == pytest.approx(1.0)
 
 
 def test_the_mean_over_studies_and_its_paired_difference_by_hand() -> None:
     """Correlations 0.8 and 1 have the mean 0.9; against baselines of −1 in both the difference is 1.9."""
     right = np.array([1, 3, 2, 4])
     studies = [(np.array([1, 2, 3, 4]), right), (right, right)]
-    assert refits.mean_rank_correlation(studies, seed=0).value == pytest.approx(0.9)
+    assert refits.mean_rank_correlation(studies, seed=0).mean == pytest.approx(0.9)
     worst = [-right, -right]
-    assert refits.mean_rank_correlation(studies, seed=0, baselines=worst).value == pytest.approx(1.9)
+    assert refits.mean_rank_correlation(studies, seed=0, baselines=worst).mean == pytest.approx(1.9)
     same = refits.mean_rank_correlation(studies, seed=0, baselines=[left for left, _ in studies])
-    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
 def test_too_few_refits_are_no_correlation() -> None:

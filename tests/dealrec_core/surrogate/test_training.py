@@ -41,8 +41,7 @@ def test_the_best_epoch_is_returned_in_eval_mode() -> None:
 def test_training_stops_when_validation_no_longer_improves() -> None:
     config = SMALL.model_copy(update={"epochs": 200, "patience": 2})
     found = training.train(cycle(48), cycle(12), item_count=ITEMS, config=config, seed=0)
-    assert found.stopped_early
-    assert found.epochs == found.best.epoch + 2
+    assert found.epochs == found.best.epoch + 2 < 200
 
 
 def test_every_epoch_is_told() -> None:

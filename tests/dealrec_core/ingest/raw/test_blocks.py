@@ -39,17 +39,17 @@ def test_line_ends_become_plain_ones(content):
 
 def test_lines_that_cross_the_border_of_a_block_stay_whole(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
-    found = [block.content for block in read(b"abcdef\r\ngh\nijklmn")]
-    assert b"".join(found) == b"abcdef\ngh\nijklmn\n"
-    assert all(content.endswith(b"\n") for content in found)
+    contents = [block.content for block in read(b"abcdef\r\ngh\nijklmn")]
+    assert b"".join(contents) == b"abcdef\ngh\nijklmn\n"
+    assert all(content.endswith(b"\n") for content in contents)
 
 
 def test_a_line_that_is_too_long_gives_its_beginning_and_the_lines_around_it_stay(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(blocks, "LINE_BYTES", 2000)
-    found = read(b"before\n" + b"x" * 10_000 + b"\nafter\n")
-    assert [block.content for block in found if not block.is_too_long] == [b"before\n", b"after\n"]
-    long = [block.content for block in found if block.is_too_long]
+    blocks_read = read(b"before\n" + b"x" * 10_000 + b"\nafter\n")
+    assert [block.content for block in blocks_read if not block.is_too_long] == [b"before\n", b"after\n"]
+    long = [block.content for block in blocks_read if block.is_too_long]
     assert len(long) == 1
     assert set(long[0]) == {ord("x")}
 

@@ -13,12 +13,12 @@ from dealrec_core.ingest.raw.blocks import Block, blocks
 def read(content: bytes | str, *, columns=None, delimiter=None, header=None):
     """The records, each as its fields or its fault."""
     text = content.encode() if isinstance(content, str) else content
-    found = csv_records.batches(
+    records = csv_records.batches(
         blocks(io.BytesIO(text), "log.csv"), path="log.csv", columns=columns, delimiter=delimiter, header=header
     )
     return [
         row.get(FAULT) or tuple(value for name, value in row.items() if name not in (ROW, FAULT))
-        for batch in found
+        for batch in records
         for row in batch.frame.iter_rows(named=True)
     ]
 
@@ -60,8 +60,8 @@ def test_what_a_csv_writer_writes_is_read_again(style, rows):
 
 
 def test_one_bad_line_costs_only_itself():
-    found = read(b'u,i\na,x\nb\nc,"y\nd,\xff\ne,y,z\nf,\0\ng,y\n')
-    assert found == [
+    records = read(b'u,i\na,x\nb\nc,"y\nd,\xff\ne,y,z\nf,\0\ng,y\n')
+    assert records == [
         ("a", "x"),
         "1 fields where the header has 2",
         "a quote is never closed",
@@ -87,12 +87,12 @@ def test_byte_order_marks_line_ends_and_blank_lines_do_no_harm(content):
 
 def test_a_quoted_field_goes_on_over_the_border_of_a_block():
     parts = [Block(b'u,i\na,"x\n'), Block(b'y"\nb,z\n')]
-    found = [
+    records = [
         row
         for batch in csv_records.batches(parts, path="log.csv", columns=None, delimiter=None, header=None)
         for row in batch.frame.rows()
     ]
-    assert found == [(1, None, "a", "x\ny"), (2, None, "b", "z")]
+    assert records == [(1, None, "a", "x\ny"), (2, None, "b", "z")]
 
 
 def test_a_header_without_a_wanted_column_is_named():

@@ -52,7 +52,7 @@ def test_one_bad_line_costs_only_itself_and_says_why(line, reason):
 
 
 def test_a_record_over_two_lines_beside_two_in_one_is_not_taken_for_good_lines():
-    assert len([found for found in read('{"u":\n"a"}\n{"u":"b"}{"u":"c"}\n') if isinstance(found, str)]) == 3
+    assert len([record for record in read('{"u":\n"a"}\n{"u":"b"}{"u":"c"}\n') if isinstance(record, str)]) == 3
 
 
 def test_keys_that_are_not_there_are_null_and_others_are_left_out():

@@ -1,10 +1,10 @@
-"""One layer with kept activations against the same operators without them, which are tested against the dense answer."""
+"""One layer with stored activations against the same operators without them, which are tested against the dense answer."""
 
 import numpy as np
 import pytest
 import torch
 
-from dealrec_core.influence import kept, losses, operators
+from dealrec_core.influence import activations, losses, operators
 from dealrec_core.influence.operators import Problem
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.surrogate import networks
@@ -46,33 +46,37 @@ def some_direction(task: Problem) -> torch.Tensor:
 def test_products_gradient_and_scores_are_those_of_the_whole_network(name: str, which: str, loss: str) -> None:
     samples, task = sequences(9, seed=2), problem(name, which, loss)
     direction = some_direction(task)
-    found = kept.keep(task, samples, most_bytes=2**30)
+    found = activations.store(task, samples, most_bytes=2**30)
     assert found is not None
     assert not len(found.rest)
     for ours, wanted in (
-        (kept.gauss_newton(found, direction), operators.gauss_newton(task, samples, direction)),
-        (kept.gradient(found), operators.gradient(task, samples)),
+        (activations.gauss_newton(found, direction), operators.gauss_newton(task, samples, direction)),
+        (activations.gradient(found), operators.gradient(task, samples)),
     ):
         assert (ours - wanted).norm() <= 1e-10 * wanted.norm()
     wanted = operators.directional(task, samples, direction)
-    np.testing.assert_allclose(kept.directional(found, direction), wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        activations.directional(found, direction), wanted, rtol=0, atol=1e-10 * np.abs(wanted).max()
+    )
 
 
 def test_beyond_the_bound_nothing_is_kept_and_nothing_changes() -> None:
     samples, task = sequences(30, seed=2), problem("sasrec", "released", "softmax")
     direction = some_direction(task)
-    whole = kept.keep(task, samples, most_bytes=2**30)
-    part = kept.keep(task, samples, most_bytes=whole.size_bytes // 2)
+    whole = activations.store(task, samples, most_bytes=2**30)
+    part = activations.store(task, samples, most_bytes=whole.size_bytes // 2)
     assert 0 < len(part.rest) < 30
     assert len(part.rest) + sum(len(batch.rows) for batch in part.batches) == 30
-    torch.testing.assert_close(kept.gauss_newton(part, direction), kept.gauss_newton(whole, direction))
-    torch.testing.assert_close(kept.gradient(part), kept.gradient(whole))
-    np.testing.assert_allclose(kept.directional(part, direction), kept.directional(whole, direction), atol=1e-12)
+    torch.testing.assert_close(activations.gauss_newton(part, direction), activations.gauss_newton(whole, direction))
+    torch.testing.assert_close(activations.gradient(part), activations.gradient(whole))
+    np.testing.assert_allclose(
+        activations.directional(part, direction), activations.directional(whole, direction), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("which", ["all", "layer:blocks.1", "layer:items", "layer:norm"])
 def test_what_is_not_one_linear_layer_is_not_kept(which: str) -> None:
-    assert kept.keep(problem("sasrec", which, "softmax"), sequences(4, seed=0), most_bytes=2**30) is None
+    assert activations.store(problem("sasrec", which, "softmax"), sequences(4, seed=0), most_bytes=2**30) is None
 
 
 def test_every_network_has_a_layer_that_can_be_kept() -> None:
