@@ -1,4 +1,4 @@
-"""Folders that are whole or not there, and files whose later changes are noticed."""
+"""Folders and files that are whole or not there, and whose later changes are noticed."""
 
 import hashlib
 import json
@@ -26,6 +26,16 @@ def folder(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     _sync(target.parent)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file in one step; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"part-{os.getpid()}-{path.name}")
+    part.write_bytes(content)
+    _sync(part)
+    part.rename(path)
+    _sync(path.parent)
 
 
 def sha256(path: Path) -> str:

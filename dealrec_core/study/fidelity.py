@@ -9,7 +9,6 @@ predictions another: a study that was killed goes on, and more starts or other e
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dealrec_core import influence
 from dealrec_core.errors import NumericsError
 from dealrec_core.evaluation.comparison import Difference
+from dealrec_core.language import whole
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
@@ -203,10 +203,7 @@ def _stored(folder: Path, name: str, settings: dict[str, Any], make: Callable[[]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = folder / f"{name}-{digest[:16]}.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(json.dumps(make()), encoding="utf-8")
-        unfinished.rename(path)
+        whole.write(path, json.dumps(make()).encode())
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return content
 

@@ -1,6 +1,5 @@
 """A surrogate on disk: safetensors, JSON and hashes; nothing that could run code when it is loaded."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from dealrec_core.errors import DataError
+from dealrec_core.language import whole
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 
@@ -45,8 +45,7 @@ def save(
     }
     (folder / WEIGHTS).write_bytes(safetensors.save(weights))
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True), encoding="utf-8")
-    hashes = {name: _sha256(folder / name) for name in (WEIGHTS, DESCRIPTION)}
-    (folder / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+    whole.seal(folder, HASHES)
 
 
 def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any, list[str], dict[str, Any]]:
@@ -69,17 +68,8 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
 
 def _verify(folder: Path) -> None:
     try:
-        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
-        found = {name: _sha256(folder / name) for name in (WEIGHTS, DESCRIPTION)}
+        changes = whole.changes(folder, HASHES)
     except (OSError, ValueError) as error:
         raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
-    for name, digest in found.items():
-        if hashes.get(name) != digest:
-            raise DataError(
-                f"{folder / name} has sha256 {digest[:12]}, written was {str(hashes.get(name))[:12]}; "
-                "retrain the surrogate"
-            )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    for name, (now, sealed) in changes.items():
+        raise DataError(f"{folder / name} has sha256 {now[:12]}, written was {sealed[:12]}; retrain the surrogate")

@@ -49,3 +49,10 @@ def test_a_sealed_folder_tells_which_files_changed(tmp_path: Path) -> None:
     (tmp_path / "first").unlink()
     with pytest.raises(OSError, match="first"):
         whole.changes(tmp_path, "hashes.json")
+
+
+def test_a_file_is_written_in_one_step_over_an_older_one(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        whole.write(tmp_path / "inner" / "file", content)
+    assert (tmp_path / "inner" / "file").read_bytes() == b"second"
+    assert os.listdir(tmp_path / "inner") == ["file"]
