@@ -1,4 +1,4 @@
-"""A surrogate on disk: safetensors, JSON and hashes; nothing that could run code when it is loaded."""
+"""A surrogate on disk: safetensors, JSON and hashes. Loading it runs no code from the files."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def save(
     config: BaseModel,
     lineage: Mapping[str, Any],
 ) -> None:
-    """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
+    """Writes the model with its item ids (row n is item_ids[n]), its settings and its lineage.
 
     The hashes are written last, so a torn folder does not load. Equal inputs give equal bytes.
     """
@@ -70,10 +70,10 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
 def _verify(folder: Path) -> None:
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
-        found = {name: _sha256(folder / name) for name in (WEIGHTS, DESCRIPTION)}
+        digests = {name: _sha256(folder / name) for name in (WEIGHTS, DESCRIPTION)}
     except (OSError, ValueError) as error:
         raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
-    for name, digest in found.items():
+    for name, digest in digests.items():
         if hashes.get(name) != digest:
             raise DataError(
                 f"{folder / name} has sha256 {digest[:12]}, written was {str(hashes.get(name))[:12]}; "
