@@ -18,6 +18,8 @@ from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import EarlyConfig, NetworkName, SurrogateConfig
 
 BackendName = Literal["bigrec", "tiger", "proxy"]
+FORMAT = 2
+"""Counts up when the same settings come to mean something else, so that no old cell or shared model is taken for a new one."""
 OF_SURROGATE = frozenset({"influence", "user"})
 """Features that change with the surrogate network."""
 
@@ -205,6 +207,7 @@ def fingerprint(config: StudyConfig, cell: Cell) -> str:
     if needs & {"gradient", "adam_gradient", "layer_gradients"}:
         sections |= {"gradient_width", "aims"}
     described = {
+        "format": FORMAT,
         "cell": list(cell),
         "dataset": config.datasets[cell.dataset].model_dump(),
         "selection": config.selection(cell).model_dump(),

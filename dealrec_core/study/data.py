@@ -1,4 +1,4 @@
-"""A data set as a study sees it, and the reader of DEALRec's released format."""
+"""The data of a study, and the reader of DEALRec's released format."""
 
 import json
 from collections import Counter
@@ -17,18 +17,20 @@ from dealrec_core.study.config import DatasetConfig
 
 START = datetime(1970, 1, 1, tzinfo=UTC)
 PERIODS = ("train", "valid", "test")
+STEPS = 5
+"""Most samples of a user in the past."""
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What coresets are drawn from, and what the tuned models are judged on."""
+    """The samples that coresets are drawn from, and the cases that tuned models are measured on."""
 
     name: str
     catalogue: Catalogue
     pool: pl.DataFrame
     """Train samples (SAMPLES), sorted by sample_id."""
-    past: list[list[str]]
-    """Item ids of the older half of each user's train history, oldest first: all that base models may know."""
+    past: pl.DataFrame
+    """Samples (SAMPLES) of the older half of the train period: all that base models may know."""
     recent: pl.DataFrame
     """Held-out samples of the validation period (SAMPLES): risk, aims and early stopping."""
     cases: pl.DataFrame
@@ -55,18 +57,18 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
         for user, (items, after) in enumerate(zip(train, valid, strict=True))
         if items and after
     ]
-    judged = [
+    futures = [
         (str(user), [*before, *after][-length:], list(dict.fromkeys(future)))
         for user, (before, after, future) in enumerate(zip(train, valid, test, strict=True))
         if future and (before or after)
     ]
     random = np.random.default_rng(seed)
-    cases = pl.DataFrame(judged, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
+    cases = pl.DataFrame(futures, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
     return StudyData(
         name=name,
         catalogue=_catalogue(Path(config.folder) / "items.jsonl"),
         pool=_samples(pool, day=0),
-        past=[items[: len(items) // 2 + 1] for items in train if len(items) > 1],
+        past=_past(train, length=length),
         recent=_drawn(_samples(recent, day=1), config.risk_samples, random),
         cases=_drawn(cases, config.users, random),
         counts=Counter(item for items in train for item in items),
@@ -102,6 +104,26 @@ def _samples(rows: list[tuple[int, list[str], str]], *, day: int) -> pl.DataFram
         schema=schema.SAMPLES,
     )
     return frame.sort(schema.SAMPLE_ID)
+
+
+def _past(train: list[list[str]], *, length: int) -> pl.DataFrame:
+    """The newest STEPS steps of each user's older half as samples; the last step of every user is at one moment."""
+    halves = [items[: len(items) // 2 + 1] for items in train if len(items) > 1]
+    steps = [
+        (user, stop, items, timedelta(seconds=stop - len(items)))
+        for user, items in enumerate(halves)
+        for stop in range(max(1, len(items) - STEPS), len(items))
+    ]
+    return pl.DataFrame(
+        {
+            schema.SAMPLE_ID: [f"{user:016x}{stop:016x}" for user, stop, _, _ in steps],
+            schema.USER_ID: [str(user) for user, _, _, _ in steps],
+            schema.ITEM_ID: [items[stop] for _, stop, items, _ in steps],
+            schema.TIMESTAMP: [START + ago for _, _, _, ago in steps],
+            schema.HISTORY: [items[max(0, stop - length) : stop] for _, stop, items, _ in steps],
+        },
+        schema=schema.SAMPLES,
+    )
 
 
 def _drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:

@@ -1,14 +1,13 @@
 """Finished cells on disk: one folder each, written in one atomic step, so that a killed study goes on where it was."""
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from dealrec_core.language import whole
 from dealrec_core.study.config import Cell, StudyConfig, fingerprint
 
 VALUES, FACTS = "per_user.parquet", "cell.json"
@@ -37,21 +36,13 @@ def find(config: StudyConfig, cell: Cell) -> Result | None:
 
 
 def write(config: StudyConfig, cell: Cell, *, per_user: pl.DataFrame, facts: dict[str, Any]) -> Result:
-    """Keeps a finished cell; a cell that is there already stays as it is."""
+    """Writes a finished cell; one that is there already stays as it is."""
     folder = _folder(config, cell)
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    per_user.write_parquet(part / VALUES)
-    described = {"cell": cell._asdict(), "facts": facts}
-    (part / FACTS).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    for file in part.iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    if folder.exists():
-        shutil.rmtree(part)
-    else:
-        part.rename(folder)
+    if not folder.exists():
+        with whole.folder(folder) as part:
+            per_user.write_parquet(part / VALUES)
+            described = {"cell": cell._asdict(), "facts": facts}
+            (part / FACTS).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return Result(cell, facts, folder)
 
 

@@ -1,8 +1,6 @@
-"""Things made once and kept: each under a name and a fingerprint, written in one atomic step."""
+"""Things that cells share: each is made once, under a name, and written in one atomic step."""
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dealrec_core.language import whole
+
+ARRAYS, SECONDS = "arrays.npz", "seconds.json"
 
 
 @dataclass(frozen=True)
@@ -20,27 +22,20 @@ class Shelf:
 
     def arrays(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], float]:
         """The arrays of that name and the CPU seconds that making them took."""
-        place = self.kept(name, lambda folder: np.savez(folder / "arrays.npz", **make()))  # type: ignore[arg-type]
-        with np.load(place / "arrays.npz") as found:
-            return {key: found[key] for key in found.files}, self.seconds(name)
+        place = self.folder_of(name, lambda folder: np.savez(folder / ARRAYS, **make()))  # type: ignore[arg-type]
+        with np.load(place / ARRAYS) as file:
+            return {key: file[key] for key in file.files}, self.seconds(name)
 
-    def kept(self, name: str, make: Callable[[Path], Any]) -> Path:
+    def folder_of(self, name: str, make: Callable[[Path], Any]) -> Path:
         """The folder of that name, filled by `make` when it is not there yet."""
         place = self.folder / name
-        if place.exists():
-            return place
-        part = self.folder / f"{name}.{os.getpid()}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        started = time.process_time()
-        make(part)
-        (part / "seconds.json").write_text(json.dumps(round(time.process_time() - started, 2)))
-        try:
-            part.rename(place)
-        except OSError:  # another process was faster with the same thing
-            shutil.rmtree(part)
+        if not place.exists():
+            with whole.folder(place) as part:
+                started = time.process_time()
+                make(part)
+                (part / SECONDS).write_text(json.dumps(round(time.process_time() - started, 2)), encoding="utf-8")
         return place
 
     def seconds(self, name: str) -> float:
-        """CPU seconds that the thing took."""
-        return float(json.loads((self.folder / name / "seconds.json").read_text()))
+        """CPU seconds that making the thing of that name took."""
+        return float(json.loads((self.folder / name / SECONDS).read_text(encoding="utf-8")))

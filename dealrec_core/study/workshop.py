@@ -1,7 +1,7 @@
 """Makes what cells share (bases, surrogates, scores, features), each once, and runs one cell."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,23 +11,24 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import influence, schema
-from dealrec_core.coreset import projection, selection, traits
+from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
+from dealrec_core.recommenders import features
+from dealrec_core.recommenders.backend import Backend, OpenedBase
+from dealrec_core.recommenders.features import Arrays, FeatureInputs, Source, is_asked
 from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.study import backends
-from dealrec_core.study.config import Cell, StudyConfig
+from dealrec_core.study.config import FORMAT, Cell, StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.study.shelf import Shelf
-from dealrec_core.surrogate import checkpoint, early
+from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.training import train as train_surrogate
 
-Arrays = dict[str, np.ndarray]
-TAKEN = {"fine_tune": {"lora", "validation_examples"}, "bigrec": {"prompt", "history_length"}}
-"""What bases and features take of a section that holds more."""
+METRICS = ("recall", "ndcg", "mrr", "log_likelihood")
 
 
 @dataclass(frozen=True)
-class Found:
+class Finished:
     """A finished cell: values per user, and its facts."""
 
     per_user: pl.DataFrame
@@ -36,7 +37,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Features:
-    """What a method asked for, of the pool and of the aims, and the CPU seconds that it costs."""
+    """What a method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
 
     pool: Arrays
     aims: Arrays
@@ -45,89 +46,77 @@ class Features:
 
 @dataclass
 class Workshop:
-    """One data set's shared things."""
+    """The shared things of one data set, and its cells."""
 
     data: StudyData
     config: StudyConfig
-    _backends: dict[str, Any] = field(default_factory=dict)
+    _opened: dict[str, OpenedBase] = field(default_factory=dict)
 
-    def run(self, cell: Cell) -> Found:
+    def run(self, cell: Cell) -> Finished:
         """Selects, tunes and evaluates."""
-        variant = self.config.variant(cell.method)
-        features = self.features(cell)
+        asked = self.features(cell)
         started = time.process_time()
         chosen = selection.select(
-            self._scored(features.pool),
+            self._scored(asked.pool),
             self.config.selection(cell),
             seed=cell.seed,
-            by=variant.method,
-            reference=features.aims,
+            by=self.config.variant(cell.method).method,
+            reference=asked.aims,
         )
         select_seconds = time.process_time() - started
-        backend = self.backend(cell.backend)
-        backend.prepare()  # the shared base is no cost of this cell
         rows = self.data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
+        model, tuning_seconds = self._tuned(cell, rows)
         started = time.process_time()
-        tuned = backend.tune(rows, cell.seed)
-        tuning_seconds = time.process_time() - started
-        started = time.process_time()
-        per_user = backends.judged(tuned, self.data, self.config)
+        per_user = backends.measured(model, self.data, self.config)
         facts = {
             **chosen.report,
-            "selection_s": round(features.seconds + select_seconds, 2),
+            "selection_s": round(asked.seconds + select_seconds, 2),
             "tuning_s": round(tuning_seconds, 2),
             "evaluation_s": round(time.process_time() - started, 2),
-            "tokens": int(tuned.tokens),
-            "flops": float(tuned.flops),
+            "tokens": int(model.tokens),
+            "flops": float(model.flops),
             "coreset": sha256("".join(rows[schema.SAMPLE_ID]).encode()).hexdigest()[:16],
-            **{
-                metric: float(per_user[metric].to_numpy().mean())
-                for metric in ("recall", "ndcg", "mrr", "log_likelihood")
-            },
+            **{metric: float(per_user[metric].to_numpy().mean()) for metric in METRICS},
         }
-        return Found(per_user, facts)
+        return Finished(per_user, facts)
 
-    def backend(self, name: str) -> Any:
-        """The backend of that name, made once."""
-        if name not in self._backends:
-            told = {
-                "bigrec": ["language_model", "bigrec"],
-                "tiger": ["semantic_ids", "tiger", "pretraining_epochs", "fine_tune"],
-                "proxy": ["language_model", "bigrec"],
-            }[name]
-            self._backends[name] = backends.build(name, self.data, self.config, self._shelf(*told))
-        return self._backends[name]
+    def _tuned(self, cell: Cell, chosen: pl.DataFrame) -> tuple[backends.CellModel, float]:
+        """The cell's model and the CPU seconds of its tuning; the shared base costs the cell nothing."""
+        shared: dict[str, Any] = {"data": self.data, "config": self.config, "seed": cell.seed}
+        if cell.backend == backends.PROXY:
+            started = time.process_time()
+            return backends.tuned_proxy(chosen, **shared), time.process_time() - started
+        base = self._base(backends.build(cell.backend, self.config))
+        started = time.process_time()
+        return backends.tuned(cell.backend, base, chosen, **shared), time.process_time() - started
 
     def features(self, cell: Cell) -> Features:
-        """Everything that the cell's method asks for."""
-        needs = NEEDS[self.config.variant(cell.method).method]
+        """The features that the cell's method asks for, from shared files where another cell has asked before."""
+        needs = set(NEEDS[self.config.variant(cell.method).method])
         pool: Arrays = {}
         aims: Arrays = {}
         seconds = 0.0
-        for name in dict.fromkeys(_source(need) for need in needs):
-            of_pool, of_aims, spent = self._sources[name](cell)
-            seconds += spent
-            pool |= of_pool
-            aims |= of_aims
-
-        def wanted(found: Arrays) -> Arrays:
-            return {key: values for key, values in found.items() if _asked(key, needs)}
-
-        return Features(wanted(pool), wanted(aims), seconds)
+        for names, source in self._sources.items():
+            if needs & set(names):
+                of_pool, of_aims, spent = source(cell)
+                pool |= {name: values for name, values in of_pool.items() if is_asked(name, needs)}
+                aims |= {name: values for name, values in of_aims.items() if is_asked(name, needs)}
+                seconds += spent
+        return Features(pool, aims, seconds)
 
     @property
-    def _sources(self) -> Mapping[str, Callable[[Cell], tuple[Arrays, Arrays, float]]]:
-        return {
-            "influence": self._influence,
-            "effort": self._effort,
-            "early": self._early,
-            "user": self._user,
-            "hidden": self._hidden,
-            "gradient": self._gradient,
-            "adam_gradient": self._adam_gradient,
-            "traits": self._traits,
-            "item": self._item,
+    def _sources(self) -> Mapping[tuple[str, ...], Callable[[Cell], tuple[Arrays, Arrays, float]]]:
+        own = {
+            ("influence",): self._influence,
+            ("effort", "gradient_norm"): self._effort,
+            ("el2n", "grand"): self._early,
+            ("user",): self._user,
+            ("hidden", "vector", "text"): self._hidden,
+            ("gradient", "layer_gradients"): self._gradient,
+            ("adam_gradient",): self._adam_gradient,
         }
+        cheap = {names: self._cheap(source) for names, source in features.SOURCES.items() if names not in own}
+        return {**own, **cheap}
 
     def surrogate(self, network: str) -> tuple[Any, float]:
         """The surrogate of that network, and the CPU seconds of its training."""
@@ -145,7 +134,7 @@ class Workshop:
             ids = self.data.catalogue.item_ids
             checkpoint.save(folder, trained.model, item_ids=ids, config=settings, lineage={"ndcg": trained.best_ndcg})
 
-        folder = shelf.kept(f"surrogate-{network}", make)
+        folder = shelf.folder_of(f"surrogate-{network}", make)
         return checkpoint.load(folder)[0], shelf.seconds(f"surrogate-{network}")
 
     def _influence(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
@@ -158,140 +147,117 @@ class Workshop:
             risk = train if settings.risk == "train" else self._sequences(self.data.recent)
             return {"influence": influence.score(model, train, risk, config=settings, seed=self.config.seed).scores}
 
-        found, seconds = self._shelf("surrogate").arrays(name, make)
-        return found, {}, trained_s + seconds
+        scores, seconds = self._shelf("surrogate").arrays(name, make)
+        return scores, {}, trained_s + seconds
 
     def _effort(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        backend = self.backend(cell.backend)
-        name = f"effort-{_base_of(cell)}"
-        found, seconds = self._of_base(cell, "effort").arrays(name, lambda: {"effort": backend.effort(self.data.pool)})
-        return {**found, "gradient_norm": found["effort"]}, {}, seconds
+        base = self.base(cell)
+        efforts, seconds = self._shelf_of(cell).arrays("effort", lambda: {"effort": base.effort(self.data.pool)})
+        return {**efforts, "gradient_norm": efforts["effort"]}, {}, seconds
 
     def _early(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        def make() -> Arrays:
-            return early.norms(
-                self._sequences(self.data.pool),
-                self._sequences(self.data.recent),
-                item_count=len(self.data.catalogue),
-                surrogate=self.config.surrogate,
-                config=self.config.early,
-                seed=self.config.seed + 1,
-            )
-
-        found, seconds = self._shelf("surrogate", "early").arrays("early", make)
-        return found, {}, seconds
+        shelf = self._shelf("surrogate", "early")
+        norms, seconds = shelf.arrays("early", lambda: features.of_early_training(self._inputs(cell))[0])
+        return norms, {}, seconds
 
     def _user(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        model, seconds = self.surrogate(cell.surrogate)
+        _, trained_s = self.surrogate(cell.surrogate)
         started = time.process_time()
-        found = early.states(model, self._sequences(self.data.pool))
-        return {"user": found}, {}, seconds + time.process_time() - started
+        states, _ = features.of_users(self._inputs(cell))
+        return states, {}, trained_s + time.process_time() - started
 
     def _hidden(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        backend = self.backend(cell.backend)
-
         def make() -> Arrays:
-            return {"pool": backend.hidden(self.data.pool), "aims": backend.hidden(self._aims)}
+            pool, aims = features.of_hidden_states(self._inputs(cell))
+            return {"pool": pool["hidden"], "aims": aims["hidden"]}
 
-        found, seconds = self._of_base(cell, "aims").arrays(f"hidden-{_base_of(cell)}", make)
-        alike = ("hidden", "vector", "text")
-        return dict.fromkeys(alike, found["pool"]), dict.fromkeys(alike, found["aims"]), seconds
+        states, seconds = self._shelf_of(cell, "aims").arrays("hidden", make)
+        names = ("hidden", "vector", "text")
+        return dict.fromkeys(names, states["pool"]), dict.fromkeys(names, states["aims"]), seconds
 
     def _gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        backend, told = self.backend(cell.backend), {"width": self.config.gradient_width, "seed": self.config.seed}
-
         def make() -> Arrays:
-            pool = projection.projected(backend.gradients(self.data.pool), len(self.data.pool), **told)
-            aims = projection.projected(backend.gradients(self._aims), len(self._aims), **told)
-            numbered = [(f"pool.{place:03d}", part) for place, part in enumerate(pool)]
-            return dict([*numbered, *((f"aims.{place:03d}", part) for place, part in enumerate(aims))])
+            both = zip(("pool", "aims"), features.of_gradients(self._inputs(cell)), strict=True)
+            return {f"{side}.{name}": part for side, parts in both for name, part in parts.items() if "." in name}
 
-        found, seconds = self._of_base(cell, "aims", "gradient_width", "effort").arrays(
-            f"gradient-{_base_of(cell)}", make
-        )
-        return _layered(found, "pool"), _layered(found, "aims"), seconds
+        parts, seconds = self._shelf_of(cell, "aims", "gradient_width").arrays("gradient", make)
+        return _joined(parts, "pool."), _joined(parts, "aims."), seconds
 
     def _adam_gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        backend, told = self.backend(cell.backend), {"width": self.config.gradient_width, "seed": self.config.seed}
-        some = self.data.pool.sample(min(512, len(self.data.pool)), seed=self.config.seed)
+        shelf = self._shelf_of(cell, "gradient_width")
+        parts, seconds = shelf.arrays("adam-gradient", lambda: features.of_adam_gradients(self._inputs(cell))[0])
+        return parts, {}, seconds
 
-        def make() -> Arrays:
-            parts = projection.adam_projected(
-                lambda: backend.gradients(self.data.pool),
-                lambda: backend.gradients(some),
-                len(self.data.pool),
-                **told,
-            )
-            return {"adam_gradient": np.concatenate(parts, axis=1)}
+    def _cheap(self, source: Source) -> Callable[[Cell], tuple[Arrays, Arrays, float]]:
+        """A source whose features are made for every cell, at no cost worth counting."""
+        return lambda cell: (*source(self._inputs(cell)), 0.0)
 
-        found, seconds = self._of_base(cell, "gradient_width", "effort").arrays(f"adam-gradient-{_base_of(cell)}", make)
-        return found, {}, seconds
+    def _inputs(self, cell: Cell) -> FeatureInputs:
+        data, config = self.data, self.config
+        return FeatureInputs(
+            train=data.pool,
+            recent=data.recent,
+            aims=data.recent.tail(config.aims),
+            catalogue=lambda: data.catalogue,
+            counts=lambda: data.counts,
+            base=lambda: self.base(cell),
+            surrogate=lambda: (self._network(cell), data.catalogue.item_ids),
+            surrogate_config=config.surrogate,
+            seed=config.seed,
+            device=backends.CPU,
+            early_seed=config.seed + 1,
+            width=config.gradient_width,
+            early=config.early,
+        )
 
-    def _traits(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        return traits.of(self.data.pool, self.data.catalogue, self.data.counts), {}, 0.0
+    def _network(self, cell: Cell) -> Any:
+        """The cell's surrogate; None where its method asks only for the items that a surrogate would know."""
+        return None if cell.surrogate == "none" else self.surrogate(cell.surrogate)[0]
 
-    def _item(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        number = {item: place for place, item in enumerate(self.data.catalogue.item_ids)}
+    def base(self, cell: Cell) -> OpenedBase:
+        """The base that the cell's features come from, opened once."""
+        name = backends.asked(cell.backend)
+        if name not in self._opened:
+            backend = backends.build(name, self.config)
+            self._opened[name] = backend.open(self._base(backend), self.data.catalogue)
+        return self._opened[name]
 
-        def numbered(samples: pl.DataFrame) -> Arrays:
-            return {"item": np.array([number[item] for item in samples[schema.ITEM_ID]])}
-
-        return numbered(self.data.pool), numbered(self.data.recent), 0.0
-
-    @property
-    def _aims(self) -> pl.DataFrame:
-        return self.data.recent.tail(self.config.aims)
+    def _base(self, backend: Backend) -> Path | str:
+        """Where the backend's base is; it is built by the first cell that needs it."""
+        key = backend.base_key()
+        if key is None:
+            return backend.base_location
+        shelf = self._shelf(keys=key)
+        return shelf.folder_of("base", lambda folder: backend.prepare(folder, self.data.catalogue, self.data.past))
 
     def _scored(self, pool: Arrays) -> pl.DataFrame:
+        """The pool's features; influence and effort are zero where the method does not ask for them."""
         zeros = np.zeros(len(self.data.pool))
-        columns = {"influence": zeros, "effort": zeros, **pool}
-        series = [
-            pl.Series(name, values)
-            if values.ndim == 1
-            else pl.Series(name, values, dtype=pl.Array(pl.Float32, values.shape[1]))
-            for name, values in columns.items()
-        ]
-        return pl.DataFrame([self.data.pool[schema.SAMPLE_ID], *series])
+        return selection.with_features(
+            self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
+        )
 
     def _sequences(self, samples: pl.DataFrame) -> Sequences:
         return encode(samples, self.data.catalogue.item_ids)
 
-    def _of_base(self, cell: Cell, *sections: str) -> Shelf:
-        own = ["semantic_ids", "tiger", "pretraining_epochs", "fine_tune"]
-        return self._shelf(*(own if cell.backend == "tiger" else ["language_model", "bigrec", "fine_tune"]), *sections)
+    def _shelf_of(self, cell: Cell, *sections: str) -> Shelf:
+        """The folder of things that the cell's base says of samples."""
+        backend = backends.build(backends.asked(cell.backend), self.config)
+        base = backend.base_key() or backend.outside_key()
+        return self._shelf(*sections, keys=[backend.name, *base, *backend.effort_key()])
 
-    def _shelf(self, *sections: str) -> Shelf:
-        """The folder of things that depend on the data set, the seed and these settings, not on which users are judged."""
-        included: dict[str, Any] = {"seed": True, **{section: TAKEN.get(section, True) for section in sections}}
-        described = self.config.model_dump_json(include=included)
-        described += self.config.datasets[self.data.name].model_dump_json(exclude={"users"})
+    def _shelf(self, *sections: str, keys: Sequence[str] = ()) -> Shelf:
+        """The folder of things that depend on these settings, the data set and the seed, not on which users are measured."""
+        settings = self.config.model_dump_json(include={"seed", *sections})
+        dataset = self.config.datasets[self.data.name].model_dump_json(exclude={"users"})
+        described = "\n".join([str(FORMAT), settings, dataset, *keys])
         return Shelf(Path(self.config.folder) / "shared" / _short(described))
 
 
-def _source(need: str) -> str:
-    sources = {
-        "early": ("el2n", "grand"),
-        "hidden": ("hidden", "vector", "text"),
-        "gradient": ("gradient", "layer_gradients"),
-        "effort": ("effort", "gradient_norm"),
-        "traits": ("category", "popularity", "recency", "history_length", "owner"),
-    }
-    return next((source for source, names in sources.items() if need in names), need)
-
-
-def _asked(name: str, needs: tuple[str, ...]) -> bool:
-    return name in needs or (name.startswith("gradient.") and "layer_gradients" in needs)
-
-
-def _layered(found: Arrays, which: str) -> Arrays:
-    """'gradient' of all matrices together, and 'gradient.<n>' of each."""
-    parts = [found[name] for name in sorted(found) if name.startswith(which)]
-    return {"gradient": np.concatenate(parts, axis=1), **{f"gradient.{n:03d}": part for n, part in enumerate(parts)}}
-
-
-def _base_of(cell: Cell) -> str:
-    """The proxy asks BIGRec's base."""
-    return "tiger" if cell.backend == "tiger" else "bigrec"
+def _joined(parts: Arrays, side: str) -> Arrays:
+    """'gradient.<n>' of each matrix on one side, and 'gradient' of all matrices together."""
+    layers = {name.removeprefix(side): parts[name] for name in sorted(parts) if name.startswith(side)}
+    return {"gradient": np.concatenate(list(layers.values()), axis=1), **layers}
 
 
 def _short(text: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dealrec_core.errors import DataError, OtherFormat
-from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.lora import with_lora
 from dealrec_core.recommenders import baselines, bundle, serving
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.settings.language import LoraConfig
@@ -31,16 +31,8 @@ def saved(series_world: SeriesWorld, tmp_path_factory: pytest.TempPathFactory) -
     config = BIGRecConfig(prompt=series_world.prompt, beams=15)
     popular = ["2-0", "0-0", "1-0"]
     folder = tmp_path_factory.mktemp("bundle") / "new"
-    bundle.save(
-        folder,
-        base=str(series_world.base),
-        adapter=tuned,
-        catalogue=series_world.catalogue,
-        popular=popular,
-        config=config,
-        lineage={"night": "2026-01-01"},
-    )
     before = BIGRec("before", tuned.eval(), tokenizer, series_world.catalogue, popular, config)
+    bundle.save(folder, before, base=str(series_world.base), lineage={"night": "2026-01-01"})
     return folder, before
 
 
@@ -67,18 +59,8 @@ def test_ground_decoding_survives_saving_with_its_adapter_and_weights(
     taken = [(str(user), item) for user, items in enumerate(series_world.past[:40]) for item in items]
     near = baselines.item_knn(pl.DataFrame(taken, schema=["user_id", "item_id"], orient="row"))
     counts = {"0-0": 9.0, "4-1": 4.0}
-    bundle.save(
-        tmp_path,
-        base=str(series_world.base),
-        adapter=plain.model,
-        catalogue=series_world.catalogue,
-        popular=[],
-        config=config,
-        lineage={},
-        popularity=counts,
-        neighbours=near,
-    )
     before = BIGRec("ground", plain.model, plain.tokenizer, series_world.catalogue, [], config, counts, near)
+    bundle.save(tmp_path, before, base=str(series_world.base), lineage={})
     histories = [history for history, _ in series_world.cases[:6]]
     assert bundle.load(tmp_path, device=CPU).recommend(histories, 10) == before.recommend(histories, 10)
 

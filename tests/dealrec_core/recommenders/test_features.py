@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from dealrec_core.coreset import projection, traits
-from dealrec_core.language import effort
 from dealrec_core.recommenders import hidden
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.settings.language import EffortConfig, LoraConfig
+from dealrec_core.settings.language import LoraConfig
 from dealrec_core.surrogate import early, networks
 from dealrec_core.surrogate.sasrec import Shape
-from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 SAMPLES = Sequences(np.array([0, 1, 2, 3, 1]), np.array([0, 2, 3, 5]), np.array([4, 0, 2]))
 LORA = LoraConfig(rank=2, dropout=0.0)
@@ -92,19 +90,3 @@ def test_adams_step_divides_by_the_root_of_the_mean_square():
     found = projection.adam_projected(lambda: batches(matrices, 2), lambda: batches(matrices, 1), 2, width=2, seed=0)[0]
     # mean squares 5 and 2
     assert np.allclose(found, [[3 / 5**0.5, 0.0], [1 / 5**0.5, 2 / 2**0.5]], atol=1e-6)
-
-
-def test_the_norms_of_the_gradients_are_the_effort(series_world: SeriesWorld):
-    model, tokenizer = series_world.load()
-    examples = series_world.examples(6)
-    told = {
-        "prompt": series_world.prompt,
-        "config": EffortConfig(batch_tokens=300),
-        "lora": LORA,
-        "seed": 0,
-        "device": CPU,
-    }
-    squares = np.zeros(6)
-    for rows, found in effort.example_gradients(model, tokenizer, examples, **told):
-        squares[rows] = sum(matrix.double().square().sum((1, 2)).numpy() for matrix in found.values())
-    assert np.allclose(np.sqrt(squares), effort.score(model, tokenizer, examples, **told), rtol=1e-5)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dealrec_core.errors import SettingsError
-from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.lora import with_lora
 from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders import baselines, grounding
-from dealrec_core.recommenders.bigrec import BIGRec, title_judge
+from dealrec_core.recommenders.bigrec import BIGRec, title_recall
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.language import LoraConfig
 from dealrec_core.settings.recommenders import BIGRecConfig
@@ -126,11 +126,11 @@ def test_distances_of_unknown_histories_are_not_a_number(series_world: SeriesWor
     assert np.isnan(found[1]).all()
 
 
-def test_the_judge_gives_the_share_of_targets_found(series_world: SeriesWorld) -> None:
+def test_title_recall_is_the_share_of_targets_found(series_world: SeriesWorld) -> None:
     model, tokenizer = series_world.load()
     examples, titles = series_world.examples(20), series_world.catalogue.titles
     config = BIGRecConfig(prompt=series_world.prompt)
-    assert title_judge(tokenizer, examples, titles, config=config, k=len(titles))(model) == 1.0
-    assert title_judge(tokenizer, examples, ["Crimson Harbor 1"], config=config, k=1)(model) == pytest.approx(
+    assert title_recall(tokenizer, examples, titles, config=config, k=len(titles))(model) == 1.0
+    assert title_recall(tokenizer, examples, ["Crimson Harbor 1"], config=config, k=1)(model) == pytest.approx(
         np.mean([example.target == "Crimson Harbor 1" for example in examples])
     )

@@ -64,7 +64,7 @@ def test_a_tiger_bundle_names_its_sentence_model_and_codes_new_items_alike(
     ids = semantic_ids.fit(CATALOGUE, config=config, seed=0)
     network = TigerConfig(width=16, layers=1, heads=2, head_width=8, inner_width=16)
     before = Tiger("tiger", tiger.network(network, ids).eval(), ids, ["b"], network)
-    bundle.save_tiger(tmp_path / "bundle", before, lineage={})
+    bundle.save(tmp_path / "bundle", before, lineage={})
     after = bundle.load(tmp_path / "bundle", device=torch.device("cpu"))
     assert isinstance(after, Tiger)
     assert after.recommend([["a"], []], 3) == before.recommend([["a"], []], 3)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.language import checkpoints, effort
-from dealrec_core.language.fine_tuning import with_lora
+from dealrec_core.language.lora import with_lora
+from dealrec_core.language.training import Trained
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
 from dealrec_core.recommenders.semantic_ids import SemanticIds
-from dealrec_core.recommenders.tiger import Tiger, Trained
+from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.settings.language import EffortConfig, LoraConfig
+from dealrec_core.settings.language import LoraConfig
 from dealrec_core.settings.recommenders import SemanticIdsConfig, TigerConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
@@ -70,7 +71,7 @@ def test_it_beats_popularity_by_far(series_world: SeriesWorld, trained: Trained,
 
 def test_the_best_epoch_is_kept(series_world: SeriesWorld, trained: Trained, ids: SemanticIds) -> None:
     held = _sequences(series_world, series_world.past[260:])
-    found = tiger._mean_loss(trained.model, held, ids, config=TINY)
+    found = tiger.mean_loss(trained.model, held, ids, config=TINY)
     assert found == pytest.approx(min(trained.validation_losses), rel=1e-5)
 
 
@@ -130,7 +131,7 @@ def test_a_bundle_answers_as_before_and_codes_new_items_alike(
 ) -> None:
     ids = _coded(series_world, quantiser)
     before = _tiger(trained, ids)
-    bundle.save_tiger(tmp_path, before, lineage={"night": "2026-01-01"})
+    bundle.save(tmp_path, before, lineage={"night": "2026-01-01"})
     after = bundle.load(tmp_path, device=CPU)
     histories = [history for history, _ in series_world.cases[:20]]
     assert isinstance(after, Tiger)
@@ -225,9 +226,9 @@ def test_effort_is_the_norm_of_one_backward_per_sample(
         tiger.losses(tuned, samples, np.array([row]), ids, history_length=20).sum().backward()
         gradients = [weight.grad for name, weight in tuned.named_parameters() if name in wanted]
         expected.append(sum(float(gradient.double().square().sum()) for gradient in gradients) ** 0.5)
-    config = EffortConfig.model_validate({"parameters": parameters, "batch_tokens": batch_tokens})
-    found = effort.score_tiger(tuned, samples, ids, network=TINY, config=config, lora=lora, seed=1, device=CPU)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    losses = tiger.sample_losses(tuned, samples, ids, config=TINY, batch_tokens=batch_tokens)
+    efforts = effort.norms(tuned, losses, list(map(str, range(len(samples)))), parameters=parameters)
+    np.testing.assert_allclose(efforts, expected, rtol=1e-5)
 
 
 def test_no_samples_are_refused(ids: SemanticIds) -> None:

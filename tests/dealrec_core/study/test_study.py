@@ -22,7 +22,8 @@ def test_the_released_format_gives_one_sample_a_user_and_three_periods(tiny):
     first = found.pool.filter(user_id="0").row(0, named=True)
     walk = (Path(tiny.datasets["tiny"].folder) / "sequential_train.txt").read_text().splitlines()[0].split()[1:]
     assert (first["history"], first["item_id"]) == (walk[:-1], walk[-1])
-    assert found.past[0] == walk[:3]  # the older half and one more, of five
+    latest = found.past.filter(user_id="0").sort("timestamp").row(-1, named=True)
+    assert (latest["history"], latest["item_id"]) == (walk[:2], walk[2])  # the older half and one more, of five
     assert (len(found.pool), len(found.recent), len(found.cases)) == (120, 30, 30)
 
 
@@ -82,7 +83,7 @@ def test_what_is_on_the_shelf_is_not_made_again_and_a_broken_make_leaves_nothing
     assert shelf.arrays("a", lambda: {"x": np.arange(3)})[0]["x"].tolist() == [0, 1, 2]
     assert shelf.arrays("a", lambda: pytest.fail("made again"))[0]["x"].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="broken"):
-        shelf.kept("b", _broken)
+        shelf.folder_of("b", _broken)
     assert not (tmp_path / "b").exists()
 
 
