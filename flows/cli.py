@@ -99,7 +99,7 @@ def rollback(
     """Put the previous champion back in charge."""
     from flows import roll_back as flow
 
-    with _in_this_process():
+    with _in_this_process(computes=False):
         _show(flow.roll_back(config=config, overrides=set or [], reason=reason), json)
 
 
@@ -108,7 +108,7 @@ def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
     """Join small files, remove those that nothing needs, report every table."""
     from flows import upkeep as flow
 
-    with _in_this_process():
+    with _in_this_process(computes=False):
         report = flow.upkeep(config=config, overrides=set or [])
     _say(report, [_table("tables", [table.model_dump() for table in report.tables]), report.message], json)
 
@@ -338,13 +338,17 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 @contextmanager
-def _in_this_process() -> Iterator[None]:
+def _in_this_process(*, computes: bool = True) -> Iterator[None]:
     """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
     # Prefect's own 20 s are too few for its first start on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # Its report to its makers would be sent, and would lock the new database against the night's first steps.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # before it is imported
+    if computes:
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
