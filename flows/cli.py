@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
@@ -18,6 +18,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dealrec_core.errors import DealrecError, SettingsError
 
@@ -98,7 +99,7 @@ def rollback(
     """Put the previous champion back in charge."""
     from flows import roll_back as flow
 
-    with _in_this_process():
+    with _in_this_process(computes=False):
         _show(flow.roll_back(config=config, overrides=set or [], reason=reason), json)
 
 
@@ -107,13 +108,9 @@ def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
     """Join small files, remove those that nothing needs, report every table."""
     from flows import upkeep as flow
 
-    with _in_this_process():
+    with _in_this_process(computes=False):
         report = flow.upkeep(config=config, overrides=set or [])
-    if json:
-        out.print_json(report.model_dump_json())
-        return
-    out.print(_table("tables", [table.model_dump() for table in report.tables]))
-    out.print(report.message, markup=False, highlight=False)
+    _say(report, [_table("tables", [table.model_dump() for table in report.tables]), report.message], json)
 
 
 @app.command("erase-user")
@@ -137,12 +134,9 @@ def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
     from flows.look import status as look
 
     lake = look(config, set or [])
-    if json:
-        out.print_json(lake.model_dump_json())
-        return
-    out.print(_table("nights", [night.model_dump() for night in lake.nights]))
-    out.print(_table("tables", [{"table": name, "version": version} for name, version in lake.tables.items()]))
-    out.print(f"champion: {lake.champion or 'none'}", markup=False)
+    nights = _table("nights", [night.model_dump() for night in lake.nights])
+    tables = _table("tables", [{"table": name, "version": version} for name, version in lake.tables.items()])
+    _say(lake, [nights, tables, f"champion: {lake.champion or 'none'}"], json)
 
 
 @app.command()
@@ -151,12 +145,7 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
     from flows.look import plan as look
 
     paths = look(config, set or [], _date(day))
-    if json:
-        out.print_json(data=paths)
-        return
-    for path in paths:
-        out.print(path, markup=False, highlight=False)
-    out.print(f"{len(paths)} files with rows that no night has taken", markup=False, highlight=False)
+    _say(paths, [*paths, f"{len(paths)} files with rows that no night has taken"], json)
 
 
 @app.command()
@@ -174,19 +163,11 @@ def doctor(
 
     if sources:
         previews = first_rows(config, set or [])
-        if json:
-            out.print_json(data=[asdict(preview) for preview in previews], default=_plain)
-        else:
-            for preview in previews:
-                _show_preview(preview)
+        _say([asdict(preview) for preview in previews], [line for each in previews for line in _preview(each)], json)
         return
-
     checks = look(config, set or [])
-    if json:
-        out.print_json(data=[check.model_dump() for check in checks])
-    else:
-        for check in checks:
-            out.print(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}", markup=False, highlight=False)
+    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}" for check in checks]
+    _say([check.model_dump() for check in checks], lines, json)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -203,7 +184,7 @@ def report(
     from flows.look import report as look
 
     name = look(config, set or [], night, to)
-    _show_facts({"night": name, "report": to}, json)
+    _say({"night": name, "report": to}, [f"night: {name}", f"report: {to}"], json)
 
 
 @app.command()
@@ -214,13 +195,11 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
     from tasks.report.trace import trace as follow
 
     steps = follow(Lake(settings.load(config, set or []).lake.root), sample_id)
-    if json:
-        out.print_json(data=[{"stage": step.stage, **dict(step.facts)} for step in steps])
-        return
+    lines: list[str | Text] = []
     for step in steps:
-        out.print(step.stage, style="bold", markup=False)
-        for name, value in step.facts:
-            out.print(f"    {name + ': ' if name else ''}{value}", markup=False, highlight=False)
+        lines.append(Text(step.stage, style="bold"))
+        lines += [f"    {name + ': ' if name else ''}{value}" for name, value in step.facts]
+    _say([{"stage": step.stage, **dict(step.facts)} for step in steps], lines, json)
 
 
 @studies.callback()
@@ -244,11 +223,8 @@ def study(
     request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
         summary = flow.study(request)
-    if json:
-        out.print_json(summary.model_dump_json())
-        return
-    out.print(summary.table, markup=False, highlight=False)
-    out.print(f"{summary.ran} cells ran, {summary.kept} were done before; tables and plots are in {summary.folder}")
+    ended = f"{summary.ran} cells ran, {summary.kept} were done before; tables and plots are in {summary.folder}"
+    _say(summary, [summary.table, ended], json)
 
 
 @studies.command("fidelity")
@@ -265,11 +241,7 @@ def fidelity(
 
     loaded = settings.read(core.FidelityConfig, config, set or [])
     results = core.study(loaded)
-    if json:
-        out.print_json(data=results)
-        return
-    out.print(core.table(results), markup=False, highlight=False)
-    out.print(f"{loaded.starts} starts are kept in {loaded.folder}", markup=False, highlight=False)
+    _say(results, [core.table(results), f"{loaded.starts} starts are kept in {loaded.folder}"], json)
 
 
 @app.command()
@@ -280,8 +252,7 @@ def deploy(
     """Apply work pools, limits, deployments and automations to the Prefect server (PREFECT_API_URL)."""
     from flows.set_up import apply
 
-    for line in apply(config, pool_type=pool_type):
-        out.print(line, markup=False, highlight=False)
+    _say(None, apply(config, pool_type=pool_type), json=False)
 
 
 @app.command()
@@ -306,12 +277,8 @@ def demo(json: Json = False) -> None:
 
     with _in_this_process():
         summaries = three_nights()
-    if json:
-        out.print_json(data=[summary.model_dump(mode="json") for summary in summaries])
-    else:
-        out.print(_table("three nights on a growing log", table(summaries)))
-        for line in comparisons(summaries):
-            out.print(line, markup=False, highlight=False)
+    rows = _table("three nights on a growing log", table(summaries))
+    _say([summary.model_dump(mode="json") for summary in summaries], [rows, *comparisons(summaries)], json)
 
 
 def _run(module: str, day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
@@ -325,22 +292,15 @@ def _run(module: str, day: datetime | None, config: str, overrides: list[str] | 
         return result
 
 
-def _plain(value: Any) -> Any:
-    return value.to_dicts() if hasattr(value, "to_dicts") else str(value)
-
-
-def _show_preview(preview: "Preview") -> None:
-    out.print(preview.file.path, markup=False, highlight=False)
+def _preview(preview: "Preview") -> list[str | Table]:
     good = preview.records - preview.filtered - preview.quarantined
-    out.print(
+    counts = (
         f"of its first {preview.records:,} records {good:,} would land, {preview.filtered:,} be filtered out, "
-        f"{preview.quarantined:,} go to quarantine",
-        markup=False,
-        highlight=False,
+        f"{preview.quarantined:,} go to quarantine"
     )
-    for title, rows in (("would land", preview.landing), ("would go to quarantine", preview.bad)):
-        if rows.height:
-            out.print(_table(title, rows.to_dicts()))
+    frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
+    tables = [_table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
+    return [preview.file.path, counts, *tables]
 
 
 def _date(day: datetime | None) -> date | None:
@@ -348,21 +308,24 @@ def _date(day: datetime | None) -> date | None:
 
 
 def _show(result: BaseModel, json: bool) -> None:
-    if json:
-        out.print_json(result.model_dump_json())
-        return
-    facts = result.model_dump(mode="json", exclude_none=True)
-    for name, value in facts.items():
+    """Prints the fields of a result, one a line, or as JSON."""
+    lines = []
+    for name, value in result.model_dump(mode="json", exclude_none=True).items():
         text = ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
-        out.print(f"{name}: {text}", markup=False, highlight=False)
+        lines.append(f"{name}: {text}")
+    _say(result, lines, json)
 
 
-def _show_facts(facts: dict[str, Any], json: bool) -> None:
+def _say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
+    """Prints the data as JSON, or the lines and tables as they are: nothing in them is taken for markup."""
     if json:
-        out.print_json(data=facts)
+        content = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+        out.print_json(
+            data=content, default=lambda frame: frame.to_dicts() if hasattr(frame, "to_dicts") else str(frame)
+        )
         return
-    for name, value in facts.items():
-        out.print(f"{name}: {value}", markup=False, highlight=False)
+    for line in lines:
+        out.print(line, markup=False, highlight=False)
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -375,13 +338,17 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 @contextmanager
-def _in_this_process() -> Iterator[None]:
+def _in_this_process(*, computes: bool = True) -> Iterator[None]:
     """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
     # Prefect's own 20 s are too few for its first start on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # Its report to its makers would be sent, and would lock the new database against the night's first steps.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # before it is imported
+    if computes:
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 

@@ -1,4 +1,4 @@
-"""How much a coreset may hold: samples, a share of them, tokens of an epoch, or minutes of tuning."""
+"""The size of a coreset: a number of samples, a share of them, tokens of an epoch, or minutes of tuning."""
 
 from collections.abc import Callable
 

@@ -23,7 +23,7 @@ def projected(gradients: Gradients, count: int, *, width: int, seed: int) -> lis
 def adam_projected(
     gradients: Callable[[], Gradients], sampled: Callable[[], Gradients], count: int, *, width: int, seed: int
 ) -> list[np.ndarray]:
-    """As `projected`, for G / (√V + ε): Adam's step for a sample, as in LESS (Xia et al., ICML 2024, section 4.1).
+    """Projected G / (√V + ε), as `projected` gives it: Adam's step for a sample in LESS (Xia et al., ICML 2024, section 4.1).
 
     V, Adam's second moment, is the mean square over `sampled`, gradients of some samples; the momentum is left out.
     """

@@ -7,9 +7,9 @@ from dealrec_core.coreset.base import Choice, Options, Pool, highest
 from dealrec_core.samples.clusters import k_means, nearest
 
 CLUSTERS = 10
-"""As in the paper."""
+"""Clusters of users in the paper."""
 REPETITION = 0.95
-"""Each further sample of one user weighs this much of the one before; as in the authors' released code."""
+"""Weight of each further sample of a user, as a share of the one before; the authors' released value."""
 
 
 def choose(pool: Pool, options: Options) -> Choice:

@@ -1,1 +1,1 @@
-"""Which recommender is better, and how sure that is: metrics per user, one paired bootstrap, the gate, the proxy."""
+"""Comparison of recommenders: metrics per user, one paired bootstrap, the gate, the proxy."""

@@ -49,7 +49,7 @@ def coverage(lists: Lists, *, item_count: int, k: int) -> float:
 
 
 def popularity_lift(lists: Lists, targets: Lists, counts: Mapping[str, float], *, k: int) -> float:
-    """How much more popular the first k items are than what users then took: ratio of the mean interactions per item.
+    """Popularity of the first k items over that of the targets: ratio of the mean interactions per item.
 
     1 = no popularity bias. Means are taken per user first (as the group average popularity of Abdollahpouri et al.
     2019). Users without a list are left out; NaN where nothing was recommended or no target was ever taken.

@@ -35,7 +35,7 @@ def evaluate(recommender: Recommender, cases: pl.DataFrame, config: EvaluationCo
 
 
 def per_user(name: str, lists: Sequence[Sequence[str]], cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
-    """As `evaluate`, for rankings already computed: item lists (U, K) of the recommender `name`, one per case."""
+    """Metrics of rankings already computed; same columns as `evaluate`. lists: items (U, K) of the recommender `name`."""
     targets: list[list[str]] = cases["targets"].to_list()
     return pl.DataFrame(
         {

@@ -12,7 +12,7 @@ RARE = 5
 
 
 def slices(cases: pl.DataFrame, counts: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Which users, bool (U,) in the order of the cases, are new, and which took a cold item.
+    """Marks, bool (U,) in the order of the cases, the users who are new and the users who took a cold item.
 
     cases: columns history and targets. counts: interactions of each item before the held-out slice.
 

@@ -41,7 +41,7 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Damping:
-    """What is added to every eigenvalue of the curvature."""
+    """The number d that is added to every eigenvalue of the curvature, by a rule."""
 
     value: float
     rule: DampingRule

@@ -100,14 +100,14 @@ class Loss:
     ) -> Tensor:
         """Derivative of each sample's loss along the direction, (B,)."""
         slopes = state.new_zeros(len(state))
-        left, right = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
-        if left is None or right is None:
+        states, outs = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
+        if states is None or outs is None:
             return slopes
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
-            pulled = _Sums(left[rows])
-            self._pull_back(pulled, slope, slice(None), left[rows], right, targets[rows])
-            slopes[rows] = (pulled.state * left[rows]).sum(1)
+            pulled = _Sums(states[rows])
+            self._pull_back(pulled, slope, slice(None), states[rows], outs, targets[rows])
+            slopes[rows] = (pulled.state * states[rows]).sum(1)
         return slopes
 
     @torch.no_grad()
@@ -128,13 +128,13 @@ class Loss:
         `weights` are those of `linearised` for the same outputs; without them the logits are computed again.
         """
         sums = _Sums(state, into)
-        left, right = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
-        if left is None or right is None:
+        states, outs = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
+        if states is None or outs is None:
             return sums.state
         for rows in self._blocks(state):
             given = None if weights is None else weights[rows]
             w = self._weights(self._logits(state[rows], table, targets[rows])) if given is None else given
-            curved = self._curved(w, self._products(left[rows], right, targets[rows]))
+            curved = self._curved(w, self._products(states[rows], outs, targets[rows]))
             self._pull_back(sums, curved, rows, state, table, targets)
         return sums.state
 

@@ -95,7 +95,7 @@ def split(
 def split_lazily(
     samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
 ) -> pl.LazyFrame:
-    """As `split`, for a table that need not fit into memory."""
+    """The samples of one slice as `split` gives them, for a table that need not fit into memory."""
     start, end = {
         "train": (None, bounds.validation_start),
         "validation": (bounds.validation_start, bounds.test_start),

@@ -30,6 +30,8 @@ from dealrec_core.settings.sources import SourcesConfig
 from dealrec_core.settings.surrogate import NightlySurrogate, SurrogateConfig
 
 AlgorithmConfig = TypeVar("AlgorithmConfig", bound=Section)
+TIGER_ITEMS = 20
+"""Newest items of a history that TIGER reads at a night, as in its paper; each is several tokens."""
 
 
 class Algorithms(Section):
@@ -70,7 +72,7 @@ class Config(Section):
 
     @property
     def algorithms(self) -> Algorithms:
-        """What the algorithms take in this night: one history length for all, and one number of beams for both backends."""
+        """The settings that the algorithms take in this night: one history length, and one number of beams for both backends."""
         length, recommender = self.samples.history_length, self.recommender
         return Algorithms(
             surrogate=_filled(SurrogateConfig, self.surrogate, history_length=length),
@@ -79,7 +81,7 @@ class Config(Section):
             coreset=_filled(CoresetConfig, self.coreset),
             language_model=_filled(LanguageModelConfig, self.language_model),
             bigrec=_filled(BIGRecConfig, recommender, {"backend", "titles"}, history_length=recommender.titles),
-            tiger=_filled(TigerConfig, self.tiger, history_length=length, beams=recommender.beams),
+            tiger=_filled(TigerConfig, self.tiger, history_length=min(length, TIGER_ITEMS), beams=recommender.beams),
             semantic_ids=_filled(SemanticIdsConfig, self.semantic_ids),
             fine_tune=_filled(FineTuneConfig, self.fine_tune),
             evaluation=_filled(EvaluationConfig, self.evaluation),

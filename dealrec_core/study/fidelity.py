@@ -54,7 +54,7 @@ MEMORY = {"batch_tokens", "kept_mb"}
 
 
 class FidelityConfig(BaseModel):
-    """Which small problem is refitted, and how often: the settings file of `dealrec study fidelity`."""
+    """The small problem and its refits: the settings file of `dealrec study fidelity`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

@@ -3,7 +3,7 @@
 dealrec_core/study/fidelity.py makes a study of them. A refit minimises (1/|S|) Σ_{s in S} L(s) +
 (decay / 2) ‖θ‖² by full-batch Adam from one start: nothing in it is random, so two refits differ by their samples alone.
 The linear datamodelling score (LDS; Park et al. 2023, "TRAK", section 2) is the rank correlation, over random halves, of
-the summed scores of what was left out with the risk that resulted.
+the summed scores of the samples left out with the resulting risk.
 """
 
 import copy
@@ -83,7 +83,7 @@ def _objective(model: Any, batches: list[tuple[np.ndarray, Tensor, Tensor]], *, 
 
 
 def halves(count: int, *, subsets: int, seed: int) -> np.ndarray:
-    """Which of `count` samples each refit learns from, bool (subsets, N): exactly half of them, drawn anew each time."""
+    """Marks, bool (subsets, N), the samples that each refit learns from: exactly half of `count`, drawn anew each time."""
     random = np.random.default_rng(seed)
     orders = np.stack([random.permutation(count) for _ in range(subsets)])
     return orders < count // 2
@@ -104,15 +104,6 @@ def leave_one_out(fit: Fit, train: Sequences, risk: Sequences, *, rows: np.ndarr
     before = risk_of(fit(train), risk)
     others = (np.delete(np.arange(len(train)), row) for row in rows)
     return np.array([risk_of(fit(train.take(rest)), risk) - before for rest in others])
-
-
-def rank_correlation(predicted: np.ndarray, happened: np.ndarray, *, seed: int, resamples: int = 1000) -> Difference:
-    """Spearman's correlation (ties share their mean rank), with a percentile bootstrap over the pairs.
-
-    Raises:
-        DataError: fewer than three pairs.
-    """
-    return mean_rank_correlation([(predicted, happened)], seed=seed, resamples=resamples)
 
 
 def mean_rank_correlation(

@@ -1,7 +1,7 @@
 """BERT4Rec: a transformer that sees both sides of a masked item (Sun et al. 2019).
 
-To rank next items a mask is put after the history. Training masks a share of a window, and always its last item, which
-is what ranking asks for. Positions count back from the mask at the end, so that it means the same at every length.
+To rank next items a mask is put after the history. Training masks a share of a window, and always its last item, because
+ranking predicts the last item. Positions count back from the mask at the end, so that they mean the same at every length.
 """
 
 import math
@@ -55,7 +55,7 @@ class BERT4Rec(nn.Module):
         return self.norm(self.blocks[-1](states, last_only=True))[:, -1]
 
     def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
-        """The masked items of windows (B, L + 1), each from all the others: (M, D), (M,)."""
+        """Predicts the masked items of windows (B, L + 1) from the other items: (M, D), (M,)."""
         random = torch.Generator().manual_seed(seed)
         masked = (torch.rand(windows.shape, generator=random) < MASKED_SHARE).to(windows.device)
         masked[:, -1] = True

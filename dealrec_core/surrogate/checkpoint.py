@@ -1,4 +1,4 @@
-"""A surrogate on disk: safetensors, JSON and hashes; nothing that could run code when it is loaded."""
+"""A surrogate on disk: safetensors, JSON and hashes. Loading it runs no code from the files."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,8 @@ A state is an attention over three views: a transformer's state after the histor
 graphs of the training histories, that of transitions and that of co-interactions. A light graph convolution makes an
 item's vector in a graph, norm(x + (x + A x + A² x) / 3) (paper, section 3.2; the authors' code). In training, contrastive
 terms draw the views of one history together (section 3.4): the sequence to the transition graph with the weight of the
-history's conformity, both graphs to each other with what is left of it. Conformity is how far an item looks the same
-with the history's own transitions taken out of the graph (section 3.3).
+history's conformity, both graphs to each other with the remaining weight. Conformity says how little an item changes when
+the history's transitions are taken out of the graph (section 3.3).
 
 The table holds three blocks of D columns, items | transitions | co-interactions: a graph is walked once for all batches,
 and only the first block makes logits.
@@ -109,7 +109,7 @@ class DCRec(nn.Module):
         return self.graph_norm(items + scaled(items + once + twice, 1 / 3))  # (V, D)
 
     def _views(self, items: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """What both graphs say of items (…): two of (…, D)."""
+        """The views of items (…) in both graphs: two of (…, D)."""
         transition, companion = functional.embedding(items, table[:, self.shape.width :]).chunk(2, -1)
         return transition, companion
 
@@ -122,21 +122,21 @@ class DCRec(nn.Module):
     @torch.no_grad()
     def _conformity(self, windows: Tensor) -> Tensor:
         """ω (B,) of each window's last history item; 0.5 for histories of one item. Mean of three cosines: the item with
-        and without the batch's transitions, the item and the neighbours left, neighbours taken away and left."""
+        and without the batch's transitions, the item and its other neighbours, the batch's neighbours and the others."""
         if windows.shape[1] == 2 or not len(self.transitions.weights):
             return self.items.weight.new_full((len(windows),), MEAN_CONFORMITY)
         items, (edges, weights) = windows[:, -2], (self.transitions.edges, self.transitions.weights)
         held = self._held(windows)
         whole = self._view(edges, weights, self.items.weight)
-        own, alone = whole[items], self._view(edges, weights.masked_fill(held, 0), self.items.weight)[items]
-        taken, left = (graphs.product(edges, some.to(weights), whole)[items] for some in (held, ~held))
-        pairs = ((own, alone), (own, left), (taken, left))
+        present, without = whole[items], self._view(edges, weights.masked_fill(held, 0), self.items.weight)[items]
+        of_batch, others = (graphs.product(edges, some.to(weights), whole)[items] for some in (held, ~held))
+        pairs = ((present, without), (present, others), (of_batch, others))
         agreement = torch.stack([functional.cosine_similarity(one, other) for one, other in pairs]).mean(0).sigmoid()
         spread = (agreement - agreement.min()) / (agreement.max() - agreement.min()).clamp(min=1e-8)
         return spread * (MEAN_CONFORMITY / spread.mean().clamp(min=1e-8))
 
     def _held(self, windows: Tensor) -> Tensor:
-        """Which entries (M,) of the transition graph the windows hold, in either order."""
+        """Marks the entries, bool (M,), of the transition graph that the windows hold, in either order."""
         before, after = windows[:, :-1].flatten(), windows[:, 1:].flatten()
         ours = torch.cat([before * self.item_count + after, after * self.item_count + before])
         keys = self.transitions.edges[0] * self.item_count + self.transitions.edges[1]

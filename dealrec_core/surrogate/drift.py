@@ -1,4 +1,4 @@
-"""A warm start that has lost too much is answered by a training from scratch; the better of the two is kept."""
+"""Training from scratch where a warm start has lost too much accuracy; the better of the two networks wins."""
 
 import logging
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Followed:
-    """The surrogate that is kept, and what the warm start was measured by."""
+    """The better surrogate, and the figures by which the warm start was judged."""
 
     trained: Trained
     reference: float
-    """Validation NDCG@10 at the last training that was measured against one from scratch: the next nights' measure."""
+    """Validation NDCG@10 of the last training that was compared with one from scratch; later nights are compared with it."""
     lost: float
-    """Share of the earlier reference that the warm start did not reach; negative where it reached more."""
+    """Share of the earlier reference by which the warm start falls short; negative where it exceeds the reference."""
     scratch: Trained | None
-    """The training from scratch that drift forced, None where it did not."""
+    """The training from scratch that drift forced; None where drift forced none."""
 
     @property
     def is_warm(self) -> bool:
-        """Whether the warm start is the one that is kept."""
+        """Whether `trained` is the warm start."""
         return self.trained is not self.scratch
 
 
@@ -46,10 +46,10 @@ def follow(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> Followed:
-    """Trains on from `initial`, and from scratch too where the result lies too far below `reference`.
+    """Trains on from `initial`, and also from scratch where the result lies too far below `reference`.
 
     Drift is measured from the last reference, not from last night: many small losses add up. Both trainings are compared
-    on the same validation samples; the better one is kept and is the new reference, so one lasting change forces one retrain.
+    on the same validation samples; the better one is the new reference, so that one lasting change forces one retraining.
     """
     settings: dict[str, Any] = {"config": config, "seed": seed, "device": device, "progress": progress}
     fit = partial(training.train, train, validation, item_count=item_count, **settings)

@@ -1,6 +1,6 @@
-"""Graphs of items, fixed by the training histories: which follow each other, and which the same histories hold.
+"""Graphs of items, fixed by the training histories: items that follow each other, and items that share histories.
 
-Both are symmetric and scaled by the degrees on both sides, D^-1/2 A D^-1/2, so that a product with one is its own
+Both are symmetric and scaled by the degrees on both sides, D^-1/2 A D^-1/2, so that a product with one equals its
 transpose. Axes: V items, M entries.
 """
 
@@ -28,7 +28,7 @@ class Graph(nn.Module):
         self.register_load_state_dict_pre_hook(_make_room)
 
     def put(self, matrix: sparse.csr_matrix) -> None:
-        """Takes over the entries of a matrix, by row and column."""
+        """Stores the entries of a matrix, sorted by row and column."""
         entries = matrix.tocsr().sorted_indices().tocoo()
         places = np.stack([entries.row, entries.col]).astype(np.int64)
         self.edges = torch.from_numpy(places).to(self.edges.device)
@@ -40,7 +40,7 @@ class Graph(nn.Module):
 
 
 def transitions(windows: Sequence[np.ndarray], *, item_count: int) -> sparse.csr_matrix:
-    """How often two items stand side by side in windows (W, L + 1), whatever their order, and 1 on the diagonal; scaled."""
+    """Number of times that two items are neighbours in windows (W, L + 1), in either order, and 1 on the diagonal; scaled."""
     before, after = (np.concatenate([part[:, side].ravel() for part in windows]) for side in (np.s_[:-1], np.s_[1:]))
     counts = _matrix(before, after, item_count)
     both = (counts + counts.T).tolil()
@@ -60,8 +60,8 @@ def companions(windows: Sequence[np.ndarray], *, item_count: int, neighbours: in
     cosine = (norm @ (held.T @ held) @ norm).tocsr()
     cosine.setdiag(0)
     cosine.eliminate_zeros()
-    kept = nearest(cosine, neighbours)
-    return _scaled(kept.maximum(kept.T).tocsr())
+    closest = nearest(cosine, neighbours)
+    return _scaled(closest.maximum(closest.T).tocsr())
 
 
 def product(edges: Tensor, weights: Tensor, vectors: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ class _Product(torch.autograd.Function):
 
 
 def _matrix(rows: np.ndarray, columns: np.ndarray, item_count: int) -> sparse.csr_matrix:
-    found = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(item_count, item_count))
-    found.sum_duplicates()
-    return found
+    counts = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(item_count, item_count))
+    counts.sum_duplicates()
+    return counts
 
 
 def _scaled(matrix: sparse.csr_matrix) -> sparse.csr_matrix:

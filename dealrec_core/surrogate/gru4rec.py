@@ -66,11 +66,11 @@ class Cell(nn.Module):
         """(B, L, D) to (B, L, D)."""
         state = torch.zeros_like(inputs[:, 0])
         states = []
-        for arriving in self.input(inputs).unbind(1):  # (B, 3 D)
-            reset_in, update_in, new_in = arriving.chunk(3, 1)
-            reset_kept, update_kept, new_kept = self.recurrent(state).chunk(3, 1)
-            update = torch.sigmoid(update_in + update_kept)
-            fresh = torch.tanh(new_in + torch.sigmoid(reset_in + reset_kept) * new_kept)
+        for projected in self.input(inputs).unbind(1):  # (B, 3 D)
+            reset_in, update_in, new_in = projected.chunk(3, 1)
+            reset_state, update_state, new_state = self.recurrent(state).chunk(3, 1)
+            update = torch.sigmoid(update_in + update_state)
+            fresh = torch.tanh(new_in + torch.sigmoid(reset_in + reset_state) * new_state)
             state = fresh + update * (state - fresh)
             states.append(state)
         return torch.stack(states, 1)

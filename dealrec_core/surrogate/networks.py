@@ -1,4 +1,4 @@
-"""The surrogate networks by name, and how one is built."""
+"""The surrogate networks by name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +36,7 @@ def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
 
 
 def show(model: nn.Module, windows: Sequence[np.ndarray]) -> None:
-    """Lets a network take from the training windows (W, L + 1) what it fixes beside its weights: the graphs of DCRec."""
+    """Shows the training windows (W, L + 1) to a network that computes buffers from them: the graphs of DCRec."""
     if isinstance(model, dcrec.DCRec):
         model.read(windows)
 

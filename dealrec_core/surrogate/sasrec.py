@@ -16,7 +16,7 @@ from dealrec_core.surrogate.base import Predictions
 
 
 class Shape(NamedTuple):
-    """Everything needed to build the network again."""
+    """Sizes from which the network can be built again."""
 
     item_count: int
     width: int = 64
@@ -89,10 +89,10 @@ class Block(nn.Module):
     def forward(self, states: Tensor, *, last_only: bool = False) -> Tensor:
         """(B, L, D) to (B, L, D), or to (B, 1, D) with `last_only`."""
         normed = self.attention_norm(states)
-        kept = states[:, -1:] if last_only else states
-        kept = kept + self.dropout(self.attention(normed, last_only=last_only))
-        inner = functional.gelu(self.expand(self.feed_forward_norm(kept)))
-        return kept + self.dropout(self.contract(self.dropout(inner)))
+        residual = states[:, -1:] if last_only else states
+        residual = residual + self.dropout(self.attention(normed, last_only=last_only))
+        inner = functional.gelu(self.expand(self.feed_forward_norm(residual)))
+        return residual + self.dropout(self.contract(self.dropout(inner)))
 
 
 class Attention(nn.Module):
@@ -109,9 +109,9 @@ class Attention(nn.Module):
 
     def forward(self, states: Tensor, *, last_only: bool = False) -> Tensor:
         """(B, L, D) to (B, L, D), or to (B, 1, D) with `last_only`."""
-        asking = states[:, -1:] if last_only else states
+        querying = states[:, -1:] if last_only else states
         query, key, value = (
-            self._split(projected) for projected in (self.query(asking), self.key(states), self.value(states))
+            self._split(projected) for projected in (self.query(querying), self.key(states), self.value(states))
         )
         scores = scaled(query @ key.transpose(-1, -2), 1 / math.sqrt(query.shape[-1]))  # (B, heads, L, L)
         if self.causal and not last_only:

@@ -1,4 +1,4 @@
-"""A surrogate as MLflow's pyfunc flavour loads it: a module with `_load_pyfunc`, so that nothing is pickled."""
+"""Loads a surrogate for MLflow's pyfunc flavour: a module with `_load_pyfunc`, so that nothing is pickled."""
 
 from pathlib import Path
 

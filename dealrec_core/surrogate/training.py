@@ -71,7 +71,7 @@ def train(
     """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
-    once, earlier items of a history included. `initial` (same item numbering, see `base.realigned`) is a warm start: it
+    once, earlier items of a history included. `initial` (same item numbering) is a warm start: it
     counts as epoch 0 and is grown when the catalogue is larger. `progress` is called after every epoch. `alone` makes each
     sample one prediction, at the cost of a whole history. Refits on a part of the samples need it: a sample that was left out
     still stands in the histories of later ones, and windows would predict it there.
@@ -116,7 +116,7 @@ def ranks(model: Any, samples: Sequences) -> np.ndarray:
 
 
 def _target(model: Any, batch: Tensor, table: Tensor, *, seed: int) -> base.Predictions:
-    """As the network's `predictions`, but of each window's last item alone; nothing is drawn by the seed."""
+    """Predictions of each window's last item alone; same contract as the network's `predictions`, without use of the seed."""
     return base.Predictions(model.last(batch[:, :-1], table), batch[:, -1])
 
 
@@ -160,7 +160,7 @@ def _shuffled(cut: list[Tensor], batch_tokens: int, *, seed: int) -> list[Tensor
 def _loss_sum(states: Tensor, table: Tensor, targets: Tensor, *, negatives: int, seed: int) -> Tensor:
     """Summed cross-entropy, over all items or over `negatives` uniform ones that stand for the rest.
 
-    Sampled: log(V / K) is added to each negative, which makes the partition sum unbiased.
+    log(V / K) is added to each sampled negative, which makes the partition sum unbiased.
     """
     if len(table) <= negatives:
         return functional.cross_entropy(states @ table.T, targets, reduction="sum")

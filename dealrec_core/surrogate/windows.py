@@ -1,7 +1,7 @@
-"""From overlapping samples to windows in which every transition of the log stands exactly once.
+"""Turns overlapping samples into windows in which every transition of the log stands exactly once.
 
-A log with one sample per interaction holds each history many times over. Training on windows instead costs one pass
-over the interactions, not one per sample.
+A log with one sample per interaction holds each history many times. Training on windows costs one pass over the
+interactions, not one pass per sample.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def windows(samples: Sequences, *, length: int) -> list[np.ndarray]:
     """Arrays (W, L + 1) of equal-length windows, one array per length 2 <= L + 1 <= length + 1.
 
     A sample whose history is another sample's history plus target (cut to the longest history of the data) continues
-    it; which of several equal ones is taken makes no difference to the transitions. Chains are cut every `length`
+    it; the choice among several equal ones makes no difference to the transitions. Chains are cut every `length`
     items, and neighbours share one item, so that each item but a chain's first is predicted exactly once.
     """
     starts, stops, items = _pieces(*_chains(samples), length=length)

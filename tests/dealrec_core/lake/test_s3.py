@@ -23,7 +23,7 @@ from dealrec_core.lake import Lake, upkeep
 from dealrec_core.lake.store import fsspec_options
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 from tasks import storage
-from tests import ceph
+from tests import ceph, lossy
 
 pytestmark = pytest.mark.services
 NEW_YEAR = 1767225600  # 2026-01-01T00:00:00Z
@@ -193,6 +193,34 @@ def test_writers_of_different_rows_all_land_however_many_race(real_bucket):
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(write, range(8))) == list(range(8))
     assert sorted(lake.scan("t").collect()["value"]) == list(range(8))
+
+
+def test_an_ingest_that_hears_no_answer_to_any_commit_loses_and_doubles_nothing(real_server, monkeypatch):
+    """The table library tries again, meets its own commit and calls it a conflict; the token in the log says that it landed."""
+    command = [sys.executable, lossy.__file__, real_server]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as proxy:
+        assert proxy.stdout is not None
+        bucket = new_bucket(proxy.stdout.readline().strip(), monkeypatch)
+        lake = Lake(f"{bucket}/lake")
+        for number in range(2):
+            write(
+                bucket,
+                f"{number}.csv",
+                lines(f"a,{number},{NEW_YEAR}", f"b,{number},{NEW_YEAR}", f",no user,{NEW_YEAR}"),
+            )
+            report = take(bucket)
+            assert (report.rows, report.inserted, report.quarantined) == (3, 2, 1)
+            assert take(bucket).files == []
+        rows = pl.DataFrame({"value": [1]})
+        assert [lake.append("t", rows, schema=rows.schema) for _ in range(2)][1] == lake.version("t")
+        events = lake.scan("interactions").select("user_id", "item_id").collect()
+        assert sorted(events.rows()) == [("a", "0"), ("a", "1"), ("b", "0"), ("b", "1")]
+        assert lake.changes("interactions", 0, lake.version("interactions")).height == 4
+        assert lake.scan("files").collect()["inserted"].to_list() == [2, 2]
+        assert lake.scan("quarantine").collect().height == lake.scan("t").collect().height == 2
+        proxy.kill()
+        lost = [path.split("/lake/")[1].split("/")[0] for path in proxy.stdout]
+    assert {"quarantine", "interactions", "files", "t"} == set(lost)
 
 
 def test_a_changed_byte_of_a_published_coreset_is_found(real_bucket, tmp_path: Path):

@@ -39,16 +39,20 @@ def classes(tree: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Pairs of a class's name and the name of the section that holds it."""
     for name, field in tree.model_fields.items():
         if inner := section_of(field):
-            yield from [(kind.__name__, f"{prefix}{name}") for kind in inner.__mro__]
+            yield inner.__name__, f"{prefix}{name}"
             yield from classes(inner, f"{prefix}{name}.")
 
 
-def keywords(source: str) -> Iterator[str]:
-    """`coreset.ratio` for CoresetConfig(ratio=0.1)."""
-    pairs = [*classes(Config), *classes(Algorithms)]
-    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
-        called = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        yield from (f"{section}.{word.arg}" for word in call.keywords for name, section in pairs if name == called)
+def words(source: str) -> set[str]:
+    """`coreset.ratio` where a file names a class of that section and has ratio as an argument or a key."""
+    nodes = list(ast.walk(ast.parse(source)))
+    arguments = {node.arg for node in nodes if isinstance(node, ast.keyword)}
+    arguments |= {
+        key.value for node in nodes if isinstance(node, ast.Dict) for key in node.keys if isinstance(key, ast.Constant)
+    }
+    classes_named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    sections = {section for name, section in [*classes(Config), *classes(Algorithms)] if name in classes_named}
+    return {f"{section}.{argument}" for section in sections for argument in arguments}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def named() -> set[str]:
     shipped += [tomllib.loads(path.read_text("utf-8")) for path in Path("deployments/examples").glob("*.toml")]
     found = {key for table in shipped for key in keys(table)}
     for path, text in texts().items():
-        found |= set(keywords(text)) if path.suffix == ".py" else set()
+        found |= words(text) if path.suffix == ".py" else set()
         found |= {name for name in SETTINGS if re.search(rf"\b{re.escape(name)}\b", text)}
     return found
 

@@ -43,7 +43,7 @@ def test_leaving_samples_out_one_by_one_moves_the_risk_by_the_score(fitted) -> N
     on = partial(refits.refit, fitted, config=CONFIG)
     moved = refits.leave_one_out(on, train, risk, rows=rows)
     slope, _ = np.polyfit(scores[rows], moved, 1)
-    assert refits.rank_correlation(scores[rows], moved, seed=0).mean > 0.8
+    assert refits.mean_rank_correlation([(scores[rows], moved)], seed=0).mean > 0.8
     assert slope == pytest.approx(1.0, abs=0.2)
 
 
@@ -88,15 +88,19 @@ def test_scores_that_add_up_to_the_risk_have_an_lds_of_one() -> None:
     scores = np.random.default_rng(0).standard_normal(12)
     kept = refits.halves(12, subsets=20, seed=0)
     risks = 3.0 + (~kept) @ scores
-    found = refits.rank_correlation(refits.left_out_sums(scores, kept), risks, seed=0)
+    found = refits.mean_rank_correlation([(refits.left_out_sums(scores, kept), risks)], seed=0)
     assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
-    assert refits.rank_correlation(refits.left_out_sums(-scores, kept), risks, seed=0).mean == pytest.approx(-1.0)
+    assert refits.mean_rank_correlation([(refits.left_out_sums(-scores, kept), risks)], seed=0).mean == pytest.approx(
+        -1.0
+    )
 
 
 def test_spearman_by_hand() -> None:
     """Ranks 0 1 2 3 and 0 2 1 3: 1 − 6 (0 + 1 + 1 + 0) / (4 · 15) = 0.8; equal values share a rank."""
-    assert refits.rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4]), seed=0).mean == pytest.approx(0.8)
-    tied = refits.rank_correlation(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 9.0]), seed=0)
+    assert refits.mean_rank_correlation(
+        [(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4]))], seed=0
+    ).mean == pytest.approx(0.8)
+    tied = refits.mean_rank_correlation([(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 9.0]))], seed=0)
     assert tied.mean == pytest.approx(1.0)
 
 
@@ -113,4 +117,4 @@ def test_the_mean_over_studies_and_its_paired_difference_by_hand() -> None:
 
 def test_too_few_refits_are_no_correlation() -> None:
     with pytest.raises(DataError, match="2 pairs for a rank correlation, wanted at least 3"):
-        refits.rank_correlation(np.array([1, 2]), np.array([1, 2]), seed=0)
+        refits.mean_rank_correlation([(np.array([1, 2]), np.array([1, 2]))], seed=0)

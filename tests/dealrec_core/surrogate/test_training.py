@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dealrec_core import surrogate
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.surrogate import SurrogateConfig
-from dealrec_core.surrogate import networks, training
+from dealrec_core.surrogate import base, networks, training
 from dealrec_core.surrogate.sasrec import Shape
 
 ITEMS = 12
@@ -88,20 +87,12 @@ def test_sampled_training_learns_the_walk_as_well() -> None:
     assert found.best.ndcg > 0.9
 
 
-def test_realigning_moves_known_items_by_id_and_adds_new_ones() -> None:
-    model = networks.build("sasrec", Shape(3, width=4), seed=0)
-    found = surrogate.realigned(model, item_ids=["a", "b", "c"], wanted=["new", "c", "a"], seed=0)
-    assert torch.equal(found.items.weight[1:], model.items.weight[[2, 0]])
-    assert found.item_count == 3
-    assert torch.isfinite(found.items.weight).all()
-
-
 def test_growing_keeps_the_first_rows() -> None:
     model = networks.build("sasrec", Shape(3, width=4), seed=0)
-    found = surrogate.grown(model, 5, seed=0)
+    found = base.grown(model, 5, seed=0)
     assert torch.equal(found.items.weight[:3], model.items.weight)
     with pytest.raises(DataError, match="knows 3 items, the catalogue 2"):
-        surrogate.grown(model, 2, seed=0)
+        base.grown(model, 2, seed=0)
 
 
 def test_the_rank_counts_ties_as_half() -> None:
