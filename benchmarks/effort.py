@@ -27,8 +27,8 @@ from machine import machine
 
 from dealrec_core.language import effort, language_model
 from dealrec_core.language.answer_loss import answer_losses, length_batches
-from dealrec_core.language.fine_tuning import with_lora
 from dealrec_core.language.language_model import padded
+from dealrec_core.language.lora import borrowed, with_lora
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import semantic_ids, tiger
 from dealrec_core.samples.sequences import Sequences
@@ -148,7 +148,9 @@ def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
 
     def scored(which: str, batch_tokens: int = EffortConfig().batch_tokens) -> np.ndarray:
         config = EffortConfig.model_validate({"parameters": which, "batch_tokens": batch_tokens})
-        return effort.score_tiger(model, sample, ids, network=NETWORK, config=config, lora=lora, seed=0, device=DEVICE)
+        with borrowed(model, lora, seed=0, device=DEVICE) as adapted:
+            losses = tiger.sample_losses(adapted, sample, ids, config=NETWORK, batch_tokens=config.batch_tokens)
+            return effort.norms(adapted, losses, list(map(str, range(len(sample)))), parameters=config.parameters)
 
     works: dict[str, Callable[[], Any]] = {
         "plain": lambda: plain(batches),

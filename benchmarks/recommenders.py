@@ -24,9 +24,9 @@ from dealrec_core import schema
 from dealrec_core.evaluation import comparison, metrics
 from dealrec_core.language import language_model
 from dealrec_core.language.fine_tuning import fine_tune
-from dealrec_core.language.prompts import Example
+from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import baselines, semantic_ids, tiger
-from dealrec_core.recommenders.bigrec import BIGRec, title_judge
+from dealrec_core.recommenders.bigrec import BIGRec, title_recall
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.samples.recommender import Recommender
 from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, LoraConfig, PromptConfig
@@ -147,14 +147,12 @@ def _bigrec(games: Games, work: Path) -> Recommender:
     held = [valid[row] for row in np.sort(random.choice(len(valid), FINE_TUNE.validation_examples, replace=False))]
     tuned = fine_tune(
         model,
-        tokenizer,
+        Prompter(tokenizer, PROMPT),
         chosen,
         held,
-        prompt=PROMPT,
         config=FINE_TUNE,
         seed=0,
-        device=CPU,
-        judge=title_judge(tokenizer, held, games.catalogue.titles, config=config),
+        quality=title_recall(tokenizer, held, games.catalogue.titles, config=config),
         checkpoint_folder=work / "bigrec",
     )
     return BIGRec("bigrec", tuned.model.merge_and_unload(), tokenizer, games.catalogue, _popular(games), config)

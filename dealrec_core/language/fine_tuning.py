@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from dealrec_core.errors import DataError
 from dealrec_core.language import checkpoints, training
@@ -18,25 +18,23 @@ from dealrec_core.language.lora import with_adapter, with_lora
 from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.prompts import Example, Prompter, Row
 from dealrec_core.language.training import Pace, Trained
-from dealrec_core.settings.language import FineTuneConfig, PromptConfig
+from dealrec_core.settings.language import FineTuneConfig
 
 
 def fine_tune(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    prompter: Prompter,
     examples: Sequence[Example],
     validation: Sequence[Example],
     *,
-    prompt: PromptConfig,
     config: FineTuneConfig,
     seed: int,
-    device: torch.device,
     quality: Callable[[PeftModel], float] | None = None,
     adapter: Path | None = None,
     checkpoint_folder: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
-    """Tunes an adapter and returns its best epoch.
+    """Tunes an adapter on the model's device and returns its best epoch.
 
     Args:
         quality: of a model, larger is better, for instance its recall; by default minus the validation loss.
@@ -52,12 +50,11 @@ def fine_tune(
     """
     if not examples or not validation:
         raise DataError(
-            f"{len(examples)} examples and {len(validation)} to validate on, wanted one of each; raise coreset.ratio"
+            f"{len(examples)} examples and {len(validation)} to validate on, at least one of each is needed; raise coreset.ratio"
         )
-    prompter = Prompter(tokenizer, prompt)
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)
-    learner = _Learner(tuned.to(device), rows, held, config=config, seed=seed, quality=quality)
+    learner = _Learner(tuned, rows, held, config=config, seed=seed, quality=quality)
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()

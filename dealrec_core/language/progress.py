@@ -1,4 +1,4 @@
-"""How far a long computation is: its caller gives a function, the core calls it and never waits for it."""
+"""Progress of a long computation: its caller gives a function, the core calls it and never waits for it."""
 
 from collections.abc import Callable
 

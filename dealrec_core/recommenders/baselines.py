@@ -13,7 +13,7 @@ from dealrec_core.samples.nearest import nearest
 
 @dataclass(frozen=True)
 class Ranking:
-    """The same items for everybody, best first."""
+    """One list of items for everybody, best first."""
 
     name: str
     item_ids: list[str] = field(repr=False)

@@ -159,13 +159,11 @@ class OpenedLanguageModel:
             quality = title_recall(self._tokenizer, self.examples(held), titles, config=self.settings.bigrec)
         trained = fine_tuning.fine_tune(
             model,
-            self._tokenizer,
+            self._prompter,
             self.examples(chosen),
             self.examples(held),
-            prompt=self.settings.bigrec.prompt,
             config=config,
             seed=self.seed if seed is None else seed,
-            device=self.device,
             quality=quality,
             adapter=None if start is None else start / bundle.ADAPTER,
             checkpoint_folder=checkpoint_folder,

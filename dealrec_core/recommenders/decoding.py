@@ -68,15 +68,15 @@ def best_titles(
     Finished titles stay in the beam, where nothing can overtake them that is less probable. Of equals, the lower node.
     """
     users = np.arange(len(prompts))
-    found = Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))
+    beam = Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))
     writer = _Writer(model, prompts, pad=pad)
     logits, rows = writer.after_prompts, users  # the hypothesis that each row of `logits` belongs to
     while len(rows):
-        found, parents, tokens = expanded(found, rows, logits, titles, beams=beams)
-        rows = np.flatnonzero(titles.leaf[found.nodes] < 0)
+        beam, parents, tokens = expanded(beam, rows, logits, titles, beams=beams)
+        rows = np.flatnonzero(titles.leaf[beam.nodes] < 0)
         if len(rows):
-            logits = writer.write(found.users[rows], parents[rows], tokens[rows])
-    return [titles.leaf[found.nodes[found.users == user]].tolist() for user in users]
+            logits = writer.write(beam.users[rows], parents[rows], tokens[rows])
+    return [titles.leaf[beam.nodes[beam.users == user]].tolist() for user in users]
 
 
 class _Writer:
@@ -118,10 +118,10 @@ class _Writer:
         row, number = np.searchsorted(self._users, users), np.arange(len(users)) - np.searchsorted(users, users)
         self._at = row, number
         shape, here = (len(self._users), int(number.max()) + 1), (self._tensor(row), self._tensor(number))
-        own = torch.eye(shape[1], dtype=torch.bool, device=self._device).expand(shape[0], -1, -1)
-        earlier = own.new_zeros(*shape, before.shape[1])
+        itself = torch.eye(shape[1], dtype=torch.bool, device=self._device).expand(shape[0], -1, -1)
+        earlier = itself.new_zeros(*shape, before.shape[1])
         earlier[here] = before
-        self._seen = torch.cat([earlier, own], 2)
+        self._seen = torch.cat([earlier, itself], 2)
         ids = torch.zeros(shape, dtype=torch.int64, device=self._device)  # places without a hypothesis hold any token
         ids[here] = self._tensor(tokens)
         output = self._model(
@@ -132,8 +132,8 @@ class _Writer:
             use_cache=True,
         )
         self._lengths = self._lengths + 1
-        found: Tensor = output.logits[here]
-        return found
+        logits: Tensor = output.logits[here]
+        return logits
 
     def _keep(self, users: np.ndarray) -> None:
         if len(users) < len(self._users):
@@ -152,10 +152,10 @@ class _Writer:
 
 
 def expanded(
-    found: Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int
+    beam: Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int
 ) -> tuple[Beams, np.ndarray, np.ndarray]:
     """The best `beams` of each user's finished and continued hypotheses, and the logits row and token of each."""
-    nodes = found.nodes[rows]
+    nodes = beam.nodes[rows]
     counts = titles.starts[nodes + 1] - titles.starts[nodes]
     parent = np.repeat(np.arange(len(rows)), counts)
     before = np.cumsum(counts) - counts  # edges of the rows before
@@ -164,10 +164,10 @@ def expanded(
     gained = chances[
         torch.from_numpy(parent).to(logits.device), torch.from_numpy(titles.tokens[edge]).to(logits.device)
     ]
-    finished = np.flatnonzero(titles.leaf[found.nodes] >= 0)
-    users = np.concatenate([found.users[finished], found.users[rows][parent]])
-    scores = np.concatenate([found.scores[finished], found.scores[rows][parent] + gained.double().cpu().numpy()])
-    reached = np.concatenate([found.nodes[finished], titles.children[edge]])
+    finished = np.flatnonzero(titles.leaf[beam.nodes] >= 0)
+    users = np.concatenate([beam.users[finished], beam.users[rows][parent]])
+    scores = np.concatenate([beam.scores[finished], beam.scores[rows][parent] + gained.double().cpu().numpy()])
+    reached = np.concatenate([beam.nodes[finished], titles.children[edge]])
     parents = np.concatenate([np.full(len(finished), -1), parent])
     tokens = np.concatenate([np.full(len(finished), -1), titles.tokens[edge]])
     order = np.lexsort((reached, -scores, users))

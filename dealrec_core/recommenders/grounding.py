@@ -22,7 +22,7 @@ def generate(
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
     mask = (torch.arange(width, device=device) >= width - lengths).long()
-    found = model.generate(
+    written = model.generate(
         input_ids=ids,
         attention_mask=mask,
         num_beams=beams,
@@ -34,7 +34,7 @@ def generate(
         pad_token_id=pad,
         eos_token_id=end,
     )
-    rows: list[list[int]] = found[:, width:].tolist()
+    rows: list[list[int]] = written[:, width:].tolist()
     return [row[: row.index(end)] if end in row else [token for token in row if token != pad] for row in rows]
 
 
@@ -47,7 +47,7 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
     texts = [[*([start] if start is not None else []), *row] or [0] for row in rows]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     device = next(model.parameters()).device
-    found: dict[int, Tensor] = {}
+    states: dict[int, Tensor] = {}
     with _without_adapter(model):
         for begin in range(0, len(order), batch_size):
             places = order[begin : begin + batch_size]
@@ -55,39 +55,40 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
             output = model(input_ids=ids, output_hidden_states=True, use_cache=False, logits_to_keep=1)
             last = torch.tensor([len(texts[place]) - 1 for place in places], device=device)
             hidden = output.hidden_states[-1][torch.arange(len(places), device=device), last].float()  # (B, D)
-            found.update(zip(places, hidden, strict=True))
-    return torch.stack([found[place] for place in range(len(texts))])
+            states.update(zip(places, hidden, strict=True))
+    return torch.stack([states[place] for place in range(len(texts))])
 
 
 def distances(texts: Tensor, titles: Tensor) -> np.ndarray:
     """L2 distance of each text (B, D) to each title (V, D), min-maxed per row to [0, 1], float64 (B, V)."""
-    found = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
-    low, high = found.min(1, keepdims=True), found.max(1, keepdims=True)
-    return np.asarray((found - low) / np.where(high > low, high - low, 1.0))
+    lengths = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
+    low, high = lengths.min(1, keepdims=True), lengths.max(1, keepdims=True)
+    return np.asarray((lengths - low) / np.where(high > low, high - low, 1.0))
 
 
-def weighted(found: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
+def weighted(distances: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     """D (1 + P)^-gamma (Bao et al. 2023): distances (B, V), shrunk for items of large weight.
 
     weights: popularity (V,), or scores of collaborative filtering (B, V); min-maxed over the items to P in [0, 1].
     """
     low, high = weights.min(-1, keepdims=True), weights.max(-1, keepdims=True)
     share = (weights - low) / np.where(high > low, high - low, 1.0)
-    return np.asarray(found * (1.0 + share) ** -gamma)
+    return np.asarray(distances * (1.0 + share) ** -gamma)
 
 
 def best_gamma(
-    found: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
+    distances: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
 ) -> float:
     """The gamma with the best recall@k of the validation targets (B,), item rows; of equals the smallest."""
-    recalls = [float((_ranks(weighted(found, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
+    recalls = [float((_ranks(weighted(distances, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
     return sorted(gammas)[int(np.argmax(recalls))]
 
 
-def _ranks(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many items stand before each target: nearer ones, and equals of a lower row."""
-    own = found[np.arange(len(targets)), targets][:, None]
-    before = (found < own) | ((found == own) & (np.arange(found.shape[1]) < targets[:, None]))
+def _ranks(distances: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The number of items before each target: nearer ones, and equals of a lower row."""
+    at_target = distances[np.arange(len(targets)), targets][:, None]
+    ties = (distances == at_target) & (np.arange(distances.shape[1]) < targets[:, None])
+    before = (distances < at_target) | ties
     return np.asarray(before.sum(1))
 
 

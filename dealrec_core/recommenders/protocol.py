@@ -1,4 +1,4 @@
-"""What a night and a study ask of any model that can be tuned, in values: settings, frames, folders.
+"""The questions that a night and a study put to any model that can be tuned, in values: settings, frames, folders.
 
 Backend      a kind of recommender with its settings: prepares a base, opens it, saves what was tuned
 OpenedBase   a base on a catalogue: effort, gradients, hidden states and tokens of samples, and tuning
@@ -47,7 +47,7 @@ class BackendSettings:
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What the log says about items."""
+    """Statistics of the log about items."""
 
     popularity: Mapping[str, float]
     """Interactions of each item, most first; the items that nobody has touched are missing."""
@@ -56,7 +56,7 @@ class ItemStatistics:
 
     @property
     def popular(self) -> list[str]:
-        """At most 1,000 item ids, best first, for histories without a known item."""
+        """The 1,000 most popular item ids, best first, for histories without a known item."""
         return list(self.popularity)[:1000]
 
 

@@ -21,7 +21,7 @@ Layers = list[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class RQVAE:
-    """What is needed to code vectors, and how well the trained network rebuilds them."""
+    """The parts that code vectors, and the errors of rebuilding them."""
 
     encoder: Layers
     centres: list[np.ndarray]
@@ -32,12 +32,12 @@ class RQVAE:
 
 def encoded(vectors: np.ndarray, encoder: Layers) -> np.ndarray:
     """The encoder's output, float64; without layers the vectors themselves."""
-    found = vectors
+    hidden = vectors
     for number, (weight, bias) in enumerate(encoder):
-        found = found @ weight + bias
+        hidden = hidden @ weight + bias
         if number + 1 < len(encoder):
-            found = np.maximum(found, 0)
-    return found
+            hidden = np.maximum(hidden, 0)
+    return hidden
 
 
 def train(
@@ -62,10 +62,10 @@ def train(
 
 def perceptron(widths: list[int]) -> nn.Sequential:
     """Linear layers with ReLU between them."""
-    found: list[nn.Module] = []
+    layers: list[nn.Module] = []
     for wide, narrow in pairwise(widths):
-        found += [nn.Linear(wide, narrow), nn.ReLU()]
-    return nn.Sequential(*found[:-1])
+        layers += [nn.Linear(wide, narrow), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def layers_of(network: nn.Sequential) -> Layers:
@@ -89,13 +89,13 @@ def _epoch(
     total, used = 0.0, [torch.zeros(len(book), dtype=torch.bool) for book in books]
     for rows in torch.randperm(len(items)).split(config.batch_size):
         hidden = network(items[rows])  # (B, width)
-        left, written, pull = hidden, torch.zeros_like(hidden), hidden.new_zeros(())
+        remainder, written, pull = hidden, torch.zeros_like(hidden), hidden.new_zeros(())
         for level, book in enumerate(books):
-            code = torch.cdist(left.detach(), book.detach()).argmin(1)
+            code = torch.cdist(remainder.detach(), book.detach()).argmin(1)
             used[level][code] = True
-            pull = pull + functional.mse_loss(book[code], left.detach())
-            pull = pull + config.commitment * functional.mse_loss(left, book[code].detach())
-            written, left = written + book[code], left - book[code].detach()
+            pull = pull + functional.mse_loss(book[code], remainder.detach())
+            pull = pull + config.commitment * functional.mse_loss(remainder, book[code].detach())
+            written, remainder = written + book[code], remainder - book[code].detach()
         rebuilt = decoder(hidden + (written - hidden).detach())  # straight through the quantiser
         error = functional.mse_loss(rebuilt, items[rows])
         if not torch.isfinite(error):
@@ -111,9 +111,9 @@ def _epoch(
 @torch.no_grad()
 def _revive(items: Tensor, network: nn.Sequential, books: nn.ParameterList, used: list[Tensor]) -> None:
     """Codes that no item used move to the residuals of random items."""
-    left = network(items)
+    remainder = network(items)
     for level, book in enumerate(books):
         dead = (~used[level]).nonzero().ravel()
         if len(dead) and len(items) > len(book):
-            book[dead] = left[torch.randint(len(items), (len(dead),))]
-        left = left - book[torch.cdist(left, book).argmin(1)]
+            book[dead] = remainder[torch.randint(len(items), (len(dead),))]
+        remainder = remainder - book[torch.cdist(remainder, book).argmin(1)]

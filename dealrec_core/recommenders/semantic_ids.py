@@ -34,7 +34,7 @@ class Content:
     """float64 (W, D)."""
 
     def vectors(self, catalogue: Catalogue) -> np.ndarray:
-        """Of every item, float64 (V, D); an item without a known word is the origin."""
+        """The vectors of all items, float64 (V, D); an item without a known word is the origin."""
         return np.asarray(_tf_idf(_words(catalogue), self.words, self.rarity) @ self.directions)
 
 
@@ -54,13 +54,13 @@ class SemanticIds:
     """Codes a level may have; also the most items that may share all codes but the last."""
 
     def extended(self, catalogue: Catalogue) -> "SemanticIds":
-        """The same with the catalogue's items that have no code yet, in its order; old codes stay.
+        """These ids and codes for the catalogue's items that have none yet, in its order; old codes stay.
 
         Raises:
             DataError: more than `size` items share their content codes.
         """
-        known = set(self.item_ids)
-        fresh = [row for row, item in enumerate(catalogue.item_ids) if item not in known]
+        coded_items = set(self.item_ids)
+        fresh = [row for row, item in enumerate(catalogue.item_ids) if item not in coded_items]
         if not fresh:
             return self
         part = Catalogue(
@@ -100,10 +100,10 @@ def fit(catalogue: Catalogue, *, config: SemanticIdsConfig, seed: int) -> Semant
 def _residual_k_means(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     centres: list[np.ndarray] = []
-    left = vectors
+    remainder = vectors
     for _ in range(config.levels):
-        centres.append(k_means(left, count=config.codes, iterations=config.iterations, random=random))
-        left = left - centres[-1][nearest(left, centres[-1])]
+        centres.append(k_means(remainder, count=config.codes, iterations=config.iterations, random=random))
+        remainder = remainder - centres[-1][nearest(remainder, centres[-1])]
     return centres
 
 
@@ -118,11 +118,11 @@ def _learnt(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> RQV
 
 def quantise(vectors: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:
     """The codes of vectors (N, D), int64 (N, levels)."""
-    left, found = vectors, []
+    remainder, codes = vectors, []
     for level in centres:
-        found.append(nearest(left, level))
-        left = left - level[found[-1]]
-    return np.stack(found, axis=1)
+        codes.append(nearest(remainder, level))
+        remainder = remainder - level[codes[-1]]
+    return np.stack(codes, axis=1)
 
 
 def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray:
@@ -139,10 +139,10 @@ def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray
 
 def _content(catalogue: Catalogue, *, width: int, seed: int) -> Content:
     texts = _words(catalogue)
-    found = sorted({word for text in texts for word in text})
-    words = {word: place for place, word in enumerate(found)}
+    vocabulary = sorted({word for text in texts for word in text})
+    words = {word: place for place, word in enumerate(vocabulary)}
     held = Counter(word for text in texts for word in set(text))
-    rarity = np.log((1 + len(texts)) / (1 + np.array([held[word] for word in found], dtype=np.float64))) + 1
+    rarity = np.log((1 + len(texts)) / (1 + np.array([held[word] for word in vocabulary], dtype=np.float64))) + 1
     matrix = _tf_idf(texts, words, rarity)
     most = min(matrix.shape)
     if width >= most:  # svds gives fewer directions than either side has

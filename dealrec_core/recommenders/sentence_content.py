@@ -21,7 +21,7 @@ class SentenceContent:
 
     @torch.no_grad()
     def vectors(self, catalogue: Catalogue) -> np.ndarray:
-        """Of every item, float64 (V, D).
+        """The vectors of all items, float64 (V, D).
 
         Raises:
             SettingsError: the model cannot be loaded.
@@ -34,11 +34,11 @@ class SentenceContent:
         texts = [
             "; ".join([title, *names]) for title, names in zip(catalogue.titles, catalogue.categories, strict=True)
         ]
-        found = []
+        vectors = []
         for start in range(0, len(texts), self.batch_size):
             part = texts[start : start + self.batch_size]
             batch = tokenizer(part, padding=True, truncation=True, max_length=256, return_tensors="pt")
             hidden = model.eval()(**batch).last_hidden_state.double()  # (B, L, D)
             mask = batch["attention_mask"][:, :, None]
-            found.append(functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1), dim=1).numpy())
-        return np.concatenate(found)
+            vectors.append(functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1), dim=1).numpy())
+        return np.concatenate(vectors)

@@ -1,4 +1,4 @@
-"""How a cell tunes a model on its coreset: by a night's backend, or by a small surrogate as a cheap proxy of both."""
+"""Tunes a cell's model on its coreset: by a night's backend, or by a small surrogate as a cheap proxy of both."""
 
 from dataclasses import dataclass
 from pathlib import Path

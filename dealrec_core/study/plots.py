@@ -89,7 +89,7 @@ def _ratios(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
 
 
 def _colours(part: pl.DataFrame) -> list[str]:
-    return [COLOURS.get(verdict, UNSURE) for verdict in part["verdict"]]
+    return [COLOURS.get(word, UNSURE) for word in part["comparison"]]
 
 
 def _plain(axes: Any, *, grid: str) -> None:

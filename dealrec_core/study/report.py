@@ -1,4 +1,4 @@
-"""A study's tables: what each method gained over the reference, at what cost, and whether the seeds agree."""
+"""Tables of a study: the gain of each method over the reference, its cost, and whether the seeds agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,31 +43,33 @@ class Group:
 
 def finished(config: StudyConfig) -> list[Result]:
     """The results of all cells that have finished."""
-    return [found for cell in cells(config) if (found := find(config, cell)) is not None]
+    return [result for cell in cells(config) if (result := find(config, cell)) is not None]
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
     """Results of one method together, in the order of the cells."""
-    found: dict[tuple[str, str, str, str, float], list[Result]] = {}
+    members: dict[tuple[str, str, str, str, float], list[Result]] = {}
     for result in results:
         cell = result.cell
-        found.setdefault((cell.dataset, cell.backend, cell.surrogate, cell.method, cell.ratio), []).append(result)
-    return [Group(*key, tuple(sorted(members, key=lambda result: result.cell.seed))) for key, members in found.items()]
+        members.setdefault((cell.dataset, cell.backend, cell.surrogate, cell.method, cell.ratio), []).append(result)
+    return [
+        Group(*key, tuple(sorted(results, key=lambda result: result.cell.seed))) for key, results in members.items()
+    ]
 
 
 def table(config: StudyConfig) -> pl.DataFrame:
     """One row per method, data set, backend, surrogate and ratio: means, difference to the reference, cost.
 
-    `p holm` is corrected over all methods compared on one data set, backend and ratio. `verdict` says better or worse
+    `p holm` is corrected over all methods compared on one data set, backend and ratio. `comparison` says better or worse
     only where the interval of `config.metric` excludes zero and the corrected p is below 1 − confidence. One seed says nothing
-    about others: such a method has an interval over users, and neither a p nor a verdict.
+    about others: such a method has an interval over users, and neither a p nor such a word.
     """
-    found = groups(finished(config))
-    rows = [_row(config, group, _reference(config, group, found)) for group in found]
+    compared = groups(finished(config))
+    rows = [_row(config, group, _reference(config, group, compared)) for group in compared]
     if not rows:
         return pl.DataFrame()
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    return _judged(config, frame).sort(*QUESTION, config.metric, descending=[False, False, False, True])
+    return _compared(config, frame).sort(*QUESTION, config.metric, descending=[False, False, False, True])
 
 
 def _row(config: StudyConfig, group: Group, reference: Group | None) -> dict[str, object]:
@@ -106,17 +108,17 @@ def _seeds(group: Group, reference: Group | None) -> list[int]:
     return sorted(set(group.seeds) & set(reference.seeds)) if reference else []
 
 
-def _reference(config: StudyConfig, group: Group, found: Sequence[Group]) -> Group | None:
+def _reference(config: StudyConfig, group: Group, all_groups: Sequence[Group]) -> Group | None:
     same = [
         other
-        for other in found
+        for other in all_groups
         if (other.dataset, other.backend, other.ratio) == (group.dataset, group.backend, group.ratio)
         and other.method == config.reference
     ]
     return same[0] if same else None
 
 
-def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
+def _compared(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
     metric = config.metric
     parts = []
     for _, part in frame.group_by(QUESTION, maintain_order=True):
@@ -136,19 +138,22 @@ def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
         .when(pl.col("paired seeds") == 0)
         .then(pl.lit("not compared"))
         .when(pl.col("paired seeds") == 1)
-        .then(pl.lit("one seed, not judged"))
+        .then(pl.lit("one seed, no decision"))
         .when(sure & (pl.col(f"{metric} low") > 0))
         .then(pl.lit("better"))
         .when(sure & (pl.col(f"{metric} high") < 0))
         .then(pl.lit("worse"))
         .otherwise(pl.lit("no difference shown"))
-        .alias("verdict")
+        .alias("comparison")
     )
 
 
 def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
     """The `table` for reading, one section per data set, backend and ratio."""
-    lines = [f"Metric of the verdict: {config.metric}@{config.evaluation.k}; intervals at {config.confidence:.0%}.", ""]
+    lines = [
+        f"Metric of the comparison: {config.metric}@{config.evaluation.k}; intervals at {config.confidence:.0%}.",
+        "",
+    ]
     if frame.is_empty():
         return "\n".join([*lines, "No cell has finished."])
     for key, part in frame.group_by(QUESTION, maintain_order=True):
@@ -156,7 +161,7 @@ def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
         lines += [f"### {dataset}, {backend}, {float(str(ratio)):.2%} of the samples", ""]
         lines += [
             "| method | surrogate | seeds | recall | ndcg | gain over reference (ndcg) | log-likelihood gain | p, Holm | "
-            "verdict | selection s | tuning s | tokens | TFLOP |",
+            "comparison | selection s | tuning s | tokens | TFLOP |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [_line(row, config.metric) for row in part.iter_rows(named=True)]
@@ -165,7 +170,7 @@ def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
 
 
 def _line(row: dict[str, object], metric: str) -> str:
-    compared = row["verdict"] not in ("reference", "not compared")
+    compared = row["comparison"] not in ("reference", "not compared")
     cells_of = [
         row["method"],
         row["surrogate"],
@@ -175,7 +180,7 @@ def _line(row: dict[str, object], metric: str) -> str:
         _interval(row, metric) if compared else "—",
         _interval(row, "log_likelihood") if compared else "—",
         "—" if row["p holm"] is None else f"{row['p holm']:.3f}",
-        row["verdict"],
+        row["comparison"],
         f"{row['selection_s']:.0f}",
         f"{row['tuning_s']:.0f}",
         f"{row['tokens']:.0f}",

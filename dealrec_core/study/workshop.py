@@ -37,7 +37,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Features:
-    """What a method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
+    """The features that a method asks for, of the pool and of the aims, and the CPU seconds that they cost."""
 
     pool: Arrays
     aims: Arrays
@@ -106,7 +106,7 @@ class Workshop:
 
     @property
     def _sources(self) -> Mapping[tuple[str, ...], Callable[[Cell], tuple[Arrays, Arrays, float]]]:
-        own = {
+        shared = {
             ("influence",): self._influence,
             ("effort", "gradient_norm"): self._effort,
             ("el2n", "grand"): self._early,
@@ -115,8 +115,8 @@ class Workshop:
             ("gradient", "layer_gradients"): self._gradient,
             ("adam_gradient",): self._adam_gradient,
         }
-        cheap = {names: self._cheap(source) for names, source in features.SOURCES.items() if names not in own}
-        return {**own, **cheap}
+        cheap = {names: self._cheap(source) for names, source in features.SOURCES.items() if names not in shared}
+        return {**shared, **cheap}
 
     def surrogate(self, network: str) -> tuple[Any, float]:
         """The surrogate of that network, and the CPU seconds of its training."""
@@ -223,7 +223,7 @@ class Workshop:
         return self._opened[name]
 
     def _base(self, backend: Backend) -> Path | str:
-        """Where the backend's base is; it is built by the first cell that needs it."""
+        """The folder or name of the backend's base; the first cell that needs it builds it."""
         key = backend.base_key()
         if key is None:
             return backend.base_location

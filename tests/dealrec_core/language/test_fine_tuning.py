@@ -37,13 +37,11 @@ def _tuned(
     settings = {"epochs": 2, "learning_rate": 2e-3, **config}
     return fine_tune(
         model,
-        tokenizer,
+        Prompter(tokenizer, world.prompt),
         examples[:40],
         examples[40:],
-        prompt=world.prompt,
         config=FineTuneConfig.model_validate(settings),
         seed=seed,
-        device=CPU,
         quality=quality,
         adapter=adapter,
         checkpoint_folder=checkpoint_folder,
@@ -91,13 +89,11 @@ def test_no_examples_are_refused(series_world: SeriesWorld) -> None:
     with pytest.raises(DataError, match="0 examples and 1 to validate on"):
         fine_tune(
             model,
-            tokenizer,
+            Prompter(tokenizer, series_world.prompt),
             [],
             series_world.examples(1),
-            prompt=series_world.prompt,
             config=FineTuneConfig(),
             seed=0,
-            device=CPU,
         )
 
 
@@ -150,7 +146,7 @@ KILLED_PROGRAM = """
 import hashlib, os, pathlib, signal, sys
 import torch
 from dealrec_core.language import fine_tuning, language_model, training
-from dealrec_core.language.prompts import Example
+from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.settings.language import PromptConfig
 
 base, folder, what = sys.argv[1:]
@@ -168,9 +164,9 @@ training._Run._take_step = step
 model, tokenizer = language_model.load(base, device=torch.device("cpu"))
 examples = [Example([f"Crimson Harbor {n % 4 + 1}"] * (n % 3 + 1), f"Crimson Harbor {n % 4 + 2}") for n in range(30)]
 tuned = fine_tuning.fine_tune(
-    model, tokenizer, examples[:24], examples[24:], prompt=PromptConfig(items="games", item="game"),
+    model, Prompter(tokenizer, PromptConfig(items="games", item="game")), examples[:24], examples[24:],
     config=fine_tuning.FineTuneConfig(epochs=3, patience=3, batch_size=6, checkpoint_steps=5, learning_rate=1e-3),
-    seed=0, device=torch.device("cpu"), checkpoint_folder=pathlib.Path(folder),
+    seed=0, checkpoint_folder=pathlib.Path(folder),
 )
 print("resumed at", tuned.resumed_at)
 print(tuned.losses, tuned.validation_losses)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from dealrec_core.language.fine_tuning import fine_tune
+from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.language import FineTuneConfig, LoraConfig
 from dealrec_core.settings.recommenders import BIGRecConfig
-from tests.dealrec_core.conftest import CPU, SeriesWorld
+from tests.dealrec_core.conftest import SeriesWorld
 
 
 def _bigrec(world: SeriesWorld, *, catalogue: Catalogue | None = None, **config: int) -> BIGRec:
@@ -34,13 +35,11 @@ def test_the_tuned_model_beats_popularity_by_far(series_world: SeriesWorld) -> N
     examples = series_world.examples(160)
     tuned = fine_tune(
         model,
-        tokenizer,
+        Prompter(tokenizer, series_world.prompt),
         examples[:120],
         examples[120:],
-        prompt=series_world.prompt,
         config=FineTuneConfig(epochs=4, learning_rate=2e-3, lora=LoraConfig(modules="all")),
         seed=0,
-        device=CPU,
     )
     counts = Counter(item for items in series_world.past for item in items)
     popular = [item for item, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))]

@@ -105,7 +105,7 @@ def with_seeds(tmp_path: Path, *seeds: int) -> StudyConfig:
     return StudyConfig.model_validate(settings(tmp_path, grids={"all": grid}))
 
 
-def test_the_table_pairs_seeds_and_judges_by_the_interval(tmp_path):
+def test_the_table_pairs_seeds_and_decides_by_the_interval(tmp_path):
     config = with_seeds(tmp_path, 0, 1)
     for seed in (0, 1):
         fake(config, "random", seed, [0.1, 0.2])
@@ -113,12 +113,12 @@ def test_the_table_pairs_seeds_and_judges_by_the_interval(tmp_path):
     fake(config, "el2n", 1, [0.4, 0.5])
     rows = {row["method"]: row for row in report.table(config).iter_rows(named=True)}
     assert rows["greedy"]["ndcg gain"] == pytest.approx(0.2)
-    assert (rows["greedy"]["verdict"], rows["random"]["verdict"]) == ("better", "reference")
+    assert (rows["greedy"]["comparison"], rows["random"]["comparison"]) == ("better", "reference")
     assert rows["greedy"]["total_s"] == 3.0
     text = report.markdown(config, report.table(config))
     assert "| greedy | sasrec | 2 | 0.3500 | 0.3500 | +0.2000 [+0.2000, +0.2000] |" in text
-    # one seed has an interval over users, is not judged, and leaves the other p alone: 1 / 200 resamples, once
-    assert (rows["el2n"]["verdict"], rows["el2n"]["p holm"]) == ("one seed, not judged", None)
+    # one seed has an interval over users, has no decision, and leaves the other p alone: 1 / 200 resamples, once
+    assert (rows["el2n"]["comparison"], rows["el2n"]["p holm"]) == ("one seed, no decision", None)
     assert rows["greedy"]["p holm"] == pytest.approx(1 / 200)
     assert "| el2n | none | 1 | 0.4500 | 0.4500 | +0.3000 [+0.3000, +0.3000] |" in text
 
@@ -126,7 +126,7 @@ def test_the_table_pairs_seeds_and_judges_by_the_interval(tmp_path):
 def test_without_the_reference_nothing_is_compared(tmp_path):
     config = with_seeds(tmp_path, 0)
     fake(config, "greedy", 0, [0.3, 0.4])
-    assert report.table(config)["verdict"].to_list() == ["not compared"]
+    assert report.table(config)["comparison"].to_list() == ["not compared"]
     assert "| greedy | sasrec | 1 | 0.3500 | 0.3500 | — | — | — | not compared |" in report.markdown(
         config, report.table(config)
     )
