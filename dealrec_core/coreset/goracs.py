@@ -16,10 +16,10 @@ MISS = 0.01
 
 
 def choose(pool: Pool, options: Options) -> Choice:
-    """Greedy facility location and one round of exchanges over `vector` (N, D), `gradient_norm` (N,) and the reference vectors (M, D)."""
+    """Greedy facility location and one round of exchanges over `vector` (N, D), effort and the reference vectors (M, D)."""
     costs = distances(pool.feature("vector"), pool.aim("vector"))
     costs = costs / (costs.max() or 1.0)
-    norms = pool.feature("gradient_norm")
+    norms = pool.effort
     bonus = NORM_WEIGHT * norms / (norms.max() or 1.0) / options.budget
     random = np.random.default_rng(options.seed)
     rows = exchange(costs, bonus, start(costs, bonus, options.budget, random=random), random=random)

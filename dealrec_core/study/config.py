@@ -202,7 +202,7 @@ def fingerprint(config: StudyConfig, cell: Cell) -> str:
         sections |= {"surrogate"}
     if needs & {"el2n", "grand"}:
         sections |= {"early"}
-    if needs & {"effort", "gradient_norm"}:
+    if "effort" in needs:
         sections |= {"effort"}
     if needs & {"gradient", "adam_gradient", "layer_gradients"}:
         sections |= {"gradient_width", "aims"}

@@ -108,7 +108,7 @@ class Workshop:
     def _sources(self) -> Mapping[tuple[str, ...], Callable[[Cell], tuple[Arrays, Arrays, float]]]:
         shared = {
             ("influence",): self._influence,
-            ("effort", "gradient_norm"): self._effort,
+            ("effort",): self._effort,
             ("el2n", "grand"): self._early,
             ("user",): self._user,
             ("hidden", "vector", "text"): self._hidden,
@@ -153,7 +153,7 @@ class Workshop:
     def _effort(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         base = self.base(cell)
         efforts, seconds = self._shelf_of(cell).arrays("effort", lambda: {"effort": base.effort(self.data.pool)})
-        return {**efforts, "gradient_norm": efforts["effort"]}, {}, seconds
+        return efforts, {}, seconds
 
     def _early(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         shelf = self._shelf("surrogate", "early")

@@ -10,7 +10,6 @@ MODULES = [
     "dealrec_core.coreset.base",
     "dealrec_core.coreset.budget",
     "dealrec_core.coreset.combine",
-    "dealrec_core.coreset.methods",
     "dealrec_core.coreset.selection",
     "dealrec_core.coreset.stratify",
     "dealrec_core.evaluation.comparison",

@@ -37,7 +37,7 @@ def pool(size: int) -> Pool:
     random = np.random.default_rng(size)
     wide = ("user", "text", "gradient", "adam_gradient", "hidden", "vector")
     features = {name: random.normal(size=(size, 6)) for name in wide}
-    features |= {name: random.random(size) for name in ("el2n", "grand", "gradient_norm", "popularity", "recency")}
+    features |= {name: random.random(size) for name in ("el2n", "grand", "popularity", "recency")}
     features |= {"history_length": random.integers(1, 20, size), "category": random.integers(0, 4, size)}
     features |= {"item": random.integers(0, 9, size)}
     reference = {name: random.normal(size=(7, 6)) for name in wide} | {"item": random.integers(0, 9, 7)}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dealrec_core.coreset import projection, traits
-from dealrec_core.recommenders import hidden
+from dealrec_core.coreset.methods import METHODS, NEEDS
+from dealrec_core.recommenders import features, hidden
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.language import LoraConfig
@@ -90,3 +91,9 @@ def test_adams_step_divides_by_the_root_of_the_mean_square():
     found = projection.adam_projected(lambda: batches(matrices, 2), lambda: batches(matrices, 1), 2, width=2, seed=0)[0]
     # mean squares 5 and 2
     assert np.allclose(found, [[3 / 5**0.5, 0.0], [1 / 5**0.5, 2 / 2**0.5]], atol=1e-6)
+
+
+def test_every_method_has_its_needs_and_every_need_a_source():
+    given = {name for names in features.SOURCES for name in names} | {"influence", "effort"}
+    assert NEEDS.keys() == METHODS.keys()
+    assert {need for needs in NEEDS.values() for need in needs} <= given
