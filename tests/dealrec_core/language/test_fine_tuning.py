@@ -16,7 +16,6 @@ from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.language import checkpoints
 from dealrec_core.language.answer_loss import validation_loss
 from dealrec_core.language.fine_tuning import fine_tune
-from dealrec_core.language.lora import with_lora
 from dealrec_core.language.prompts import Prompter
 from dealrec_core.language.training import Trained
 from dealrec_core.settings.language import FineTuneConfig, LoraConfig
@@ -46,13 +45,6 @@ def _tuned(
         adapter=adapter,
         checkpoint_folder=checkpoint_folder,
     )
-
-
-def test_a_fresh_adapter_changes_nothing(series_world: SeriesWorld) -> None:
-    model, tokenizer = series_world.load()
-    rows = [Prompter(tokenizer, series_world.prompt).row(example) for example in series_world.examples(8)]
-    before = validation_loss(model, rows, device=CPU)
-    assert validation_loss(with_lora(model, LoraConfig(), seed=0), rows, device=CPU) == pytest.approx(before, rel=1e-6)
 
 
 def test_only_the_adapter_learns(series_world: SeriesWorld) -> None:
