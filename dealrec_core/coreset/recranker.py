@@ -23,14 +23,14 @@ def choose(pool: Pool, options: Options) -> Choice:
     owner = pool.features.get("owner", np.arange(len(pool)))
     users = pool.feature("user").astype(np.float64)
     random = np.random.default_rng(options.seed)
-    own = nearest(users, k_means(users, count=CLUSTERS, iterations=50, random=random))
+    clusters = nearest(users, k_means(users, count=CLUSTERS, iterations=50, seed=options.seed))
     waits = random.exponential(size=len(pool))
     weights = np.log(np.maximum(lengths, 1))
     keys = _keys(waits, weights * REPETITION ** repeats(owner, _keys(waits, weights)))
-    taken = stratify.proportional(np.bincount(own), options.budget)
-    members = [np.flatnonzero(own == cluster) for cluster in range(len(taken))]
+    taken = stratify.proportional(np.bincount(clusters), options.budget)
+    members = [np.flatnonzero(clusters == cluster) for cluster in range(len(taken))]
     rows = [inside[highest(keys[inside], int(count))] for inside, count in zip(members, taken, strict=True)]
-    return Choice(np.sort(np.concatenate(rows)), weights, own)
+    return Choice(np.sort(np.concatenate(rows)), weights, clusters)
 
 
 def repeats(owner: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -10,12 +10,12 @@ from dealrec_core.samples.clusters import k_means, nearest
 def choose(pool: Pool, options: Options) -> Choice:
     """k-means on [`user` (N, D) ; `text` (N, E)], surrogate vector and language model embedding; nearest to each centre."""
     points = np.concatenate([pool.feature("user"), pool.feature("text")], axis=1).astype(np.float64)
-    random = np.random.default_rng(options.seed)
-    centres = k_means(points, count=options.groups, iterations=50, random=random)
-    own = nearest(points, centres)
-    gaps = np.linalg.norm(points - centres[own], axis=1)
-    taken = stratify.proportional(np.bincount(own, minlength=len(centres)), options.budget)
-    order = np.lexsort((gaps, own))
-    starts = np.cumsum(np.bincount(own, minlength=len(centres))) - np.bincount(own, minlength=len(centres))
-    place = np.arange(len(order)) - starts[own[order]]
-    return Choice(np.sort(order[place < taken[own[order]]]), -gaps, own)
+    centres = k_means(points, count=options.groups, iterations=50, seed=options.seed)
+    clusters = nearest(points, centres)
+    gaps = np.linalg.norm(points - centres[clusters], axis=1)
+    sizes = np.bincount(clusters, minlength=len(centres))
+    taken = stratify.proportional(sizes, options.budget)
+    order = np.lexsort((gaps, clusters))
+    starts = np.cumsum(sizes) - sizes
+    place = np.arange(len(order)) - starts[clusters[order]]
+    return Choice(np.sort(order[place < taken[clusters[order]]]), -gaps, clusters)

@@ -142,18 +142,6 @@ def gauss_newton(stored: Activations, direction: Tensor) -> Tensor:
     return mean
 
 
-def gradient(stored: Activations) -> Tensor:
-    """Mean gradient (P,) of the samples' losses."""
-    total = {name: torch.zeros_like(value) for name, value in stored.problem.parameters.values.items()}
-    for batch in stored.batches:
-        _add_outer(total, batch.inputs, batch.slopes)
-    mean = stored.problem.parameters.flat(list(total.values())).detach() / len(stored.samples)
-    if len(stored.rest):
-        others = operators.gradient(stored.problem, stored.samples.take(stored.rest))
-        mean = mean + others * (len(stored.rest) / len(stored.samples))
-    return mean
-
-
 def directional(stored: Activations, direction: Tensor) -> np.ndarray:
     """∇L(s)ᵀu of every sample, float64 (N,).
 

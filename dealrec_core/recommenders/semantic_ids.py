@@ -1,18 +1,17 @@
 """Semantic ids (Rajput et al. 2023, TIGER): every item as a short, unique sequence of codes; alike items begin alike.
 
-Content vectors are quantised level by level, each level what the levels before left over (residual k-means). A last
-code tells items apart that share all others. New items are coded by the same quantiser; old codes never change.
+Content vectors are quantised level by level, each level the residual of the levels before (residual k-means). A last code
+tells items apart that share all others. New items are coded by the same quantiser; old codes never change.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from dealrec_core.errors import DataError
 from dealrec_core.recommenders import rq_vae
@@ -25,7 +24,7 @@ from dealrec_core.settings.recommenders import TF_IDF, SemanticIdsConfig
 
 @dataclass(frozen=True)
 class Content:
-    """Turns titles and categories into vectors: TF-IDF of their words, then the leading singular directions."""
+    """Turns titles and categories into vectors: TF-IDF of their words, projected on the leading singular directions."""
 
     words: dict[str, int]
     rarity: np.ndarray
@@ -34,27 +33,29 @@ class Content:
     """float64 (W, D)."""
 
     def vectors(self, catalogue: Catalogue) -> np.ndarray:
-        """The vectors of all items, float64 (V, D); an item without a known word is the origin."""
-        return np.asarray(_tf_idf(_words(catalogue), self.words, self.rarity) @ self.directions)
+        """Vector of every item, float64 (V, D); an item without a word of `words` is the origin."""
+        vectorizer = _vectorizer(self.words)
+        vectorizer.idf_ = self.rarity
+        return np.asarray(vectorizer.transform(_words(catalogue)) @ self.directions)
 
 
 @dataclass(frozen=True)
 class SemanticIds:
-    """The codes of all items, with all that is needed to code more."""
+    """The codes of all items, and the quantiser for new items."""
 
     content: Content | SentenceContent
     centres: list[np.ndarray]
-    """Of each level, float64 (K, D); levels with fewer distinct points than `codes` have fewer."""
+    """Centres of each level, float64 (K, D); a level with fewer distinct points than `codes` has fewer centres."""
     item_ids: list[str]
     codes: np.ndarray
     """int64 (V, levels + 1), no two rows equal; the last column counts from 0 among items equal in the others."""
     encoder: Layers
-    """Of the RQ-VAE; none for k-means."""
+    """Encoder of the RQ-VAE; empty for k-means."""
     size: int
-    """Codes a level may have; also the most items that may share all codes but the last."""
+    """Most codes of a level, and most items that may share all codes but the last."""
 
     def extended(self, catalogue: Catalogue) -> "SemanticIds":
-        """These ids and codes for the catalogue's items that have none yet, in its order; old codes stay.
+        """The semantic ids with codes for the catalogue's new items, in its order; old codes stay.
 
         Raises:
             DataError: more than `size` items share their content codes.
@@ -98,17 +99,16 @@ def fit(catalogue: Catalogue, *, config: SemanticIdsConfig, seed: int) -> Semant
 
 
 def _residual_k_means(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> list[np.ndarray]:
-    random = np.random.default_rng(seed)
     centres: list[np.ndarray] = []
-    remainder = vectors
+    residual = vectors
     for _ in range(config.levels):
-        centres.append(k_means(remainder, count=config.codes, iterations=config.iterations, random=random))
-        remainder = remainder - centres[-1][nearest(remainder, centres[-1])]
+        centres.append(k_means(residual, count=config.codes, iterations=config.iterations, seed=seed))
+        residual = residual - centres[-1][nearest(residual, centres[-1])]
     return centres
 
 
 def _learnt(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> RQVAE:
-    """An RQ-VAE whose codebooks begin at residual k-means of what its untrained encoder says."""
+    """An RQ-VAE whose codebooks begin at residual k-means of the vectors of its untrained encoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = perceptron([vectors.shape[1], *config.rqvae.inner_widths, config.rqvae.width])
@@ -118,15 +118,15 @@ def _learnt(vectors: np.ndarray, *, config: SemanticIdsConfig, seed: int) -> RQV
 
 def quantise(vectors: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:
     """The codes of vectors (N, D), int64 (N, levels)."""
-    remainder, codes = vectors, []
+    residual, codes = vectors, []
     for level in centres:
-        codes.append(nearest(remainder, level))
-        remainder = remainder - level[codes[-1]]
+        codes.append(nearest(residual, level))
+        residual = residual - level[codes[-1]]
     return np.stack(codes, axis=1)
 
 
 def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray:
-    """Adds the code that counts equals, going on from the rows that were coded before."""
+    """Appends the code that counts equal rows; it starts after the rows coded before."""
     seen = Counter(map(tuple, before.tolist()))
     last = np.empty(len(coded), dtype=np.int64)
     for row, code in enumerate(map(tuple, coded.tolist())):
@@ -138,24 +138,24 @@ def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray
 
 
 def _content(catalogue: Catalogue, *, width: int, seed: int) -> Content:
-    texts = _words(catalogue)
-    vocabulary = sorted({word for text in texts for word in text})
-    words = {word: place for place, word in enumerate(vocabulary)}
-    held = Counter(word for text in texts for word in set(text))
-    rarity = np.log((1 + len(texts)) / (1 + np.array([held[word] for word in vocabulary], dtype=np.float64))) + 1
-    matrix = _tf_idf(texts, words, rarity)
+    from sklearn.decomposition import TruncatedSVD  # not at the top: the import takes seconds
+
+    vectorizer = _vectorizer()
+    matrix = vectorizer.fit_transform(_words(catalogue))
+    words = {word: int(place) for word, place in sorted(vectorizer.vocabulary_.items())}
+    if len(words) == 1:  # TruncatedSVD wants two
+        return Content(words, vectorizer.idf_, np.eye(1))
     most = min(matrix.shape)
-    if width >= most:  # svds gives fewer directions than either side has
-        _, _, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
-        return Content(words, rarity, _signed(right).T)
-    _, strengths, right = svds(matrix, k=width, v0=np.random.default_rng(seed).standard_normal(most))
-    return Content(words, rarity, _signed(right[np.argsort(-strengths, kind="stable")]).T)
+    algorithm = "arpack" if width < most else "randomized"  # ARPACK gives fewer directions than either side has
+    svd = TruncatedSVD(min(width, most), algorithm=algorithm, random_state=seed % 2**32).fit(matrix)
+    return Content(words, vectorizer.idf_, svd.components_.T)
 
 
-def _signed(directions: np.ndarray) -> np.ndarray:
-    """Each direction (row) with its largest entry positive: singular vectors have no sign of their own."""
-    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(1)]
-    return np.asarray(directions * np.where(largest < 0, -1.0, 1.0)[:, None])
+def _vectorizer(words: dict[str, int] | None = None) -> Any:
+    """scikit-learn's TF-IDF over lists of words, rows of length 1; `words` fixes the vocabulary."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # not at the top: the import takes seconds
+
+    return TfidfVectorizer(analyzer=list, vocabulary=words)
 
 
 def _words(catalogue: Catalogue) -> list[list[str]]:
@@ -164,12 +164,3 @@ def _words(catalogue: Catalogue) -> list[list[str]]:
         [*re.findall(r"\w+", title.lower()), *(f"category {name.lower()}" for name in categories)]
         for title, categories in zip(catalogue.titles, catalogue.categories, strict=True)
     ]
-
-
-def _tf_idf(texts: Sequence[Sequence[str]], words: dict[str, int], rarity: np.ndarray) -> sparse.csr_matrix:
-    """Word counts times rarity, rows of length 1."""
-    places = [(row, words[word]) for row, text in enumerate(texts) for word in text if word in words]
-    rows, columns = np.array(places, dtype=np.int64).reshape(-1, 2).T
-    matrix = sparse.csr_matrix((rarity[columns], (rows, columns)), shape=(len(texts), len(words)))
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
-    return sparse.diags(1 / np.where(lengths > 0, lengths, 1.0)) @ matrix

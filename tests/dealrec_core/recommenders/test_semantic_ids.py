@@ -5,6 +5,7 @@ import pytest
 
 from dealrec_core.errors import DataError
 from dealrec_core.recommenders import semantic_ids
+from dealrec_core.recommenders.semantic_ids import Content
 from dealrec_core.samples import clusters
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.recommenders import SemanticIdsConfig
@@ -51,19 +52,19 @@ def test_the_same_seed_gives_the_same_codes(series_world: SeriesWorld) -> None:
 
 def test_two_clear_heaps_have_their_means_as_centres() -> None:
     points = np.array([[0.0, 0.0], [0.0, 2.0], [10.0, 0.0], [10.0, 2.0]])
-    found = clusters.k_means(points, count=2, iterations=20, random=np.random.default_rng(0))
+    found = clusters.k_means(points, count=2, iterations=20, seed=0)
     heaps = sorted(map(tuple, found.tolist()))
     assert heaps in ([(0.0, 1.0), (10.0, 1.0)], [(5.0, 0.0), (5.0, 2.0)])  # the two fixed points of Lloyd's iterations
 
 
 def test_no_code_is_dead() -> None:
     points = np.random.default_rng(0).standard_normal((300, 4))
-    centres = clusters.k_means(points, count=64, iterations=50, random=np.random.default_rng(1))
+    centres = clusters.k_means(points, count=64, iterations=50, seed=1)
     assert len(np.unique(clusters.nearest(points, centres))) == 64
 
 
 def test_fewer_distinct_points_than_codes_are_their_own_centres() -> None:
-    found = clusters.k_means(np.array([[1.0], [2.0], [1.0]]), count=5, iterations=3, random=np.random.default_rng(0))
+    found = clusters.k_means(np.array([[1.0], [2.0], [1.0]]), count=5, iterations=3, seed=0)
     assert found.tolist() == [[1.0], [2.0]]
 
 
@@ -86,6 +87,18 @@ def test_content_vectors_keep_the_cosines_of_tf_idf_when_no_direction_is_dropped
     expected = common**2 / (np.sqrt(2) * common * np.hypot(rare, common))
     assert vectors[0] @ vectors[1] == pytest.approx(expected)
     assert vectors[1] @ vectors[2] == pytest.approx(0, abs=1e-12)
+
+
+def test_stored_content_gives_its_vectors_and_an_item_without_its_words_the_origin() -> None:
+    """Rarities 3 and 4 of "red" and "chess": "red chess" is (3, 4) / 5; the directions swap the two."""
+    stored = Content({"chess": 0, "red": 1}, np.array([4.0, 3.0]), np.array([[0.0, 1.0], [1.0, 0.0]]))
+    vectors = stored.vectors(_catalogue(["Red Chess", "Chess, new!", "Golf"]))
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0.0, 1.0], [0.0, 0.0]])
+
+
+def test_one_word_for_all_is_one_direction() -> None:
+    found = semantic_ids.fit(_catalogue(["Chess", "Chess"]), config=SMALL, seed=0)
+    assert found.codes.tolist() == [[0, 0, 0], [0, 0, 1]]
 
 
 def test_too_many_equals_and_no_items_are_refused() -> None:
