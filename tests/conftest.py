@@ -8,9 +8,12 @@ os.environ.setdefault(
 )  # before torch: small models gain nothing from more, and a busy machine loses much
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
+settings.register_profile("dealrec", deadline=None)  # no test asserts a time: a busy machine would fail it
+settings.load_profile("dealrec")
 GROUPS = ["tests/deployments", "tests/flows", "tests/deployments/test_big_night.py"]
 """Folders with servers of their own, and what takes minutes without them, longest first; other files come after."""
 

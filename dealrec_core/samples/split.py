@@ -96,19 +96,34 @@ def split_lazily(
     samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
 ) -> pl.LazyFrame:
     """The samples of one slice as `split` gives them, for a table that need not fit into memory."""
+    in_slice = samples.filter(_inside(bounds, which))
+    if mode == "sliding":
+        return in_slice
+    newest = in_slice.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
+    return newest.select(samples.collect_schema().names())
+
+
+def counts(samples: pl.LazyFrame, bounds: Boundaries, mode: Literal["sliding", "last"]) -> dict[Split, int]:
+    """The number of samples in each slice, in one pass over two columns."""
+    inside = {which: _inside(bounds, which) for which in SPLITS}
+    users = pl.col(schema.USER_ID)
+    numbers = [
+        (where.sum() if mode == "sliding" else users.filter(where).n_unique()).alias(which)
+        for which, where in inside.items()
+    ]
+    row = samples.select(numbers).collect(engine="streaming").row(0)
+    return dict(zip(SPLITS, map(int, row), strict=True))
+
+
+def _inside(bounds: Boundaries, which: Split) -> pl.Expr:
+    """Whether a moment lies in a slice."""
     start, end = {
         "train": (None, bounds.validation_start),
         "validation": (bounds.validation_start, bounds.test_start),
         "test": (bounds.test_start, bounds.end),
     }[which]
-    inside = pl.col(schema.TIMESTAMP) < end
-    if start is not None:
-        inside &= pl.col(schema.TIMESTAMP) >= start
-    in_slice = samples.filter(inside)
-    if mode == "sliding":
-        return in_slice
-    newest = in_slice.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
-    return newest.select(samples.collect_schema().names())
+    before_end = pl.col(schema.TIMESTAMP) < end
+    return before_end if start is None else before_end & (pl.col(schema.TIMESTAMP) >= start)
 
 
 def latest(samples: pl.DataFrame, share: float) -> pl.DataFrame:

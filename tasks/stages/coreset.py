@@ -28,7 +28,8 @@ def select_coreset(tonight: Tonight) -> Snapshot:
     config, name = tonight.config.coreset, tonight.night.name
     needs = set(NEEDS[config.method])
     scores = _scores(tonight, needs)
-    pool, aims = features(_asked(tonight, needs), _inputs(tonight))
+    asked = _asked(tonight, needs)
+    pool, aims = features(asked, _inputs(tonight)) if asked else ({}, {})
     selection = coreset.select(
         with_features(scores, pool),
         tonight.config.algorithms.coreset,

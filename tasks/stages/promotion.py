@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from dealrec_core.evaluation.slices import slices
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +14,7 @@ from dealrec_core import schema
 from dealrec_core.errors import RegistryError
 from dealrec_core.evaluation import gate, ranking
 from dealrec_core.evaluation.gate import Verdict
+from dealrec_core.evaluation.slices import slices
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders import bundle
@@ -107,7 +107,7 @@ def _log(tonight: Tonight, verdict: Verdict) -> str:
         "lineage.json": json.dumps(lineage, indent=1),
         "verdict.json": verdict.model_dump_json(indent=1),
         "evaluation.csv": ranking.summary(tonight.per_user).write_csv(),
-        "coreset.csv": tonight.coreset.select(schema.SAMPLE_ID).write_csv(),
+        "coreset.csv": tonight.rows("coreset").select(schema.SAMPLE_ID).sort(schema.SAMPLE_ID).write_csv(),
     }
     registry.attach_text(tonight.config.registry, run_id, files)
     return run_id

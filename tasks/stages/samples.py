@@ -1,8 +1,5 @@
 """Builds samples from the log, and fixes the moments that split it for tonight."""
 
-import polars as pl
-
-from dealrec_core import schema
 from dealrec_core.errors import DataError
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.samples import sample_table, split
@@ -27,14 +24,9 @@ def build_samples(tonight: Tonight) -> Snapshot:
     )
     if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
-    keys = tonight.lake.scan("samples", update.version).select(schema.SAMPLE_ID, schema.USER_ID, schema.TIMESTAMP)
-    counts: dict[str, Fact] = {
-        which: split.split_lazily(keys, bounds, which, config.mode).select(pl.len()).collect(engine="streaming").item()
-        for which in split.SPLITS
-    }
     facts: dict[str, Fact] = {
         **{name: moment.isoformat() for name, moment in bounds.model_dump().items()},
-        **counts,
+        **split.counts(tonight.lake.scan("samples", update.version), bounds, config.mode),
         "new or changed": update.written,
         "all made anew": update.is_rebuilt,
     }

@@ -139,3 +139,13 @@ def test_the_latest_share_by_hand():
     assert split.latest(frame, 0.4)["sample_id"].to_list() == ["a", "d"]  # 2 of 5; c and d share a day
     assert split.latest(frame, 0.01)["sample_id"].to_list() == ["a"]
     assert split.latest(frame, 1.0)["sample_id"].to_list() == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("mode", ["sliding", "last"])
+def test_the_counts_are_those_of_the_slices(mode):
+    moments = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 1, 2, 3, 3, 4)]
+    keys = {schema.SAMPLE_ID: list("abcdef"), schema.USER_ID: list("uuvuuv"), schema.TIMESTAMP: moments}
+    table = pl.DataFrame(keys).lazy()
+    bounds = Boundaries(validation_start=moments[3], test_start=moments[5], end=datetime(2024, 1, 5, tzinfo=UTC))
+    sizes = {which: len(split.split_lazily(table, bounds, which, mode).collect()) for which in split.SPLITS}
+    assert split.counts(table, bounds, mode) == sizes
