@@ -14,7 +14,7 @@ from dealrec_core.lake.nights import nights
 from tasks.report.trace import Step, trace
 
 PAGE = Path(__file__).resolve().parent / "walk.md"
-SAMPLE_ID = ""
+SAMPLE_ID = "0cbc6a1e4fd8ba887f44b606ff6792c5"
 HEAD = """# One row, from the raw log to the tuned model
 
 This page follows one row of a small synthetic log through two nights. Every block is what `dealrec trace SAMPLE_ID` prints
@@ -90,7 +90,8 @@ def _short(value: str, names: dict[str, str]) -> str:
     for name, short in names.items():
         value = value.replace(name, short)
     value = re.sub(r"\S*/(log/[^ ,]+)", r"\1", value)
-    return re.sub(r"\b([0-9a-f]{6})[0-9a-f]{10}-", r"\1…-", value)
+    value = re.sub(r"\b[0-9a-f]{16}-", "…-", value)
+    return value.split(": 95% interval")[0]
 
 
 def _text(lake: Lake, sample_id: str) -> str:
