@@ -21,7 +21,7 @@ class Word(RunInput):
     who: str = Field(default="someone", title="Your name")
 
 
-@flow(name="promote", flow_run_name="promote {request}", persist_result=True, result_serializer="json")
+@flow(name="promote", flow_run_name="promote {request}", result_serializer="json")
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
     """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate asks for one."""
     with one_night(request) as night:

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 RESTARTED = "started-again"
 
 
-@flow(name="restart", persist_result=True, result_serializer="json")
+@flow(name="restart", result_serializer="json")
 def restart(flow_run: str) -> str:
     """Starts the deployment of a crashed run again with its parameters; a run that was started so is left alone.
 

@@ -58,7 +58,6 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
             retry_delay_seconds=[1.0, 5.0][:retries],
             retry_condition_fn=_worth_retrying,
             cache_policy=NO_CACHE,
-            persist_result=True,
             result_serializer="json",
         )(run)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from dealrec_core.recommenders.backend import older_half
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -15,6 +14,7 @@ from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import nights
+from dealrec_core.recommenders.backend import older_half
 from dealrec_core.samples import split
 from dealrec_core.settings.run import RegistryConfig
 from dealrec_core.study import data, plots, report, results

@@ -9,13 +9,13 @@ from typing import Any
 
 import polars as pl
 import torch
-from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBase, build, usable_champion
 
 from dealrec_core import schema
 from dealrec_core.errors import OtherFormat
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders import bundle
+from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBase, build, usable_champion
 from dealrec_core.samples import items, split
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.split import Boundaries, Split

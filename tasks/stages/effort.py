@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 import polars as pl
-from dealrec_core.samples.contents import with_content
 
 from dealrec_core import schema
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
 from dealrec_core.lake.parallel import Over
+from dealrec_core.samples.contents import with_content
 from tasks import shards
 from tasks.progress import shown
 from tasks.stage import stage

@@ -1,10 +1,10 @@
 """Tunes tonight's model on the coreset and packs it as a recommender that anyone can load."""
 
 import polars as pl
-from dealrec_core.recommenders.backend import BASE, ItemStatistics
 
 from dealrec_core import schema
 from dealrec_core.lake.nights import Fact, Snapshot
+from dealrec_core.recommenders.backend import BASE, ItemStatistics
 from tasks import storage
 from tasks.progress import shown
 from tasks.stage import stage

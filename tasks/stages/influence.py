@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-from dealrec_core.samples.contents import differences
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, LakeError
@@ -11,6 +10,7 @@ from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Continued, Earlier
 from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
 from dealrec_core.samples import split
+from dealrec_core.samples.contents import differences
 from dealrec_core.samples.sequences import encode
 from dealrec_core.surrogate import checkpoint
 from tasks import storage

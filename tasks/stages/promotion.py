@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from dealrec_core.evaluation.slices import slices
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +14,7 @@ from dealrec_core import schema
 from dealrec_core.errors import RegistryError
 from dealrec_core.evaluation import gate, ranking
 from dealrec_core.evaluation.gate import Verdict
+from dealrec_core.evaluation.slices import slices
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders import bundle
