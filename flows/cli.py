@@ -160,9 +160,8 @@ def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False, s
 
     if sources:
         previews = first_rows(config, set or [])
-        return _say(
-            [asdict(shown) for shown in previews], [line for shown in previews for line in _preview(shown)], json
-        )
+        rows = [line for preview in previews for line in _preview(preview)]
+        return _say([asdict(preview) for preview in previews], rows, json)
     checks = look(config, set or [])
     lines = [f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}" for check in checks]
     _say([check.model_dump() for check in checks], lines, json)
@@ -271,10 +270,8 @@ def _run(module: str, day: datetime | None, config: str, overrides: list[str] | 
 
 def _preview(preview: "Preview") -> list[str | Table]:
     good = preview.records - preview.filtered - preview.quarantined
-    counts = (
-        f"of its first {preview.records:,} records {good:,} would land, {preview.filtered:,} be filtered out, "
-        f"{preview.quarantined:,} go to quarantine"
-    )
+    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} go to quarantine"
+    counts = f"of its first {preview.records:,} records {good:,} would land, {filtered}, {bad}"
     frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
     tables = [_table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
     return [preview.file.path, counts, *tables]

@@ -115,7 +115,7 @@ def _lake(config: Config) -> str:
 def _registry(config: Config) -> str:
     from tasks import registry  # MLflow takes seconds to import, and no other look needs it
 
-    present = registry.aliases(config.registry).get(registry.CHAMPION)
+    present = registry.aliases(config.registry)[0].get(registry.CHAMPION)
     champion = promotions.champion(Lake(config.lake.root))
     decided = champion.version if champion else None
     if present != decided:

@@ -32,17 +32,11 @@ def score_effort(tonight: Tonight) -> Snapshot:
     work = _work(tonight, train, model)
     shard_frames = list(work.open_rows.iter_slices(config.effort.shard_samples))
     scored = 0
-    with (
-        shards.engine(config.run, name="effort", device=tonight.device.type) as over,
-        shown("effort", "samples") as progress,
-    ):
+    engine = shards.engine(config.run, name="effort", device=tonight.device.type)
+    with engine as over, shown("effort", "samples") as progress:
         for shard, norms in zip(shard_frames, _norms(tonight, shard_frames, over), strict=True):
-            rows = shard.select(
-                pl.lit(tonight.night.name).alias(schema.NIGHT),
-                *KEYS,
-                pl.lit(model).alias(schema.MODEL),
-                pl.Series(schema.EFFORT, norms),
-            )
+            names = {schema.NIGHT: pl.lit(tonight.night.name), schema.MODEL: pl.lit(model)}
+            rows = shard.select(*KEYS, pl.Series(schema.EFFORT, norms), **names).select(schema.EFFORTS.names())
             tonight.lake.append("efforts", rows, schema=schema.EFFORTS)
             scored += len(shard)
             progress(scored, len(work.open_rows))

@@ -59,9 +59,8 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
     config = tonight.config.influence
     samples = tonight.train if config.risk == "train" else tonight.validation
     if samples.is_empty():
-        raise DataError(
-            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
-        )
+        message = "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
+        raise DataError(message)
     return split.latest(samples, RECENT) if config.risk == "recent" else samples
 
 
@@ -96,9 +95,8 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     new_train, gone_train = differences(train, tonight.train)
     new_risk, gone_risk = differences(old_risk, risk)
     unchanged = scores.join(new_train, on=schema.SAMPLE_ID, how="anti")
-    column = tonight.train.select(schema.SAMPLE_ID).join(
-        unchanged, on=schema.SAMPLE_ID, how="left", maintain_order="left"
-    )
+    ids = tonight.train.select(schema.SAMPLE_ID)
+    column = ids.join(unchanged, on=schema.SAMPLE_ID, how="left", maintain_order="left")
     return Earlier(
         model=model,
         carried=carried.load(folder, device=device)[0],
