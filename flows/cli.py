@@ -7,10 +7,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,8 +38,23 @@ Day = Annotated[
 ConfigFile = Annotated[str, typer.Option("--config", help="Settings file.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Replay = Annotated[bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")]
+Reason = Annotated[str, typer.Option(help="Kept with the decision.")]
+User = Annotated[str, typer.Argument(help="As it stands in the log.")]
+Now = Annotated[bool, typer.Option("--now", help="Also from older versions, at once.")]
+Sources = Annotated[
+    bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
+]
+NightName = Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")]
+To = Annotated[str, typer.Option(help="File to write.")]
+StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file of the study.")]
+FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]
+Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")]
+PoolType = Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
-PIPELINE = "deployments/pipeline.toml"
+PIPELINE, FIDELITY = "deployments/pipeline.toml", "deployments/studies/fidelity-movielens.toml"
 
 
 def main() -> None:
@@ -64,15 +79,15 @@ STEPS = {
 """Commands that run one flow on one night: its module, which names the flow too, and what it does."""
 
 
-def _add_step(name: str, module: str, does: str) -> None:
+def _step(module: str) -> Callable[..., None]:
     def step(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
         _show(_run(module, day, config, set), json)
 
-    app.command(name, help=does)(step)
+    return step
 
 
 for _name, (_module, _does) in STEPS.items():
-    _add_step(_name, _module, _does)
+    app.command(_name, help=_does)(_step(_module))
 
 
 @app.command()
@@ -81,21 +96,14 @@ def ingest(
     config: ConfigFile = PIPELINE,
     set: Set = None,
     json: Json = False,
-    replay_quarantine: Annotated[
-        bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")
-    ] = False,
+    replay_quarantine: Replay = False,
 ) -> None:
     """Take new raw files into the lake and build samples."""
     _show(_run("replay_quarantine" if replay_quarantine else "ingest", day, config, set), json)
 
 
 @app.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="Kept with the decision.")] = "by hand",
-    config: ConfigFile = PIPELINE,
-    set: Set = None,
-    json: Json = False,
-) -> None:
+def rollback(reason: Reason = "by hand", config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
     """Put the previous champion back in charge."""
     from flows import roll_back as flow
 
@@ -115,11 +123,7 @@ def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
 
 @app.command("erase-user")
 def erase_user(
-    user_id: Annotated[str, typer.Argument(help="As it stands in the log.")],
-    now: Annotated[bool, typer.Option("--now", help="Also from older versions, at once.")] = False,
-    config: ConfigFile = PIPELINE,
-    set: Set = None,
-    json: Json = False,
+    user_id: User, now: Now = False, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False
 ) -> None:
     """Remove a user from every table and emitted coreset, and keep that user out of later ingests."""
     from dealrec_core import settings
@@ -134,9 +138,9 @@ def status(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
     from flows.look import status as look
 
     lake = look(config, set or [])
+    tables = [{"table": name, "version": version} for name, version in lake.tables.items()]
     nights = _table("nights", [night.model_dump() for night in lake.nights])
-    tables = _table("tables", [{"table": name, "version": version} for name, version in lake.tables.items()])
-    _say(lake, [nights, tables, f"champion: {lake.champion or 'none'}"], json)
+    _say(lake, [nights, _table("tables", tables), f"champion: {lake.champion or 'none'}"], json)
 
 
 @app.command()
@@ -144,27 +148,20 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
     """Show the files that a night would take, without taking them."""
     from flows.look import plan as look
 
-    paths = look(config, set or [], _date(day))
+    paths = look(config, set or [], day and day.date())
     _say(paths, [*paths, f"{len(paths)} files with rows that no night has taken"], json)
 
 
 @app.command()
-def doctor(
-    config: ConfigFile = PIPELINE,
-    set: Set = None,
-    json: Json = False,
-    sources: Annotated[
-        bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
-    ] = False,
-) -> None:
+def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False, sources: Sources = False) -> None:
     """Check settings, sources, lake, registry and device; exit 1 when something is wrong."""
     from flows.look import doctor as look
     from flows.look import first_rows
 
     if sources:
         previews = first_rows(config, set or [])
-        _say([asdict(preview) for preview in previews], [line for each in previews for line in _preview(each)], json)
-        return
+        rows = [line for preview in previews for line in _preview(preview)]
+        return _say([asdict(preview) for preview in previews], rows, json)
     checks = look(config, set or [])
     lines = [f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}" for check in checks]
     _say([check.model_dump() for check in checks], lines, json)
@@ -174,11 +171,7 @@ def doctor(
 
 @app.command()
 def report(
-    night: Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")] = None,
-    to: Annotated[str, typer.Option(help="File to write.")] = "report.html",
-    config: ConfigFile = PIPELINE,
-    set: Set = None,
-    json: Json = False,
+    night: NightName = None, to: To = "report.html", config: ConfigFile = PIPELINE, set: Set = None, json: Json = False
 ) -> None:
     """Write the report of a night: one HTML file with figures and plots."""
     from flows.look import report as look
@@ -204,11 +197,7 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
 
 @studies.callback()
 def study(
-    context: typer.Context,
-    config: Annotated[str | None, typer.Option("--config", help="Settings file of the study.")] = None,
-    set: Set = None,
-    tables: Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")] = False,
-    json: Json = False,
+    context: typer.Context, config: StudyFile = None, set: Set = None, tables: Tables = False, json: Json = False
 ) -> None:
     """Compare selection methods: run what has not finished, then write tables and plots."""
     if context.invoked_subcommand:
@@ -228,13 +217,7 @@ def study(
 
 
 @studies.command("fidelity")
-def fidelity(
-    config: Annotated[
-        str, typer.Option("--config", help="Settings file of the study.")
-    ] = "deployments/studies/fidelity-movielens.toml",
-    set: Set = None,
-    json: Json = False,
-) -> None:
+def fidelity(config: FidelityFile = FIDELITY, set: Set = None, json: Json = False) -> None:
     """Compare influence scores with what retraining without samples does, for every estimator."""
     from dealrec_core import settings
     from dealrec_core.study import fidelity as core
@@ -245,10 +228,7 @@ def fidelity(
 
 
 @app.command()
-def deploy(
-    pool_type: Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")] = "process",
-    config: ConfigFile = PIPELINE,
-) -> None:
+def deploy(pool_type: PoolType = "process", config: ConfigFile = PIPELINE) -> None:
     """Apply work pools, limits, deployments and automations to the Prefect server (PREFECT_API_URL)."""
     from flows.set_up import apply
 
@@ -256,10 +236,7 @@ def deploy(
 
 
 @app.command()
-def bridge(
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4300,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-) -> None:
+def bridge(port: Port = 4300, host: Host = "127.0.0.1") -> None:
     """Pass MLflow's signed webhooks on to Prefect as events (DEALREC_WEBHOOK_SECRET)."""
     from tasks.bridge import serve
 
@@ -285,35 +262,28 @@ def _run(module: str, day: datetime | None, config: str, overrides: list[str] | 
     """Runs the flow of a module, which has the module's name."""
     from tasks.nights import NightRequest
 
-    request = NightRequest(day=_date(day), config=config, overrides=overrides or [])
+    request = NightRequest(day=day and day.date(), config=config, overrides=overrides or [])
     request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
-        result: BaseModel = getattr(import_module(f"flows.{module}"), module)(request)
-        return result
+        return getattr(import_module(f"flows.{module}"), module)(request)
 
 
 def _preview(preview: "Preview") -> list[str | Table]:
     good = preview.records - preview.filtered - preview.quarantined
-    counts = (
-        f"of its first {preview.records:,} records {good:,} would land, {preview.filtered:,} be filtered out, "
-        f"{preview.quarantined:,} go to quarantine"
-    )
+    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} go to quarantine"
+    counts = f"of its first {preview.records:,} records {good:,} would land, {filtered}, {bad}"
     frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
     tables = [_table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
     return [preview.file.path, counts, *tables]
 
 
-def _date(day: datetime | None) -> date | None:
-    return day.date() if day else None
-
-
 def _show(result: BaseModel, json: bool) -> None:
     """Prints the fields of a result, one a line, or as JSON."""
-    lines = []
-    for name, value in result.model_dump(mode="json", exclude_none=True).items():
-        text = ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
-        lines.append(f"{name}: {text}")
-    _say(result, lines, json)
+    facts = {
+        name: ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
+        for name, value in result.model_dump(mode="json", exclude_none=True).items()
+    }
+    _say(result, [f"{name}: {text}" for name, text in facts.items()], json)
 
 
 def _say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
@@ -321,7 +291,7 @@ def _say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
     if json:
         content = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
         out.print_json(
-            data=content, default=lambda frame: frame.to_dicts() if hasattr(frame, "to_dicts") else str(frame)
+            data=content, default=lambda value: value.to_dicts() if hasattr(value, "to_dicts") else str(value)
         )
         return
     for line in lines:
@@ -329,9 +299,7 @@ def _say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ["nothing yet"]:
-        table.add_column(name)
+    table = Table(*(rows[0] if rows else ["nothing yet"]), title=title, title_justify="left")
     for row in rows:
         table.add_row(*["" if value is None else str(value) for value in row.values()])
     return table
@@ -356,10 +324,8 @@ def _in_this_process(*, computes: bool = True) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
-    if PREFECT_API_URL.value():
-        yield
-        return
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # each flow would wait a second for its thread
+    # Without a server each flow would wait a second for the thread of its heartbeat.
+    with nullcontext() if PREFECT_API_URL.value() else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 

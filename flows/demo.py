@@ -55,6 +55,5 @@ def comparisons(summaries: list[NightSummary]) -> list[str]:
 
 
 def _champion_recall(summary: NightSummary) -> str:
-    """Recall on the held-out users of the model in charge after the night."""
     name = "candidate" if summary.outcome == "promoted" else "champion"
     return f"{summary.recall[name]:.3f}" if name in summary.recall else "nan"

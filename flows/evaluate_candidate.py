@@ -7,12 +7,7 @@ from tasks.nights import NightRequest, one_night
 from tasks.stages import evaluation, proxy
 
 
-@flow(
-    name="evaluate-candidate",
-    flow_run_name="evaluate-candidate {request}",
-    persist_result=True,
-    result_serializer="json",
-)
+@flow(name="evaluate-candidate", flow_run_name="evaluate-candidate {request}", result_serializer="json")
 def evaluate_candidate(request: NightRequest = NightRequest()) -> Snapshot:
     """Compares tonight's model with champion, surrogate and plain baselines, and tonight's coreset with random ones."""
     with one_night(request) as night:

@@ -8,7 +8,7 @@ from tasks.nights import NightRequest, one_night
 from tasks.stages import fine_tune as stage
 
 
-@flow(name="fine-tune", flow_run_name="fine-tune {request}", persist_result=True, result_serializer="json")
+@flow(name="fine-tune", flow_run_name="fine-tune {request}", result_serializer="json")
 def fine_tune(request: NightRequest = NightRequest()) -> Snapshot:
     """Tunes the language model on the coreset."""
     with one_night(request) as night:

@@ -10,7 +10,7 @@ from tasks import champions
 from tasks.nights import PIPELINE
 
 
-@flow(name="follow-registry", persist_result=True, result_serializer="json")
+@flow(name="follow-registry", result_serializer="json")
 def follow_registry(config: str = PIPELINE, overrides: list[str] = []) -> Champion | None:  # noqa: B006 - Prefect shows it
     """Makes the alias `champion`, where it was set in MLflow, a row of `promotions`, with the gate's verdict on it.
 

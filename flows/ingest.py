@@ -9,7 +9,7 @@ from tasks.stages import ingest as files
 from tasks.stages import samples
 
 
-@flow(name="ingest", flow_run_name="ingest {request}", persist_result=True, result_serializer="json")
+@flow(name="ingest", flow_run_name="ingest {request}", result_serializer="json")
 def ingest(request: NightRequest = NightRequest()) -> Snapshot:
     """Takes new raw files into the lake and builds samples; on an empty day it ends early and says so."""
     with one_night(request) as night:

@@ -80,12 +80,7 @@ class Check(BaseModel):
 def doctor(config: str, overrides: list[str]) -> list[Check]:
     """Whether a night could run: sources, lake and registry answer, and the aliases say what the promotions say."""
     loaded = settings.load(config, overrides)
-    looks: dict[str, Callable[[Config], str]] = {
-        "sources": _sources,
-        "lake": _lake,
-        "registry": _registry,
-        "device": _device,
-    }
+    looks = {"sources": _sources, "lake": _lake, "registry": _registry, "device": _device}
     return [_check(what, look, loaded) for what, look in looks.items()]
 
 
@@ -113,21 +108,19 @@ def _sources(config: Config) -> str:
 def _lake(config: Config) -> str:
     lake = Lake(config.lake.root)
     lake.write_bytes("doctor.txt", b"written by dealrec doctor")
-    return (
-        f"{lake.root} can be written; {sum(lake.exists(table) for table in TABLES)} tables, {len(nights(lake))} nights"
-    )
+    tables = sum(lake.exists(table) for table in TABLES)
+    return f"{lake.root} can be written; {tables} tables, {len(nights(lake))} nights"
 
 
 def _registry(config: Config) -> str:
     from tasks import registry  # MLflow takes seconds to import, and no other look needs it
 
-    present = registry.aliases(config.registry).get(registry.CHAMPION)
+    present = registry.aliases(config.registry)[0].get(registry.CHAMPION)
     champion = promotions.champion(Lake(config.lake.root))
     decided = champion.version if champion else None
     if present != decided:
-        raise DealrecError(
-            f"alias champion is version {present}, the promotions say {decided}; the next night heals it"
-        )
+        message = f"alias champion is version {present}, the promotions say {decided}; the next night heals it"
+        raise DealrecError(message)
     return f"{config.registry.tracking_uri} answers; champion is {decided or 'nobody yet'}"
 
 
@@ -135,19 +128,16 @@ def _device(config: Config) -> str:
     """The device that a night computes on, as the driver tells; importing torch to ask would take seconds."""
     driver = shutil.which("nvidia-smi")
     if config.run.device == "cuda" and driver is None:
-        raise DealrecError(
-            "run.device is 'cuda', and nvidia-smi is not on this machine; install the driver or use 'auto'"
-        )
+        message = "run.device is 'cuda', and nvidia-smi is not on this machine; install the driver or use 'auto'"
+        raise DealrecError(message)
     return "cuda" if driver and config.run.device != "cpu" else "cpu"
 
 
 def _line(night: Night) -> NightLine:
     records = {snapshot.stage: snapshot for snapshot in night.snapshots()}
-    promotion = records.get("promotion")
-    if promotion:
+    outcome = "empty day" if night.finished else "unfinished: start it again to continue"
+    if promotion := records.get("promotion"):
         outcome = "promoted" if promotion.facts["promoted"] else "rejected"
-    else:
-        outcome = "empty day" if night.finished else "unfinished: start it again to continue"
     return NightLine(
         night=night.name,
         stages=f"{len(records)} done, last {list(records)[-1]}" if records else "none",

@@ -26,7 +26,7 @@ ON_GPU = {retrain_surrogate.name, score_samples.name, fine_tune.name, evaluate_c
 """Steps that run as their own deployments where `run.placement` is pools."""
 
 
-@flow(name="nightly", flow_run_name="nightly {request}", persist_result=True, result_serializer="json")
+@flow(name="nightly", flow_run_name="nightly {request}", result_serializer="json")
 def nightly(request: NightRequest = NightRequest()) -> NightSummary:
     """Runs or continues one night; a finished night changes nothing and says so."""
     with hold(request) as (config, lake):

@@ -21,7 +21,7 @@ class Word(RunInput):
     who: str = Field(default="someone", title="Your name")
 
 
-@flow(name="promote", flow_run_name="promote {request}", persist_result=True, result_serializer="json")
+@flow(name="promote", flow_run_name="promote {request}", result_serializer="json")
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
     """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate asks for one."""
     with one_night(request) as night:
@@ -37,10 +37,8 @@ def _waits_for_a_person(night: Night) -> bool:
 
 def _ask(night: Night) -> Approval:
     """Pauses this run until someone resumes it in the Prefect UI."""
-    hours = night.config.gate.approval_hours
-    form = Word.with_initial_data(
-        description=f"**{night.name}** {promotion.verdict_of(Tonight(night)).reason}. Make it champion?"
-    )
+    hours, reason = night.config.gate.approval_hours, promotion.verdict_of(Tonight(night)).reason
+    form = Word.with_initial_data(description=f"**{night.name}** {reason}. Make it champion?")
     try:
         word = pause_flow_run(wait_for_input=form, timeout=int(hours * 3600), poll_interval=5)
     except FlowPauseTimeout:

@@ -9,7 +9,7 @@ from tasks.nights import NightRequest
 from tasks.stages import ingest
 
 
-@flow(name="replay-quarantine", persist_result=True, result_serializer="json")
+@flow(name="replay-quarantine", result_serializer="json")
 def replay_quarantine(request: NightRequest = NightRequest()) -> IngestReport:
     """Lands quarantined rows that are good by the settings of now; the next night makes samples of them."""
     return ingest.replay_quarantine(request.settings(), request.day or datetime.now(UTC).date())

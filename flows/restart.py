@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 RESTARTED = "started-again"
 
 
-@flow(name="restart", persist_result=True, result_serializer="json")
+@flow(name="restart", result_serializer="json")
 def restart(flow_run: str) -> str:
     """Starts the deployment of a crashed run again with its parameters; a run that was started so is left alone.
 
@@ -19,8 +19,7 @@ def restart(flow_run: str) -> str:
     """
     with get_client(sync_client=True) as client:
         crashed = client.read_flow_run(UUID(flow_run.removeprefix("prefect.flow-run.")))
-        refusal = _refusal(crashed)
-        if refusal:
+        if refusal := _refusal(crashed):
             return refusal
         again = client.create_flow_run_from_deployment(
             crashed.deployment_id,  # type: ignore[arg-type]

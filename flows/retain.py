@@ -11,7 +11,7 @@ from tasks.nights import PIPELINE
 from tasks.registry import Retired
 
 
-@flow(name="retain", persist_result=True, result_serializer="json")
+@flow(name="retain", result_serializer="json")
 def retain(keep_days: int = 90, config: str = PIPELINE, overrides: list[str] = []) -> Retired:  # noqa: B006 - Prefect shows it
     """Deletes MLflow runs and versions older than `keep_days`, with their artifacts; never a version with an alias.
 

@@ -7,9 +7,7 @@ from tasks.nights import NightRequest, one_night
 from tasks.stages import surrogate
 
 
-@flow(
-    name="retrain-surrogate", flow_run_name="retrain-surrogate {request}", persist_result=True, result_serializer="json"
-)
+@flow(name="retrain-surrogate", flow_run_name="retrain-surrogate {request}", result_serializer="json")
 def retrain_surrogate(request: NightRequest = NightRequest()) -> Snapshot:
     """Retrains the surrogate on the night's samples."""
     with one_night(request) as night:

@@ -10,7 +10,7 @@ from tasks import champions
 from tasks.nights import PIPELINE
 
 
-@flow(name="roll-back", persist_result=True, result_serializer="json")
+@flow(name="roll-back", result_serializer="json")
 def roll_back(config: str = PIPELINE, overrides: list[str] = [], reason: str = "by hand") -> Champion:  # noqa: B006 - Prefect shows it
     """Restores the champion before the present one: a new row in `promotions`, then the MLflow alias."""
     loaded = settings.load(config, overrides)

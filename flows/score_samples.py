@@ -10,7 +10,7 @@ from tasks.stages.effort import score_effort
 from tasks.stages.influence import score_influence
 
 
-@flow(name="score-samples", flow_run_name="score-samples {request}", persist_result=True, result_serializer="json")
+@flow(name="score-samples", flow_run_name="score-samples {request}", result_serializer="json")
 def score_samples(request: NightRequest = NightRequest()) -> Snapshot:
     """Computes the scores that the selection method asks for, and provides the base model; a random choice asks for none."""
     with one_night(request) as night:

@@ -7,7 +7,7 @@ from tasks.nights import NightRequest, one_night
 from tasks.stages import coreset
 
 
-@flow(name="select-coreset", flow_run_name="select-coreset {request}", persist_result=True, result_serializer="json")
+@flow(name="select-coreset", flow_run_name="select-coreset {request}", result_serializer="json")
 def select_coreset(request: NightRequest = NightRequest()) -> Snapshot:
     """Selects tonight's coreset."""
     with one_night(request) as night:

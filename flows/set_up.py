@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from tasks.stage import GPU
 
 FOLDER = Path(__file__).resolve().parent.parent / "deployments"
 POOLS = ("cpu", "gpu")
-ALARMS = "dealrec-alarms"
 NOWHERE = "http://127.0.0.1:9/alarms"
 
 
@@ -33,9 +33,8 @@ def apply(config: str, *, pool_type: str) -> list[str]:
         SettingsError: PREFECT_API_URL is not set, or the deployments were refused.
     """
     if not os.environ.get("PREFECT_API_URL"):
-        raise SettingsError(
-            "PREFECT_API_URL is not set; `make up` starts a server, `export PREFECT_API_URL=…` names one"
-        )
+        message = "PREFECT_API_URL is not set; `make up` starts a server, `export PREFECT_API_URL=…` names one"
+        raise SettingsError(message)
     with get_client(sync_client=True) as client:
         _pools(client, pool_type)
         _deployments()
@@ -47,10 +46,8 @@ def apply(config: str, *, pool_type: str) -> list[str]:
 def _pools(client: SyncPrefectClient, pool_type: str) -> None:
     for name in POOLS:
         limit = 1 if name == "gpu" else None
-        try:
+        with suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=name, type=pool_type, concurrency_limit=limit))
-        except ObjectAlreadyExists:
-            continue
     try:
         client.read_global_concurrency_limit_by_name(GPU)
     except ObjectNotFound:
@@ -58,17 +55,16 @@ def _pools(client: SyncPrefectClient, pool_type: str) -> None:
 
 
 def _deployments() -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
-    done = subprocess.run(
-        [*command, str(FOLDER / "prefect.yaml")], cwd=FOLDER.parent, capture_output=True, text=True, check=False
-    )
+    deploy = ["deploy", "--all", "--prefect-file", str(FOLDER / "prefect.yaml")]
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *deploy]
+    done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SettingsError(f"the deployments were refused: {done.stdout[-1500:]}{done.stderr[-1500:]}")
 
 
 def _automations(client: SyncPrefectClient) -> list[str]:
     alarms_to = os.environ.get("DEALREC_ALERT_URL")
-    block = Webhook(method="POST", url=SecretStr(alarms_to or NOWHERE)).save(ALARMS, overwrite=True)
+    block = Webhook(method="POST", url=SecretStr(alarms_to or NOWHERE)).save("dealrec-alarms", overwrite=True)
     present = {automation.name: automation for automation in client.read_automations()}
     described_automations = yaml.safe_load((FOLDER / "automations.yaml").read_text("utf-8"))
     for described in described_automations:
@@ -97,8 +93,7 @@ def _webhook(config: str) -> list[str]:
     """Makes MLflow tell the bridge about aliases, where there is a bridge."""
     address, secret = os.environ.get("DEALREC_BRIDGE_URL"), os.environ.get("DEALREC_WEBHOOK_SECRET")
     if not (address and secret):
-        return [
-            "no bridge (DEALREC_BRIDGE_URL, DEALREC_WEBHOOK_SECRET): a champion set in MLflow is seen by the next night"
-        ]
+        unset = "no bridge (DEALREC_BRIDGE_URL, DEALREC_WEBHOOK_SECRET)"
+        return [f"{unset}: a champion set in MLflow is seen by the next night"]
     registry.listen(settings.load(config).registry, address=address, secret=secret)
     return [f"MLflow tells {address} about the champion alias"]

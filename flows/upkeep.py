@@ -7,7 +7,7 @@ from tasks.nights import PIPELINE
 from tasks.upkeep import UpkeepReport, look_after
 
 
-@flow(name="upkeep", persist_result=True, result_serializer="json")
+@flow(name="upkeep", result_serializer="json")
 def upkeep(config: str = PIPELINE, overrides: list[str] = []) -> UpkeepReport:  # noqa: B006 - Prefect shows it
     """Compaction beside whatever runs, vacuum and checkpoints when no night does; no version that a night names is lost."""
     return look_after(settings.load(config, overrides))

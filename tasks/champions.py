@@ -17,10 +17,8 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
     A champion that is gone from MLflow raises the event champion.lost and leaves the aliases as they are.
     """
     champion, before = promotions.champion(lake), promotions.before_champion(lake)
-    versions = {
-        registry.CHAMPION: champion.version if champion else None,
-        registry.PREVIOUS: before.version if before else None,
-    }
+    models = {registry.CHAMPION: champion, registry.PREVIOUS: before}
+    versions = {alias: model.version if model else None for alias, model in models.items()}
     changed = registry.heal_aliases(config, versions={registry.CANDIDATE: candidate})
     try:
         return [*changed, *registry.heal_aliases(config, versions=versions)]
@@ -43,11 +41,9 @@ def follow_registry(config: RegistryConfig, lake: Lake) -> Champion | None:
     promoted = night.find("promotion")
     verdict = f"the gate said: {promoted.facts['reason']}" if promoted else "the gate has not decided on it"
     reason = f"alias champion set in MLflow; {verdict}"
-    champion = model_of(night, version)
-    promotions.record(
-        lake, night=champion, action=promotions.SET_BY_HAND, reason=reason, who="MLflow", now=datetime.now(UTC)
-    )
-    registry.tag_version(config, version, {"dealrec.set_by_hand": reason})
+    champion, action = model_of(night, version), promotions.SET_BY_HAND
+    promotions.record(lake, night=champion, action=action, reason=reason, who="MLflow", now=datetime.now(UTC))
+    registry.tag_version(config, version, "dealrec.set_by_hand", reason)
     heal(config, lake)
     return champion
 
@@ -56,20 +52,16 @@ def poll_registry(config: RegistryConfig, lake: Lake) -> None:
     """Takes over what was set by hand while nobody listened; a registry that does not answer stops no night."""
     log = get_run_logger()
     try:
-        champion = follow_registry(config, lake)
+        if champion := follow_registry(config, lake):
+            log.info("version %s was made champion in MLflow: this night starts from it", champion.version)
     except RegistryError as error:
         log.warning("the champion is taken from the table `promotions` alone: %s", error)
-        return
-    if champion is not None:
-        log.info("version %s was made champion in MLflow: this night starts from it", champion.version)
 
 
 def roll_back(config: RegistryConfig, lake: Lake, *, who: str, reason: str) -> Champion:
     """Puts the previous champion back in charge: a new row in `promotions`, then the aliases."""
-    restored = promotions.previous(lake)
-    promotions.record(
-        lake, night=restored, action=promotions.ROLLED_BACK, reason=reason, who=who, now=datetime.now(UTC)
-    )
+    restored, action = promotions.previous(lake), promotions.ROLLED_BACK
+    promotions.record(lake, night=restored, action=action, reason=reason, who=who, now=datetime.now(UTC))
     heal(config, lake)
     return restored
 

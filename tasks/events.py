@@ -17,15 +17,9 @@ def emit(night: Night, event: str, **payload: Any) -> None:
     An automation that starts the next stage must match `dealrec.followed: "no"`, or a whole night would do it twice.
     """
     followed = "yes" if flow_run.parent_flow_run_id else "no"
-    emit_event(
-        event,
-        resource={
-            "prefect.resource.id": f"dealrec.night.{night.name}",
-            "prefect.resource.name": night.name,
-            "dealrec.followed": followed,
-        },
-        payload={"night": night.name, "lake": night.lake.root, **payload},
-    )
+    resource = {"prefect.resource.id": f"dealrec.night.{night.name}", "prefect.resource.name": night.name}
+    payload = {"night": night.name, "lake": night.lake.root, **payload}
+    emit_event(event, resource={**resource, "dealrec.followed": followed}, payload=payload)
 
 
 def candidate(night: Night, tuned: Snapshot) -> None:
@@ -44,8 +38,5 @@ def watch_quarantine(night: Night, ingested: Snapshot) -> None:
 
 def champion_lost(lake: Lake, *, version: str, message: str) -> None:
     """The champion of the promotions is not in MLflow."""
-    emit_event(
-        LOST,
-        resource={"prefect.resource.id": f"dealrec.champion.{version}", "prefect.resource.name": f"version {version}"},
-        payload={"version": version, "message": message, "lake": lake.root},
-    )
+    resource = {"prefect.resource.id": f"dealrec.champion.{version}", "prefect.resource.name": f"version {version}"}
+    emit_event(LOST, resource=resource, payload={"version": version, "message": message, "lake": lake.root})

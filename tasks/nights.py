@@ -1,22 +1,14 @@
 """Opens a night for a flow: settings, day, lake, champion; one night at a time per lake."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    TypeAdapter,
-    WithJsonSchema,
-    create_model,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, create_model, model_serializer
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError
@@ -26,26 +18,16 @@ from dealrec_core.settings import Config
 
 PIPELINE = "deployments/pipeline.toml"
 
-
 Step = Literal[
     "ingest", "retrain-surrogate", "score-samples", "select-coreset", "fine-tune", "evaluate-candidate", "promote"
 ]
 """The steps of a night: the flows that nightly.py puts in order."""
 
 CHANGEABLE = (
-    "coreset.ratio",
-    "coreset.method",
-    "fine_tune.epochs",
-    "fine_tune.learning_rate",
-    "surrogate.epochs",
-    "evaluation.users",
-    "gate.confidence",
-    "run.seed",
-)
-"""Settings that have a field of their own in the form with its type, bounds and description.
-
-No booleans: an untouched box is sent as no.
-"""
+    "coreset.ratio", "coreset.method", "fine_tune.epochs", "fine_tune.learning_rate",
+    "surrogate.epochs", "evaluation.users", "gate.confidence", "run.seed",
+)  # fmt: skip
+"""Settings with a field of their own in the form. No booleans: an untouched box is sent as no."""
 
 
 class Given(BaseModel):
@@ -54,7 +36,7 @@ class Given(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @model_serializer(mode="wrap")
-    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty(self, write: Callable[[BaseModel], dict[str, Any]]) -> dict[str, Any]:
         return {name: value for name, value in write(self).items() if value is not None}
 
 
@@ -72,20 +54,12 @@ def _form() -> type[BaseModel]:
         setting = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
         kind = Annotated[(setting.annotation, *setting.metadata)] if setting.metadata else setting.annotation
         note = f"{key}. {setting.description or ''}".strip()
-        fields[f"{section}_{name}"] = (
-            _optional(kind),
-            Field(default_factory=lambda: None, title=setting.title, description=note),
-        )
+        field = Field(default_factory=lambda: None, title=setting.title, description=note)
+        fields[f"{section}_{name}"] = (_optional(kind), field)
     return create_model("Changes", __base__=Given, **fields)
 
 
 Changes = _form()
-
-
-def _as_overrides(change: BaseModel) -> list[str]:
-    keys = {key.replace(".", "_"): key for key in CHANGEABLE}
-    given = change.model_dump(exclude_none=True, mode="json")
-    return [f"{keys[name]}={json.dumps(value)}" for name, value in given.items()]
 
 
 class NightRequest(Given):
@@ -118,7 +92,10 @@ class NightRequest(Given):
 
     def settings(self) -> Config:
         """The settings that this request asks for."""
-        return settings.load(self.config, [*_as_overrides(self.change), *self.overrides])
+        keys = {key.replace(".", "_"): key for key in CHANGEABLE}
+        given = self.model_dump(mode="json", include={"change"})["change"]
+        changes = [f"{keys[name]}={json.dumps(value)}" for name, value in given.items()]
+        return settings.load(self.config, [*changes, *self.overrides])
 
     def wants(self, step: str) -> bool:
         """Whether a step of the night is to be run."""
@@ -159,18 +136,15 @@ def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.night is not None:
         return reopen(request.night, lake, run=config.run)
     if request.resume:
-        return reopen(_newest_unfinished(lake), lake, run=config.run)
+        unfinished = [night.name for night in nights(lake) if not night.finished]
+        if not unfinished:
+            message = (
+                f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"
+            )
+            raise DataError(message)
+        return reopen(unfinished[-1], lake, run=config.run)
     now = datetime.now(UTC)
     return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)
-
-
-def _newest_unfinished(lake: Lake) -> str:
-    unfinished = [night.name for night in nights(lake) if not night.finished]
-    if not unfinished:
-        raise DataError(
-            f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"
-        )
-    return unfinished[-1]
 
 
 class NightSummary(BaseModel):
@@ -196,24 +170,18 @@ class NightSummary(BaseModel):
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
     """The outcome of a night, from its records alone; an unfinished night has done the steps that `only` named."""
     ingested = night.need("ingest")
+    summary = partial(NightSummary, night=night.name, day=night.day)
     if not night.finished:
         done = ", ".join(snapshot.stage for snapshot in night.snapshots())
-        return NightSummary(
-            night=night.name, day=night.day, outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0
-        )
+        return summary(outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0)
     if ingested.facts.get("empty"):
-        return NightSummary(
-            night=night.name,
-            day=night.day,
-            outcome="done before" if before else "empty",
-            message=f"nothing new up to {night.day}: no sample, score or model was made",
-        )
+        nothing = f"nothing new up to {night.day}: no sample, score or model was made"
+        return summary(outcome="done before" if before else "empty", message=nothing)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
     done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"
-    return NightSummary(
-        night=night.name,
-        day=night.day,
+    recalls = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
+    return summary(
         rows_new=0 if before else ingested.rows or 0,
         outcome="done before" if before else ("promoted" if promotion.facts["promoted"] else "rejected"),
         message=done_before if before else reason,
@@ -221,10 +189,6 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         coreset=night.need("coreset").rows or 0,
         version=str(promotion.facts["version"]),
         champion=str(promotion.facts["champion"]) if promotion.facts["champion"] else None,
-        recall={
-            name.removesuffix(" recall"): float(str(value))
-            for name, value in evaluated.facts.items()
-            if name.endswith(" recall")
-        },
+        recall={name.removesuffix(" recall"): float(str(value)) for name, value in recalls.items()},
         against_random=str(proxy.facts["comparison"]) if (proxy := night.find("proxy")) else None,
     )

@@ -18,7 +18,6 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -48,11 +47,10 @@ SIGNATURE = ModelSignature(
     params=ParamSchema([ParamSpec("k", DataType.long, 10)]),
 )
 
-
 SERVED_WITH = (
     "mlflow", "torch", "transformers", "peft", "polars", "numpy", "pandas", "pydantic", "safetensors", "scipy", "scikit-learn",
 )  # fmt: skip
-"""Packages that a served model imports; dealrec_core itself travels as code."""
+"""Packages that a served model imports, at the versions it was made with; dealrec_core itself travels as code."""
 
 
 @contextmanager
@@ -66,19 +64,8 @@ def _mlflow(config: RegistryConfig) -> Iterator[MlflowClient]:
         mlflow.set_tracking_uri(config.tracking_uri)
         yield MlflowClient(tracking_uri=config.tracking_uri)
     except MlflowException as error:
-        raise RegistryError(
-            f"MLflow at {config.tracking_uri}: {str(error).splitlines()[0]}; is the server up (`make up`)?"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Input:
-    """A lake table at the version that a run read."""
-
-    table: str
-    version: int
-    uri: str
-    use: str = "input"
+        message = f"MLflow at {config.tracking_uri}: {str(error).splitlines()[0]}; is the server up (`make up`)?"
+        raise RegistryError(message) from error
 
 
 @dataclass(frozen=True)
@@ -88,11 +75,18 @@ class Content:
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
-    inputs: Sequence[Input] = ()
+    inputs: Sequence[DatasetInput] = ()
+
+
+def table_input(root: str, table: str, version: int, *, use: str) -> DatasetInput:
+    """A table of the lake at `root`, at the version that a run read."""
+    source = json.dumps({"uri": f"{root}/{table}", "delta_table_version": version})
+    dataset = Dataset(table, f"version {version}", source_type="delta_table", source=source)
+    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", use)])
 
 
 def log_night(config: RegistryConfig, night: str, content: Content) -> str:
-    """The id of the night's MLflow run, made once and completed with this content; `finish` ends it."""
+    """The id of the night's MLflow run, made once and completed with this content; `attach_text` ends it."""
     with _mlflow(config) as client:
         run = _run(client, config, night, {NIGHT_TAG: night})
         _complete(client, run, content)
@@ -113,17 +107,13 @@ def log_cell(config: RegistryConfig, cell: str, content: Content) -> str:
         return _finished(client, _run(client, config, cell, {CELL_TAG: cell}), content)
 
 
-def attach_text(config: RegistryConfig, run_id: str, files: Mapping[str, str]) -> None:
-    """Adds small text files to a run, by name."""
+def attach_text(config: RegistryConfig, run_id: str, files: Mapping[str, str], *, finish: bool = False) -> None:
+    """Adds small text files to a run, by name; `finish` then marks the run as finished."""
     with _mlflow(config) as client:
         for name, text in files.items():
             client.log_text(run_id, text, name)
-
-
-def finish(config: RegistryConfig, run_id: str) -> None:
-    """Marks a run as finished."""
-    with _mlflow(config) as client:
-        client.set_terminated(run_id)
+        if finish:
+            client.set_terminated(run_id)
 
 
 def page_of(config: RegistryConfig, run_id: str) -> str | None:
@@ -153,9 +143,9 @@ def register(
     check: gets the model as MLflow loads it back; what it raises keeps the model from being registered.
     """
     with _mlflow(config) as client:
-        registered = _version_of(client, model, night)
-        if registered is not None:
-            return str(registered.version)
+        registered = client.search_model_versions(f"name = '{model}' and tags.`{NIGHT_TAG}` = '{night}'")
+        if registered:
+            return str(registered[0].version)
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
@@ -165,25 +155,23 @@ def register(
                 code_paths=[str(ROOT / "dealrec_core")],
                 signature=SIGNATURE,
                 input_example=(pd.DataFrame({"history": [example]}), {"k": 10}),
-                pip_requirements=_requirements(),
+                pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in SERVED_WITH],
             )
         check(mlflow.pyfunc.load_model(logged.model_uri))
         if not client.search_registered_models(f"name = '{model}'"):
             client.create_registered_model(model, description=ABOUT)
-        version = client.create_model_version(
-            model,
-            logged.model_uri,
-            run_id=run_id,
-            tags={NIGHT_TAG: night, **tags},
-            description=description,
-            model_id=logged.model_id,
-        )
+        named = {"run_id": run_id, "model_id": logged.model_id, "description": description}
+        version = client.create_model_version(model, logged.model_uri, tags={NIGHT_TAG: night, **tags}, **named)
         return str(version.version)
 
 
-def aliases(config: RegistryConfig) -> dict[str, str]:
-    """The version that each alias of the registered model points at."""
-    return _looked_up(config)[0]
+def aliases(config: RegistryConfig) -> tuple[dict[str, str], str | None]:
+    """The version that each alias of the registered model points at, and the champion that was last set from here."""
+    with _mlflow(config) as client:
+        if not client.search_registered_models(f"name = '{config.model}'"):
+            return {}, None
+        registered = client.get_registered_model(config.model)
+        return {alias: str(version) for alias, version in registered.aliases.items()}, registered.tags.get(CHAMPION_TAG)
 
 
 def set_by_hand(config: RegistryConfig) -> str | None:
@@ -191,7 +179,7 @@ def set_by_hand(config: RegistryConfig) -> str | None:
 
     An alias that is gone was not set by anyone: None; healing brings it back.
     """
-    present, ours = _looked_up(config)
+    present, ours = aliases(config)
     return None if present.get(CHAMPION) == ours else present.get(CHAMPION)
 
 
@@ -202,7 +190,7 @@ def heal_aliases(config: RegistryConfig, *, versions: Mapping[str, str | None]) 
         RegistryError: a version is no longer there.
     """
     changed: list[str] = []
-    present, ours = _looked_up(config)
+    present, ours = aliases(config)
     with _mlflow(config) as client:
         for alias, version in versions.items():
             if version is not None and present.get(alias) != version:
@@ -230,9 +218,8 @@ def night_of(config: RegistryConfig, version: str) -> str:
     with _mlflow(config) as client:
         night = client.get_model_version(config.model, version).tags.get(NIGHT_TAG)
     if night is None:
-        raise RegistryError(
-            f"version {version} of '{config.model}' has no tag {NIGHT_TAG}: no night of this lake made it"
-        )
+        message = f"version {version} of '{config.model}' has no tag {NIGHT_TAG}: no night of this lake made it"
+        raise RegistryError(message)
     return str(night)
 
 
@@ -250,9 +237,9 @@ class Retired(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    versions: int = 0
-    runs: int = 0
-    kept: int = 0
+    versions: int
+    runs: int
+    kept: int
 
 
 def retire(config: RegistryConfig, *, before: datetime) -> Retired:
@@ -262,42 +249,29 @@ def retire(config: RegistryConfig, *, before: datetime) -> Retired:
     """
     limit = int(before.timestamp() * 1000)
     with _mlflow(config) as client:
-        versions = [version for name in (config.model, config.surrogate) for version in _versions(client, name)]
+        versions = [
+            client.get_model_version(model, version.version)  # with its aliases, which a search leaves out
+            for model in (config.model, config.surrogate)
+            for version in client.search_model_versions(f"name = '{model}'")
+        ]
         old = [version for version in versions if version.creation_timestamp < limit]
         aliased = {version.run_id for version in old if version.aliases}
         deleted = [version for version in old if version.run_id not in aliased]
         for version in deleted:
             client.delete_model_version(version.name, version.version)
-        runs = 0
-        experiment_id = _experiment_id(client, config)
-        for run in client.search_runs([experiment_id], f"attributes.start_time < {limit}", max_results=10_000):
-            parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
-            if parent not in aliased:
-                client.delete_run(run.info.run_id)
-                runs += 1
-    return Retired(versions=len(deleted), runs=runs, kept=len(aliased))
+        experiments, started = [_experiment_id(client, config)], f"attributes.start_time < {limit}"
+        old_runs = client.search_runs(experiments, started, max_results=10_000)
+        parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId", run.info.run_id) for run in old_runs}
+        deleted_runs = [run for run, parent in parents.items() if parent not in aliased]
+        for run in deleted_runs:
+            client.delete_run(run)
+    return Retired(versions=len(deleted), runs=len(deleted_runs), kept=len(aliased))
 
 
-def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
-    """All versions of a registered model, with their aliases, which a search leaves out."""
-    versions = client.search_model_versions(f"name = '{model}'")
-    return [client.get_model_version(model, version.version) for version in versions]
-
-
-def _looked_up(config: RegistryConfig) -> tuple[dict[str, str], str | None]:
-    """The aliases of the registered model, and the champion that was last set from here."""
+def tag_version(config: RegistryConfig, version: str, name: str, text: str) -> None:
+    """Adds a tag to a registered version, for instance the gate's verdict."""
     with _mlflow(config) as client:
-        if not client.search_registered_models(f"name = '{config.model}'"):
-            return {}, None
-        registered = client.get_registered_model(config.model)
-        return {alias: str(version) for alias, version in registered.aliases.items()}, registered.tags.get(CHAMPION_TAG)
-
-
-def tag_version(config: RegistryConfig, version: str, tags: Mapping[str, str]) -> None:
-    """Adds tags to a registered version, for instance the gate's verdict."""
-    with _mlflow(config) as client:
-        for name, text in tags.items():
-            client.set_model_version_tag(config.model, version, name, text[:5000])
+        client.set_model_version_tag(config.model, version, name, text[:5000])
 
 
 def _run(client: MlflowClient, config: RegistryConfig, name: str, key: Mapping[str, str]) -> Run:
@@ -326,38 +300,12 @@ def _experiment_id(client: MlflowClient, config: RegistryConfig) -> str:
 
 def _complete(client: MlflowClient, run: Run, content: Content) -> None:
     """Adds what the run does not have yet: a stage or a night that was killed in between is completed by the next start."""
-    now = int(time.time() * 1000)
-    logged = run.data
-    metrics = {name: value for name, value in content.metrics.items() if name not in logged.metrics}
-    parameters = {name: value for name, value in content.parameters.items() if name not in logged.params}
-    client.log_batch(
-        run.info.run_id,
-        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
-        params=[Param(name, str(value)[:6000]) for name, value in parameters.items()],
-        tags=[RunTag(name, text[:5000]) for name, text in content.tags.items()],
-    )
+    now, logged = int(time.time() * 1000), run.data
+    metrics = [Metric(key, float(value), now, 0) for key, value in content.metrics.items() if key not in logged.metrics]
+    parameters = [
+        Param(key, str(value)[:6000]) for key, value in content.parameters.items() if key not in logged.params
+    ]
+    tags = [RunTag(key, text[:5000]) for key, text in content.tags.items()]
+    client.log_batch(run.info.run_id, metrics=metrics, params=parameters, tags=tags)
     names = {entry.dataset.name for entry in run.inputs.dataset_inputs} if run.inputs else set()
-    client.log_inputs(run.info.run_id, [_dataset(table) for table in content.inputs if table.table not in names])
-
-
-def _dataset(table: Input) -> DatasetInput:
-    source = {"uri": table.uri, "delta_table_version": table.version}
-    dataset = Dataset(
-        name=table.table,
-        digest=f"version {table.version}",
-        source_type="delta_table",
-        source=json.dumps(source),
-        schema=None,
-        profile=None,
-    )
-    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", table.use)])
-
-
-def _version_of(client: MlflowClient, model: str, night: str) -> ModelVersion | None:
-    versions = client.search_model_versions(f"name = '{model}' and tags.`{NIGHT_TAG}` = '{night}'")
-    return versions[0] if versions else None
-
-
-def _requirements() -> list[str]:
-    """The packages of a served model, at the versions it was made with."""
-    return [f"{name}=={installed(name).split('+')[0]}" for name in SERVED_WITH]
+    client.log_inputs(run.info.run_id, [table for table in content.inputs if table.dataset.name not in names])

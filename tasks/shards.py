@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -57,11 +56,11 @@ def engine(run: RunConfig, *, name: str, device: str = "cpu") -> Iterator[Over |
             return runner, _places(threads, gpus)
 
         def over(function: Callable[[Item], Result], shards: Iterable[Item], /) -> Iterator[Result]:
-            work = _Work(function, threads, code_fingerprint())
+            work = {"function": function, "threads": threads, "code": code_fingerprint()}
             waiting: deque[Any] = deque()
             for shard in shards:
                 runner, places = cluster()
-                waiting.append(runner.submit(_on_worker.with_options(name=name), {"work": work, "shard": shard}))
+                waiting.append(runner.submit(_on_worker.with_options(name=name), {**work, "shard": shard}))
                 if len(waiting) > places:
                     yield waiting.popleft().result()
             while waiting:
@@ -70,30 +69,20 @@ def engine(run: RunConfig, *, name: str, device: str = "cpu") -> Iterator[Over |
         yield over
 
 
-@dataclass(frozen=True)
-class _Work:
-    """The function that a worker applies to a shard, and the conditions for equal results."""
-
-    function: Callable[[Any], Any]
-    threads: int
-    code: str
-
-
 @task(cache_policy=NO_CACHE)
-def _on_worker(work: _Work, shard: Any) -> Any:
-    if code_fingerprint() != work.code:
+def _on_worker(function: Callable[[Any], Any], threads: int, code: str, shard: Any) -> Any:
+    if code_fingerprint() != code:
         raise SettingsError("the workers of run.ray_address run other code than this process; give both one image")
-    torch.set_num_threads(work.threads)
-    return work.function(shard)
+    torch.set_num_threads(threads)
+    return function(shard)
 
 
 def _check(run: RunConfig) -> None:
     if find_spec("prefect_ray") is None:
         raise SettingsError("run.engine = 'ray' needs the extra: pip install -e '.[ray]', or set it to 'threads'")
     if not PREFECT_API_URL.value():
-        raise SettingsError(
-            "run.engine = 'ray' needs a Prefect server that the workers reach; set PREFECT_API_URL (`make up` starts one)"
-        )
+        server = "a Prefect server that the workers reach; set PREFECT_API_URL (`make up` starts one)"
+        raise SettingsError(f"run.engine = 'ray' needs {server}")
 
 
 def _start_options(run: RunConfig) -> dict[str, Any]:

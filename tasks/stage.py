@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from prefect import Task, task
@@ -48,7 +48,8 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
                 snapshot = work(tonight)
             seconds = round(time.monotonic() - started, 3)
             done = night.record(snapshot.model_copy(update={"seconds": seconds, "device": device}))
-            log.info("%s of night %s: done in %.1f s, %s", name, night.name, seconds, _facts(done))
+            facts = ", ".join(f"{fact} {value}" for fact, value in done.facts.items())
+            log.info("%s of night %s: done in %.1f s, %s", name, night.name, seconds, facts)
             show_stage(night, done)
             return done
 
@@ -58,7 +59,6 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
             retry_delay_seconds=[1.0, 5.0][:retries],
             retry_condition_fn=_worth_retrying,
             cache_policy=NO_CACHE,
-            persist_result=True,
             result_serializer="json",
         )(run)
 
@@ -68,10 +68,7 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
 @contextmanager
 def _turn(device: str | None) -> Iterator[None]:
     """Waits until no other stage holds the GPU; Prefect frees the slot of a killed process after the lease."""
-    if device != "cuda":
-        yield
-        return
-    with concurrency(GPU, occupy=1):
+    with concurrency(GPU, occupy=1) if device == "cuda" else nullcontext():
         yield
 
 
@@ -80,7 +77,3 @@ def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
     if isinstance(error, SourceError) and error.__cause__ is None:
         return False  # a folder that is not there is not there the second time either
     return isinstance(error, MAY_PASS) or not isinstance(error, DealrecError)
-
-
-def _facts(snapshot: Snapshot) -> str:
-    return ", ".join(f"{name} {value}" for name, value in snapshot.facts.items())

@@ -38,9 +38,8 @@ def publish(lake: Lake, folder: Path, path: str) -> str:
 
     A folder without its hashes is unfinished and is never named by a record, so a kill in between loses nothing.
     """
-    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     sums = {}
-    for name in names:
+    for name in sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()):
         content = (folder / name).read_bytes()
         sums[name] = hashlib.sha256(content).hexdigest()
         lake.write_bytes(f"{path}/{name}", content)
@@ -71,9 +70,8 @@ def local_copy(lake: Lake, path: str, *, home: str) -> Path:
         _download(lake, path, list(sums), local)
     for name, published_hash in sums.items():
         if hashlib.sha256((local / name).read_bytes()).hexdigest() != published_hash:
-            raise LakeError(
-                f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
-            )
+            message = f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
+            raise LakeError(message)
     return local
 
 

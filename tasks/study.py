@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from dealrec_core.recommenders.backend import older_half
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -15,6 +14,7 @@ from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import nights
+from dealrec_core.recommenders.backend import older_half
 from dealrec_core.samples import split
 from dealrec_core.settings.run import RegistryConfig
 from dealrec_core.study import data, plots, report, results
@@ -45,20 +45,14 @@ def run_cell(config: StudyConfig, cell: Cell) -> bool:
 
 
 def _log_cell(config: StudyConfig, cell: Cell, facts: Mapping[str, Any]) -> None:
-    place = RegistryConfig(
-        tracking_uri=str(config.tracking_uri),
-        experiment=config.experiment,
-        artifacts=str(Path(config.folder) / "mlflow-artifacts"),
-    )
+    artifacts, address = str(Path(config.folder) / "mlflow-artifacts"), str(config.tracking_uri)
+    place = RegistryConfig(tracking_uri=address, experiment=config.experiment, artifacts=artifacts)
     selection = {f"coreset.{name}": value for name, value in config.selection(cell).model_dump().items()}
     texts = {name: value for name, value in facts.items() if isinstance(value, str)}
-    content = Content(
-        parameters={**cell._asdict(), **selection, **texts, "study": config.name},
-        metrics={
-            name.replace(" ", "_"): float(value) for name, value in facts.items() if isinstance(value, int | float)
-        },
-    )
-    registry.log_cell(place, results.key(config, cell), content)
+    figures = {name: float(value) for name, value in facts.items() if isinstance(value, int | float)}
+    parameters = {**cell._asdict(), **selection, **texts, "study": config.name}
+    metrics = {name.replace(" ", "_"): value for name, value in figures.items()}
+    registry.log_cell(place, results.key(config, cell), Content(parameters=parameters, metrics=metrics))
 
 
 @task(name="study tables", cache_policy=NO_CACHE)
@@ -82,9 +76,8 @@ def _workshop(described: str, dataset: str) -> Workshop:
     """One workshop for all cells of a data set in this process, so that nothing is read twice."""
     config = StudyConfig.model_validate_json(described)
     section = config.datasets[dataset]
-    if section.kind == "released":
-        return Workshop(data.released(dataset, section, seed=config.seed), config)
-    return Workshop(_of_night(dataset, section, seed=config.seed), config)
+    read = data.released if section.kind == "released" else _of_night
+    return Workshop(read(dataset, section, seed=config.seed), config)
 
 
 def _of_night(name: str, section: DatasetConfig, *, seed: int) -> StudyData:
@@ -92,22 +85,15 @@ def _of_night(name: str, section: DatasetConfig, *, seed: int) -> StudyData:
     lake = Lake(settings.load(section.config).lake.root)
     sampled = [night for night in nights(lake) if night.find("samples") and section.night in (None, night.name)]
     if not sampled:
-        raise DataError(
-            f"no night '{section.night or 'with samples'}' in {lake.root}; `dealrec status` lists the nights"
-        )
-    tonight = Tonight(sampled[-1])
+        message = f"no night '{section.night or 'with samples'}' in {lake.root}; `dealrec status` lists the nights"
+        raise DataError(message)
+    tonight, length, users = Tonight(sampled[-1]), section.history_length, section.users
     return StudyData(
         name=name,
         catalogue=tonight.full_catalogue,
         pool=tonight.train,
         past=older_half(tonight.train),
         recent=tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID).tail(section.risk_samples),
-        cases=split.cases(
-            tonight.log.lazy(),
-            tonight.boundaries,
-            history_length=section.history_length,
-            users=section.users,
-            seed=seed,
-        ),
+        cases=split.cases(tonight.log.lazy(), tonight.boundaries, history_length=length, users=users, seed=seed),
         counts=tonight.train_counts,
     )

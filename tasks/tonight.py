@@ -1,6 +1,7 @@
 """Tonight gives a stage its inputs. Every table, model and record is read when it is first asked for, and only once."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -9,13 +10,13 @@ from typing import Any
 
 import polars as pl
 import torch
-from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBase, build, usable_champion
 
 from dealrec_core import schema
 from dealrec_core.errors import OtherFormat
 from dealrec_core.lake import Lake
-from dealrec_core.lake.nights import Fact, Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot
 from dealrec_core.recommenders import bundle
+from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBase, build, usable_champion
 from dealrec_core.samples import items, split
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.split import Boundaries, Split
@@ -46,15 +47,7 @@ class Tonight:
     def device(self) -> torch.device:
         """The device that the settings ask for; auto takes a GPU when there is one."""
         name = self.config.run.device
-        if name == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(name)
-
-    def fact(self, stage: str, name: str) -> Fact:
-        """One fact of a stage that must have finished."""
-        return self.night.need(stage).facts[name]
-
-    # Files
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
     def folder(self, stage: str) -> Path:
         """A checked local copy of the folder that a finished stage has published."""
@@ -71,8 +64,6 @@ class Tonight:
     def drop_checkpoints(self, stage: str) -> None:
         """Removes the checkpoints of a stage once its result is published."""
         shutil.rmtree(self.checkpoints(stage), ignore_errors=True)
-
-    # The log and the catalogue
 
     @cached_property
     def boundaries(self) -> Boundaries:
@@ -106,7 +97,7 @@ class Tonight:
     @cached_property
     def titles(self) -> pl.DataFrame:
         """The table of items (ITEMS), sorted by item id; empty where the sources name no items."""
-        version = int(self.fact("ingest", "items version") or 0)
+        version = int(self.night.need("ingest").facts["items version"] or 0)
         if version < 0:
             return pl.DataFrame(schema=schema.ITEMS)
         return self.lake.scan("items", version).collect().sort(schema.ITEM_ID)
@@ -121,8 +112,6 @@ class Tonight:
         """Every item of the table of items and of the log before the held-out slice: what may be recommended."""
         return items.catalogue(self.titles, self.items_seen)
 
-    # Samples
-
     @cached_property
     def train(self) -> pl.DataFrame:
         """Tonight's train samples (SAMPLES), sorted by sample_id: the lake promises no order."""
@@ -136,15 +125,8 @@ class Tonight:
     @cached_property
     def cases(self) -> pl.DataFrame:
         """The held-out users: history before the held-out slice, and everything they took in it."""
-        return split.cases(
-            self.log.lazy(),
-            self.boundaries,
-            history_length=self.config.samples.history_length,
-            users=self.config.evaluation.users,
-            seed=self.config.run.seed,
-        )
-
-    # What earlier stages made
+        length, users, seed = self.config.samples.history_length, self.config.evaluation.users, self.config.run.seed
+        return split.cases(self.log.lazy(), self.boundaries, history_length=length, users=users, seed=seed)
 
     @cached_property
     def surrogate(self) -> tuple[Any, list[str]]:
@@ -159,15 +141,12 @@ class Tonight:
     @cached_property
     def champion_folder(self) -> Path | None:
         """The champion's bundle; None without a champion, or where its bundle has a format that no longer counts."""
-        champion = self.night.manifest.champion
-        if champion is None:
-            return None
-        folder = self.local_copy(champion.bundle)
-        try:
-            bundle.description(folder)
-        except OtherFormat:
-            return None
-        return folder
+        with suppress(OtherFormat):
+            if champion := self.night.manifest.champion:
+                folder = self.local_copy(champion.bundle)
+                bundle.description(folder)
+                return folder
+        return None
 
     @cached_property
     def usable_champion(self) -> Path | None:
@@ -205,14 +184,10 @@ class Tonight:
 
     def replace_rows(self, table: str, frame: pl.DataFrame, expected: pl.Schema) -> int:
         """Puts a frame in the place of tonight's rows of a table; returns the table's version. A killed stage does it once."""
-        named = frame.with_columns(pl.lit(self.night.name).alias(schema.NIGHT)).select(expected.names())
-        return self.lake.replace(
-            table,
-            named,
-            schema=expected,
-            where=f"{schema.NIGHT} = '{self.night.name}'",
-            transaction=(self.night.name, 1),
-        )
+        name = self.night.name
+        named = frame.with_columns(pl.lit(name).alias(schema.NIGHT)).select(expected.names())
+        where = f"{schema.NIGHT} = '{name}'"
+        return self.lake.replace(table, named, schema=expected, where=where, transaction=(name, 1))
 
     def _scan(self, stage: str) -> pl.LazyFrame:
         record = self.night.need(stage)
@@ -220,6 +195,5 @@ class Tonight:
 
     def _samples(self, which: Split) -> pl.DataFrame:
         table = self._scan("samples").select(schema.SAMPLES.names())
-        return (
-            split.split_lazily(table, self.boundaries, which, self.config.samples.mode).sort(schema.SAMPLE_ID).collect()
-        )
+        part = split.split_lazily(table, self.boundaries, which, self.config.samples.mode)
+        return part.sort(schema.SAMPLE_ID).collect()

@@ -5,46 +5,34 @@ from typing import Any
 
 from dealrec_core.lake.nights import Night, Snapshot
 from tasks import registry
-from tasks.registry import Content, Input
+from tasks.registry import Content, DatasetInput
 
-READS = {
-    "samples": ("ingest",),
-    "surrogate": ("samples",),
-    "influence": ("samples",),
-    "effort": ("samples",),
-    "coreset": ("samples", "influence", "effort"),
-    "fine_tune": ("coreset", "samples"),
-    "evaluation": ("ingest",),
-    "proxy": ("coreset", "samples"),
-    "promotion": ("evaluation",),
+INPUTS: dict[str, tuple[list[str], set[str]]] = {
+    "ingest": ([], {"sources", "lake"}),
+    "samples": (["ingest"], {"samples"}),
+    "surrogate": (["samples"], {"surrogate"}),
+    "base_model": ([], {"language_model", "tiger", "semantic_ids"}),
+    "influence": (["samples"], {"influence"}),
+    "effort": (["samples"], {"effort"}),
+    "coreset": (["samples", "influence", "effort"], {"coreset"}),
+    "fine_tune": (["coreset", "samples"], {"fine_tune", "recommender"}),
+    "evaluation": (["ingest"], {"evaluation"}),
+    "proxy": (["coreset", "samples"], {"evaluation"}),
+    "promotion": (["evaluation"], {"gate"}),
 }
-"""The stages whose tables a stage reads, where they have run."""
-SETTINGS = {
-    "ingest": ("sources", "lake"),
-    "samples": ("samples",),
-    "surrogate": ("surrogate",),
-    "base_model": ("language_model", "tiger", "semantic_ids"),
-    "influence": ("influence",),
-    "effort": ("effort",),
-    "coreset": ("coreset",),
-    "fine_tune": ("fine_tune", "recommender"),
-    "evaluation": ("evaluation",),
-    "proxy": ("evaluation",),
-    "promotion": ("gate",),
-}
-"""The sections of the settings that a stage follows."""
+"""The stages whose tables a stage reads, where they have run, and the sections of the settings that it follows."""
 
 
 def log_stage(night: Night, snapshot: Snapshot) -> str:
     """The id of the MLflow run of a finished stage, below the night's; made once."""
-    settings = night.config.model_dump(mode="json", include=set(SETTINGS.get(snapshot.stage, ())))
+    reads, sections = INPUTS[snapshot.stage]
     places = {"path": snapshot.path, "sha256": snapshot.sha256, "table": snapshot.table, "version": snapshot.version}
     texts = {name: value for name, value in snapshot.facts.items() if isinstance(value, str)}
     content = Content(
-        parameters=_flat(settings),
+        parameters=_flat(night.config.model_dump(mode="json", include=sections)),
         metrics=_metrics(snapshot),
         tags={f"dealrec.{name}": str(value) for name, value in places.items() if value is not None} | texts,
-        inputs=[_input(night, stage) for stage in READS.get(snapshot.stage, ()) if night.find(stage)],
+        inputs=[_input(night, record) for stage in reads if (record := night.find(stage))],
     )
     return registry.log_stage(night.config.registry, night.name, snapshot.stage, content)
 
@@ -54,26 +42,20 @@ def log_night(night: Night, tags: Mapping[str, str]) -> str:
     snapshots = night.snapshots()
     for snapshot in snapshots:
         log_stage(night, snapshot)
-    tables = {snapshot.table: snapshot.stage for snapshot in snapshots if snapshot.table}
-    manifest = {
-        "dealrec.day": str(night.day),
-        "dealrec.commit": night.manifest.commit or "none",
-        "dealrec.code": night.manifest.code,
-    }
+    tables = {snapshot.table: snapshot for snapshot in snapshots if snapshot.table}
+    commit, code = night.manifest.commit or "none", night.manifest.code
     content = Content(
         parameters=_flat(night.config.model_dump(mode="json")),
         metrics={f"{record.stage}.{name}": value for record in snapshots for name, value in _metrics(record).items()},
-        tags={**manifest, **tags},
-        inputs=[_input(night, stage) for stage in tables.values()],
+        tags={"dealrec.day": str(night.day), "dealrec.commit": commit, "dealrec.code": code, **tags},
+        inputs=[_input(night, record) for record in tables.values()],
     )
     return registry.log_night(night.config.registry, night.name, content)
 
 
-def _input(night: Night, stage: str) -> Input:
-    record = night.need(stage)
-    table = str(record.table)
-    use = {"fine_tune": "training", "evaluation": "evaluation"}.get(stage, "input")
-    return Input(table, int(record.version or 0), f"{night.lake.root}/{table}", use)
+def _input(night: Night, record: Snapshot) -> DatasetInput:
+    use = "evaluation" if record.stage == "evaluation" else "input"
+    return registry.table_input(night.lake.root, str(record.table), int(record.version or 0), use=use)
 
 
 def _metrics(snapshot: Snapshot) -> dict[str, float]:

@@ -44,11 +44,10 @@ def vacuum(config: Config) -> dict[str, int]:
     """
     lake = Lake(config.lake.root)
     with lock(lake, home=config.run.home):
-        pins = pins_of(config)
+        pins, hours = pins_of(config), config.upkeep.retention_hours
         removed = {}
         for table in upkeep.tables(lake):
-            keep = pins.get(table, set())
-            removed[table] = upkeep.vacuum(lake, table, keep=keep, retention_hours=config.upkeep.retention_hours)
+            removed[table] = upkeep.vacuum(lake, table, keep=pins.get(table, set()), retention_hours=hours)
             upkeep.settle(lake, table)
         get_run_logger().info("files removed: %s", removed)
         return removed
@@ -64,11 +63,10 @@ def look_after(config: Config) -> UpkeepReport:
         except NightBusy as error:
             removed, message = None, f"nothing was removed: {error}"
         pins = pins_of(config)
+        gone = removed or {}
         tables = [
-            upkeep.look(
-                lake, table, pins=pins.get(table, set()), joined=joined[table], removed=(removed or {}).get(table, 0)
-            )
-            for table in joined
+            upkeep.look(lake, table, pins=pins.get(table, set()), joined=count, removed=gone.get(table, 0))
+            for table, count in joined.items()
         ]
     report = UpkeepReport(at=datetime.now(UTC), tables=tables, vacuumed=removed is not None, message=message)
     create_markdown_artifact(markdown(report), key="upkeep", description=message)
@@ -85,14 +83,12 @@ def pins_of(config: Config) -> dict[str, set[int]]:
     lake = Lake(config.lake.root)
     pins = upkeep.pinned(lake, registered=registered, newest=config.upkeep.nights)
     first = erasure.forgotten(lake)
-    return {
-        table: {version for version in versions if version >= first.get(table, 0)} for table, versions in pins.items()
-    }
+    return {table: {version for version in pinned if version >= first.get(table, 0)} for table, pinned in pins.items()}
 
 
 def markdown(report: UpkeepReport) -> str:
     """The report as a small Markdown page."""
-    names = list(TableReport.model_fields)
+    names = [name.replace("_", " ") for name in TableReport.model_fields]
     rows = [f"| {' | '.join(str(value) for value in table.model_dump().values())} |" for table in report.tables]
-    head = [f"| {' | '.join(name.replace('_', ' ') for name in names)} |", f"|{'---|' * len(names)}"]
-    return "\n".join([f"# Upkeep: {report.message}", "", *head, *rows])
+    head = f"# Upkeep: {report.message}\n\n| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    return "\n".join([head, *rows])

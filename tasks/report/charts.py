@@ -1,7 +1,7 @@
 """Small charts as SVG text: no library, no script, readable in light and dark pages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 WIDTH, LABEL, ROW, TALL = 660, 170, 24, 170
@@ -35,7 +35,7 @@ class Columns:
     title: str
     edges: Sequence[float]
     """One more than there are bins."""
-    series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    series: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Lines:
 
     title: str
     labels: Sequence[str]
-    series: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    series: Mapping[str, Sequence[float | None]]
 
 
 Chart = Bars | Columns | Lines
@@ -69,20 +69,18 @@ def _bars(chart: Bars) -> str:
         end = length
         if bar.low is not None and bar.high is not None:
             start, end = (_length(value, longest, room) for value in (bar.low, bar.high))
-            middle = top + ROW / 2
-            parts.append(
-                f'<path d="M{LABEL + start:.1f} {middle}H{LABEL + end:.1f}" stroke="currentColor" stroke-width="1.5"/>'
-            )
+            line = f"M{LABEL + start:.1f} {top + ROW / 2}H{LABEL + end:.1f}"
+            parts.append(f'<path d="{line}" stroke="currentColor" stroke-width="1.5"/>')
         parts.append(_text(LABEL + max(length, end) + 6, top + 16, chart.form.format(bar.value)))
     return _figure(chart.title, parts, height=len(chart.bars) * ROW + 4)
 
 
 def _columns(chart: Columns) -> str:
-    shares = {name: _shares(counts) for name, counts in chart.series.items()}
-    tallest = max((max(values, default=0.0) for values in shares.values()), default=0.0) or 1.0
-    bins = max(1, len(chart.edges) - 1)
-    step = WIDTH / bins
-    width = step / max(1, len(shares)) - 1
+    wholes = {name: sum(counts) or 1.0 for name, counts in chart.series.items()}
+    shares = {name: [count / wholes[name] for count in counts] for name, counts in chart.series.items()}
+    tallest = max(max(values) for values in shares.values()) or 1.0
+    step = WIDTH / (len(chart.edges) - 1)
+    width = step / len(shares) - 1
     parts = []
     for place, (name, values) in enumerate(shares.items()):
         for number, share in enumerate(values):
@@ -93,9 +91,7 @@ def _columns(chart: Columns) -> str:
                 f'<rect x="{x:.1f}" y="{TALL - height:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}"'
                 f' fill="{COLOURS[place % 3]}"><title>{escape(tip)}</title></rect>'
             )
-    if len(chart.edges) > 1:
-        parts.append(_text(0, TALL + 16, f"{chart.edges[0]:.3g}"))
-        parts.append(_text(WIDTH, TALL + 16, f"{chart.edges[-1]:.3g}", anchor="end"))
+    parts += _ends(f"{chart.edges[0]:.3g}", f"{chart.edges[-1]:.3g}")
     return _figure(chart.title, parts, height=TALL + 20, legend=list(shares))
 
 
@@ -116,9 +112,7 @@ def _lines(chart: Lines) -> str:
         for x, y, label, value in dots:
             tip = escape(f"{name}, {label}: {value:.4g}")
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{tip}</title></circle>')
-    if chart.labels:
-        parts.append(_text(0, TALL + 16, chart.labels[0]))
-        parts.append(_text(WIDTH, TALL + 16, chart.labels[-1], anchor="end"))
+    parts += _ends(chart.labels[0], chart.labels[-1])
     return _figure(chart.title, parts, height=TALL + 20, legend=list(chart.series))
 
 
@@ -126,13 +120,12 @@ def _length(value: float, longest: float, room: float) -> float:
     return max(0.0, value) / longest * room
 
 
-def _shares(counts: Sequence[float]) -> list[float]:
-    whole = sum(counts) or 1.0
-    return [count / whole for count in counts]
-
-
 def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _ends(first: str, last: str) -> list[str]:
+    return [_text(0, TALL + 16, first), _text(WIDTH, TALL + 16, last, anchor="end")]
 
 
 def _figure(title: str, parts: Sequence[str], *, height: float, legend: Sequence[str] = ()) -> str:

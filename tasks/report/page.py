@@ -36,23 +36,16 @@ def page(night: Night) -> str:
 
 def markdown(section: Section) -> str:
     """One section: its sentence, its tables, and its charts drawn with block characters."""
-    return "\n\n".join(
-        [
-            f"## {section.title}",
-            section.lead,
-            *(_markdown_table(table) for table in section.tables),
-            *(_markdown_chart(chart) for chart in section.charts),
-        ]
-    )
+    tables = [_markdown_table(table) for table in section.tables]
+    charts = [_markdown_chart(chart) for chart in section.charts]
+    return "\n\n".join([f"## {section.title}", section.lead, *tables, *charts])
 
 
 def _html(section: Section) -> str:
     tables = "".join(_html_table(table) for table in section.tables)
     charts = "".join(svg(chart) for chart in section.charts)
-    return (
-        f'<section id="{_anchor(section)}"><h2>{escape(section.title)}</h2>'
-        f"<p>{escape(section.lead)}</p>{charts}{tables}</section>"
-    )
+    head = f'<section id="{_anchor(section)}"><h2>{escape(section.title)}</h2>'
+    return f"{head}<p>{escape(section.lead)}</p>{charts}{tables}</section>"
 
 
 def _html_table(table: Table) -> str:
@@ -79,26 +72,16 @@ def _row(cells: Sequence[str]) -> str:
 def _markdown_chart(chart: Chart) -> str:
     if isinstance(chart, Bars):
         longest = max((bar.value for bar in chart.bars), default=0.0) or 1.0
-        rows = [
-            [
-                bar.label,
-                "█" * max(0, round(20 * bar.value / longest)),
-                _with_interval(chart.form, bar.value, bar.low, bar.high),
-            ]
-            for bar in chart.bars
-        ]
-        return _titled(chart.title, Table(["", "", ""], rows))
-    if isinstance(chart, Columns):
-        return f"**{chart.title}**\n\n{_sparklines(chart)}"
-    shown = {
-        name: [("" if value is None else f"{value:.4g}") for value in values] for name, values in chart.series.items()
-    }
-    rows = [[label, *values] for label, *values in zip(chart.labels, *shown.values(), strict=True)][-7:]
-    return _titled(chart.title, Table(["night", *shown], rows))
-
-
-def _titled(title: str, table: Table) -> str:
-    return f"**{title}**\n\n{_markdown_table(table)}"
+        blocks = ["█" * max(0, round(20 * bar.value / longest)) for bar in chart.bars]
+        values = [_with_interval(chart.form, bar.value, bar.low, bar.high) for bar in chart.bars]
+        labels = [bar.label for bar in chart.bars]
+        table = Table(["", "", ""], list(zip(labels, blocks, values, strict=True)))
+    elif isinstance(chart, Columns):
+        table = Table(["", "from", "", "to"], _sparklines(chart))
+    else:
+        shown = [["" if value is None else f"{value:.4g}" for value in values] for values in chart.series.values()]
+        table = Table(["night", *chart.series], list(zip(chart.labels, *shown, strict=True))[-7:])
+    return f"**{chart.title}**\n\n{_markdown_table(table)}"
 
 
 def _with_interval(form: str, value: float, low: float | None, high: float | None) -> str:
@@ -106,10 +89,10 @@ def _with_interval(form: str, value: float, low: float | None, high: float | Non
     return form.format(value) + interval
 
 
-def _sparklines(chart: Columns) -> str:
+def _sparklines(chart: Columns) -> list[list[str]]:
     rows = []
     for name, counts in chart.series.items():
         tallest = max(counts, default=0) or 1
         drawn = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * count / tallest))] for count in counts)
         rows.append([name, f"{chart.edges[0]:.3g}", drawn, f"{chart.edges[-1]:.3g}"])
-    return _markdown_table(Table(["", "from", "", "to"], rows))
+    return rows

@@ -66,44 +66,40 @@ class _Account:
         records = ((label, night.find(stage)) for label, night in self.lately)
         return [(label, record) for label, record in records if record is not None]
 
+    def lines(self, title: str, stage: str, series: dict[str, Callable[[Snapshot], float | None]]) -> Lines:
+        """One line for each series, night by night, over the records of a stage."""
+        records = self.records(stage)
+        points = {name: [value(record) for _, record in records] for name, value in series.items()}
+        return Lines(title, [label for label, _ in records], points)
+
 
 def _account(night: Night) -> _Account:
     return _Account(night, [(str(shown.day), shown) for shown in [*night.earlier, night][-NIGHTS_SHOWN:]])
 
 
 def _incoming(account: _Account) -> Section:
-    ingested, series = account.night.need("ingest"), account.records("ingest")
-    tables = [_facts(ingested)]
+    ingested = account.night.need("ingest")
     reasons = _quarantine_reasons(account.night, ingested)
-    if len(reasons):
-        tables.append(Table(["quarantined because", "rows"], reasons))
+    quarantined = [Table(["quarantined because", "rows"], reasons)] if reasons else []
     return Section(
         "What came in",
         f"{ingested.rows or 0:,} new rows, {ingested.facts['quarantined']} in quarantine, {ingested.facts['postponed']} "
         f"postponed because they are later than {account.night.day}.",
-        tables,
-        [
-            Lines(
-                "New rows, night by night",
-                [label for label, _ in series],
-                {"rows new": [float(record.rows or 0) for _, record in series]},
-            )
-        ],
+        [_facts(ingested), *quarantined],
+        [account.lines("New rows, night by night", "ingest", {"rows new": lambda record: float(record.rows or 0)})],
     )
 
 
 def _surrogate(account: _Account) -> Section:
-    record, series = account.night.need("surrogate"), account.records("surrogate")
-    name = next((fact for fact in record.facts if fact.startswith("validation ndcg")), None)
-    drift = [_number(record.facts.get(name)) for _, record in series] if name else []
+    record, name = account.night.need("surrogate"), "validation ndcg@10"
     started = "from scratch" if record.facts.get("started from") == "scratch" else "from last night's weights"
     forced = record.facts.get("full retrain")
     started += f" (a full retrain was {forced})" if str(forced).startswith("forced") else ""
     return Section(
         "Surrogate",
-        f"Trained {started}; {name} {record.facts.get(name or '')}." if name else f"Trained {started}.",
+        f"Trained {started}; {name} {record.facts[name]}.",
         [_facts(record)],
-        [Lines(f"Drift: {name}, night by night", [label for label, _ in series], {str(name): drift})] if name else [],
+        [account.lines(f"Drift: {name}, night by night", "surrogate", {name: _fact(name)})],
     )
 
 
@@ -119,26 +115,21 @@ def _scores(account: _Account) -> Section:
     if effort is not None:
         efforts = account.night.lake.scan("efforts", effort.version)
         series[schema.EFFORT] = efforts.filter(pl.col(schema.MODEL) == effort.facts["model"]).collect()[schema.EFFORT]
-    charts: list[Chart] = []
-    for name, values in series.items():
-        beside = {} if chosen is None else {"chosen": chosen[name]}
-        charts.append(_distribution(name.capitalize(), {"all samples": values} | beside))
+    charts = [
+        _distribution(name.capitalize(), {"all samples": values} | ({} if chosen is None else {"chosen": chosen[name]}))
+        for name, values in series.items()
+    ]
     return Section("Scores", lead, [_facts(record) for record in records], charts)
 
 
 def _coreset(account: _Account) -> Section:
     record, chosen = account.night.need("coreset"), account.rows("coreset")
     groups = chosen.group_by(schema.GROUP).len().sort(schema.GROUP)
+    largest = groups.sort("len", descending=True).head(20)
+    bars = [Bar(f"group {row[schema.GROUP]}", row["len"]) for row in largest.iter_rows(named=True)]
     charts: list[Chart] = [
         _distribution("Score of the chosen samples", {"chosen": chosen[schema.SCORE]}),
-        Bars(
-            "Chosen samples per group (the 20 largest groups)",
-            [
-                Bar(f"group {row[schema.GROUP]}", row["len"])
-                for row in groups.sort("len", descending=True).head(20).iter_rows(named=True)
-            ],
-            form="{:.0f}",
-        ),
+        Bars("Chosen samples per group (the 20 largest groups)", bars, form="{:.0f}"),
     ]
     return Section(
         "Coreset",
@@ -153,9 +144,8 @@ def _cost(account: _Account) -> Section:
     chosen, train = tuned.rows or 1, int(_number(account.night.need("samples").facts["train"]) or 1)
     scale = train / chosen
     tokens = float(_number(tuned.facts.get("tokens")) or 0)
-    choosing = sum(
-        record.seconds for record in account.night.snapshots() if record.stage in ("influence", "effort", "coreset")
-    )
+    choices = [account.night.find(stage) for stage in ("influence", "effort", "coreset")]
+    choosing = sum(record.seconds for record in choices if record)
     gpu = f"{tuned.seconds / 60:.1f}" if tuned.device == "cuda" else "0 (no GPU was used)"
     rows = [
         ["samples", f"{chosen:,}", f"{train:,}"],
@@ -166,44 +156,33 @@ def _cost(account: _Account) -> Section:
     ]
     whole = tuned.seconds + choosing
     share = whole / (tuned.seconds * scale) if tuned.seconds else 1.0
+    bars = [Bar("tonight", whole, marked=True), Bar("all samples (estimate)", tuned.seconds * scale)]
     return Section(
         "Cost",
         f"Choosing and tuning took {whole:.1f} s, {share:.0%} of what tuning on all {train:,} samples would take "
         "(in proportion to tonight's fine-tuning).",
         [Table(["", "tonight", "all samples (estimate)"], rows), _facts(tuned)],
-        [
-            Bars(
-                "Seconds",
-                [Bar("tonight", whole, marked=True), Bar("all samples (estimate)", tuned.seconds * scale)],
-                "{:,.1f}",
-            )
-        ],
+        [Bars("Seconds", bars, "{:,.1f}")],
     )
 
 
 def _comparison(account: _Account) -> Section:
     record, frame, config = account.night.need("evaluation"), account.rows("evaluation"), account.night.config
     metric, k = config.gate.metric, config.evaluation.k
-    bars = [
-        _bar(str(name), values[metric].to_numpy(), config)
-        for (name,), values in frame.partition_by("recommender", as_dict=True).items()
-    ]
+    by_recommender = frame.partition_by("recommender", as_dict=True).items()
+    bars = [_bar(str(name), values[metric].to_numpy(), config) for (name,), values in by_recommender]
     bars.sort(key=lambda bar: -bar.value)
-    means = frame.group_by("recommender").agg(pl.col("recall", "ndcg", "mrr").mean())
-    rows = [
-        [str(name), *(f"{value:.4f}" for value in rest)]
-        for name, *rest in means.sort(metric, descending=True).iter_rows()
-    ]
-    lately = account.records("evaluation")
+    means = frame.group_by("recommender").agg(pl.col("recall", "ndcg", "mrr").mean()).sort(metric, descending=True)
+    rows = [[str(name), *(f"{value:.4f}" for value in rest)] for name, *rest in means.iter_rows()]
     names = [name for name in ("candidate", "champion", "surrogate") if f"{name} recall" in record.facts]
-    series = {name: [_number(evaluated.facts.get(f"{name} recall")) for _, evaluated in lately] for name in names}
+    series = {name: _fact(f"{name} recall") for name in names}
     return Section(
         "Candidate, champion and baselines",
         f"{record.facts['users']} held-out users, full ranking, {metric}@{k} with 95% intervals; best: {bars[0].label}.",
         [Table(["", f"recall@{k}", f"ndcg@{k}", f"mrr@{k}"], rows)],
         [
             Bars(f"{metric}@{k}", bars),
-            Lines(f"recall@{k}, night by night (each night has its own users)", [label for label, _ in lately], series),
+            account.lines(f"recall@{k}, night by night (each night has its own users)", "evaluation", series),
         ],
     )
 
@@ -211,17 +190,8 @@ def _comparison(account: _Account) -> Section:
 def _verdict(account: _Account) -> Section:
     record = account.night.need("promotion")
     decided = promotions.decisions(account.night.lake).sort("at", descending=True).head(20)
-    rows = [
-        [
-            f"{row['at']:%Y-%m-%d %H:%M}",
-            row["action"],
-            row["version"],
-            row[schema.NIGHT],
-            row["who"],
-            row[schema.REASON],
-        ]
-        for row in decided.iter_rows(named=True)
-    ]
+    texts = decided.with_columns(pl.col("at").dt.strftime("%Y-%m-%d %H:%M"))
+    rows = texts.select("at", "action", "version", schema.NIGHT, "who", schema.REASON).rows()
     outcome = "promoted" if record.facts["promoted"] else "rejected"
     return Section(
         "Verdict",
@@ -244,14 +214,11 @@ def _lineage(account: _Account) -> Section:
         ["champion at the start", f"version {manifest.champion.version}" if manifest.champion else "none"],
         ["seed", str(manifest.settings.run.seed)],
     ]
+    made = account.night.snapshots()
+    where = [record.path or f"table {record.table}, version {record.version}" for record in made]
     places = [
-        [
-            record.stage,
-            record.path or f"table {record.table}, version {record.version}",
-            (record.sha256 or "")[:16],
-            str(record.rows or ""),
-        ]
-        for record in account.night.snapshots()
+        [record.stage, place, (record.sha256 or "")[:16], str(record.rows or "")]
+        for record, place in zip(made, where, strict=True)
     ]
     return Section(
         "Lineage",
@@ -286,6 +253,10 @@ def _number(value: Fact) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _fact(name: str) -> Callable[[Snapshot], float | None]:
+    return lambda record: _number(record.facts.get(name))
+
+
 def _quarantine_reasons(night: Night, ingested: Snapshot) -> list[list[str]]:
     version, before = _number(ingested.facts.get("quarantine version")), night.manifest.versions.get("quarantine", -1)
     if version is None or version < 0 or version == before:
@@ -293,9 +264,8 @@ def _quarantine_reasons(night: Night, ingested: Snapshot) -> list[list[str]]:
     now = night.lake.scan("quarantine", int(version)).group_by(schema.REASON).len("rows").collect()
     if before >= 0:
         then = night.lake.scan("quarantine", before).group_by(schema.REASON).len("before").collect()
-        now = now.join(then, on=schema.REASON, how="left").with_columns(
-            pl.col("rows") - pl.col("before").fill_null(0).cast(pl.UInt32)
-        )
+        new = pl.col("rows") - pl.col("before").fill_null(0).cast(pl.UInt32)
+        now = now.join(then, on=schema.REASON, how="left").with_columns(new)
     counts = now.filter(pl.col("rows") > 0).sort("rows", schema.REASON, descending=[True, False])
     return [[row[schema.REASON], f"{row['rows']:,}"] for row in counts.iter_rows(named=True)]
 
@@ -315,7 +285,6 @@ def _distribution(title: str, series: dict[str, pl.Series]) -> Columns:
 
 
 def _bar(name: str, values: np.ndarray, config: Config) -> Bar:
-    interval = comparison.difference(
-        values, np.zeros_like(values), resamples=config.gate.resamples, seed=config.run.seed
-    )
+    zeros, resamples = np.zeros_like(values), config.gate.resamples
+    interval = comparison.difference(values, zeros, resamples=resamples, seed=config.run.seed)
     return Bar(name, interval.mean, interval.low, interval.high, marked=name in ("candidate", "champion"))

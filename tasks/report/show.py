@@ -1,5 +1,7 @@
 """Shows a night where its user looks: artifacts and the run's log in Prefect, runs and the report in MLflow."""
 
+from contextlib import suppress
+
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
@@ -16,10 +18,9 @@ PAGES = [stage.replace("_", "-") for stage in STAGES]
 def show_stage(night: Night, snapshot: Snapshot) -> None:
     """Writes a finished stage as an artifact and as an MLflow run; a fault here is logged and stops nothing."""
     log = get_run_logger()
+    key = snapshot.stage.replace("_", "-")
     try:
-        create_markdown_artifact(
-            stage_page(night, snapshot), key=snapshot.stage.replace("_", "-"), description=night.name
-        )
+        create_markdown_artifact(stage_page(night, snapshot), key=key, description=night.name)
     except DealrecError as error:
         log.warning("no page of %s: %s", snapshot.stage, error)
     try:
@@ -49,8 +50,7 @@ def write_report(night: Night) -> str:
     if promoted is not None:
         run_id = str(promoted.facts["mlflow run"])
         tracking.log_stage(night, promoted)
-        registry.attach_text(night.config.registry, run_id, {REPORT: html})
-        registry.finish(night.config.registry, run_id)
+        registry.attach_text(night.config.registry, run_id, {REPORT: html}, finish=True)
     return path
 
 
@@ -71,40 +71,27 @@ def show_night(night: Night, summary: NightSummary) -> NightSummary:
     return summary
 
 
-def markdown(summary: NightSummary, links: dict[str, str] | None = None) -> str:
+def markdown(summary: NightSummary, links: dict[str, str]) -> str:
     """The summary as a small Markdown page."""
-    facts = {
-        "rows new": summary.rows_new,
-        "samples": summary.samples,
-        "coreset": summary.coreset,
-        "model version": summary.version or "none",
-        "champion": summary.champion or "none",
-    }
+    facts = {"rows new": summary.rows_new, "samples": summary.samples, "coreset": summary.coreset}
+    models = {"model version": summary.version or "none", "champion": summary.champion or "none"}
     recall = [f"| {name} | {value:.4f} |" for name, value in summary.recall.items()]
+    stages = ", ".join(f"[{key}](/artifacts/key/{key})" for key in PAGES)
     return "\n".join(
         [
-            f"# Night {summary.night}: {summary.outcome}",
-            "",
-            summary.message,
-            "",
+            f"# Night {summary.night}: {summary.outcome}\n\n{summary.message}\n",
             *([f"Coreset against random: {summary.against_random}", ""] if summary.against_random else []),
-            *[f"- [{name}]({address})" for name, address in (links or {}).items()],
-            f"- Stages: {', '.join(f'[{key}](/artifacts/key/{key})' for key in PAGES)}",
-            "",
-            "| | |",
-            "|---|---|",
-            *[f"| {name} | {value} |" for name, value in facts.items()],
+            *[f"- [{name}]({address})" for name, address in links.items()],
+            f"- Stages: {stages}\n\n| | |\n|---|---|",
+            *[f"| {name} | {value} |" for name, value in (facts | models).items()],
             *(["", "| recommender | recall |", "|---|---|", *recall] if recall else []),
         ]
     )
 
 
 def _links(night: Night) -> dict[str, str]:
-    promoted = night.find("promotion")
-    if promoted is None:
-        return {}
-    try:
-        page = registry.page_of(night.config.registry, str(promoted.facts["mlflow run"]))
-    except RegistryError:
-        return {}
+    page = None
+    with suppress(RegistryError):
+        if promoted := night.find("promotion"):
+            page = registry.page_of(night.config.registry, str(promoted.facts["mlflow run"]))
     return {"MLflow run": page, "Report": f"{page}/artifacts/{REPORT}"} if page else {}

@@ -1,7 +1,7 @@
 """Follows one sample through every stage, from the raw line to the tuned model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -26,7 +26,7 @@ class Step:
     """The facts that one stage knows about the sample."""
 
     stage: str
-    facts: list[tuple[str, str]] = field(default_factory=list)
+    facts: list[tuple[str, str]]
 
 
 def trace(lake: Lake, sample_id: str) -> list[Step]:
@@ -44,9 +44,8 @@ def trace(lake: Lake, sample_id: str) -> list[Step]:
 
 def _events(lake: Lake, sample: Row) -> list[Step]:
     """The raw lines of the target, and where they landed."""
-    is_target = pl.all_horizontal(
-        pl.col(name) == sample[name] for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
-    )
+    names = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
+    is_target = pl.all_horizontal(pl.col(name) == sample[name] for name in names)
     steps = []
     for event in _rows(lake, "interactions", is_target):
         file, number = event[schema.FILE], event[schema.ROW]
@@ -58,17 +57,12 @@ def _events(lake: Lake, sample: Row) -> list[Step]:
 
 
 def _sample(lake: Lake, sample: Row) -> Step:
-    history, target = list(sample[schema.HISTORY]), str(sample[schema.ITEM_ID])
-    titles = _titles(lake, [*history, target])
-    return Step(
-        "sample",
-        [
-            (schema.SAMPLE_ID, str(sample[schema.SAMPLE_ID])),
-            ("history", "; ".join(f"{titles.get(item, item)} ({item})" for item in history)),
-            ("target", f"{titles.get(target, target)} ({target})"),
-            ("time", str(sample[schema.TIMESTAMP])),
-        ],
-    )
+    item_ids = [*sample[schema.HISTORY], sample[schema.ITEM_ID]]
+    rows = _rows(lake, "items", pl.col(schema.ITEM_ID).is_in(item_ids))
+    titles = {row[schema.ITEM_ID]: row[schema.TITLE] for row in rows}
+    *history, target = [f"{titles.get(item, item)} ({item})" for item in item_ids]
+    facts = {"history": "; ".join(history), "target": target, "time": str(sample[schema.TIMESTAMP])}
+    return Step("sample", [(schema.SAMPLE_ID, str(sample[schema.SAMPLE_ID])), *facts.items()])
 
 
 def _scored(lake: Lake, stage: str, sample_id: str) -> list[Step]:
@@ -113,8 +107,3 @@ def _raw(path: str, number: int) -> str:
         return sources.raw_record(path, number)
     except SourceError as error:
         return f"(no longer there: {error})"
-
-
-def _titles(lake: Lake, item_ids: list[str]) -> dict[str, str]:
-    rows = _rows(lake, "items", pl.col(schema.ITEM_ID).is_in(item_ids))
-    return {row[schema.ITEM_ID]: row[schema.TITLE] for row in rows}

@@ -27,16 +27,11 @@ def select_coreset(tonight: Tonight) -> Snapshot:
     """Writes the chosen samples with score, group and reason to the table `coresets`, and as files below `emitted/coresets/`."""
     config, name = tonight.config.coreset, tonight.night.name
     needs = set(NEEDS[config.method])
-    scores = _scores(tonight, needs)
+    settings, seed = tonight.config.algorithms.coreset, tonight.config.run.seed
     asked = _asked(tonight, needs)
     pool, aims = features(asked, _inputs(tonight)) if asked else ({}, {})
-    selection = coreset.select(
-        with_features(scores, pool),
-        tonight.config.algorithms.coreset,
-        seed=tonight.config.run.seed,
-        reference=aims,
-        token_budget=_token_budget(tonight),
-    )
+    samples, tokens = with_features(_scores(tonight, needs), pool), _token_budget(tonight)
+    selection = coreset.select(samples, settings, seed=seed, reference=aims, token_budget=tokens)
     version = tonight.replace_rows("coresets", selection.frame, schema.CORESETS)
     chosen = tonight.train.join(selection.frame, on=schema.SAMPLE_ID)
     path, content = f"emitted/coresets/{name}", emission.content_hash(chosen)
@@ -86,14 +81,9 @@ def _inputs(tonight: Tonight) -> FeatureInputs:
 
 def _emit(tonight: Tonight, chosen: pl.DataFrame, report: dict[str, int | float], path: str) -> str:
     """Publishes the files of the coreset; returns the hash over them."""
-    recommender = tonight.config.recommender
-    files = emission.files(
-        chosen,
-        tonight.full_catalogue,
-        prompt=recommender.prompt,
-        history_length=recommender.titles,
-        facts=_described(tonight.night, report),
-    )
+    prompt, length = tonight.config.recommender.prompt, tonight.config.recommender.titles
+    facts, catalogue = _described(tonight.night, report), tonight.full_catalogue
+    files = emission.files(chosen, catalogue, prompt=prompt, history_length=length, facts=facts)
     with storage.publishing(tonight.lake, path) as published:
         for name, content in files.items():
             (published.folder / name).write_bytes(content)

@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 import polars as pl
-from dealrec_core.samples.contents import with_content
 
 from dealrec_core import schema
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
 from dealrec_core.lake.parallel import Over
+from dealrec_core.samples.contents import with_content
 from tasks import shards
 from tasks.progress import shown
 from tasks.stage import stage
@@ -32,17 +32,11 @@ def score_effort(tonight: Tonight) -> Snapshot:
     work = _work(tonight, train, model)
     shard_frames = list(work.open_rows.iter_slices(config.effort.shard_samples))
     scored = 0
-    with (
-        shards.engine(config.run, name="effort", device=tonight.device.type) as over,
-        shown("effort", "samples") as progress,
-    ):
+    engine = shards.engine(config.run, name="effort", device=tonight.device.type)
+    with engine as over, shown("effort", "samples") as progress:
         for shard, norms in zip(shard_frames, _norms(tonight, shard_frames, over), strict=True):
-            rows = shard.select(
-                pl.lit(tonight.night.name).alias(schema.NIGHT),
-                *KEYS,
-                pl.lit(model).alias(schema.MODEL),
-                pl.Series(schema.EFFORT, norms),
-            )
+            names = {schema.NIGHT: pl.lit(tonight.night.name), schema.MODEL: pl.lit(model)}
+            rows = shard.select(*KEYS, pl.Series(schema.EFFORT, norms), **names).select(schema.EFFORTS.names())
             tonight.lake.append("efforts", rows, schema=schema.EFFORTS)
             scored += len(shard)
             progress(scored, len(work.open_rows))

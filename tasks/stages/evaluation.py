@@ -29,9 +29,8 @@ def evaluate_candidate(tonight: Tonight) -> Snapshot:
         for done, recommender in enumerate(recommenders, 1):
             lists = ranking.ranked(recommender, histories, config)
             parts.append(ranking.per_user(recommender.name, lists, cases, config))
-            extras[recommender.name] = ranking.beside(
-                lists, cases, tonight.item_counts, item_count=item_count, config=config
-            )
+            beside = ranking.beside(lists, cases, tonight.item_counts, item_count=item_count, config=config)
+            extras[recommender.name] = beside
             progress(done, len(recommenders))
     per_user = pl.concat(parts)
     version = tonight.replace_rows("evaluations", per_user, schema.EVALUATIONS)

@@ -1,10 +1,10 @@
 """Tunes tonight's model on the coreset and packs it as a recommender that anyone can load."""
 
 import polars as pl
-from dealrec_core.recommenders.backend import BASE, ItemStatistics
 
 from dealrec_core import schema
 from dealrec_core.lake.nights import Fact, Snapshot
+from dealrec_core.recommenders.backend import BASE, ItemStatistics
 from tasks import storage
 from tasks.progress import shown
 from tasks.stage import stage
@@ -16,19 +16,14 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     """Writes the folder `models/recommender/<night>`: model, catalogue and settings, which load by themselves."""
     config, name, chosen = tonight.config, tonight.night.name, tonight.coreset
     replayed = _replayed(tonight)
-    trained_through = tonight.boundaries.test_start
+    trained_through, folder = tonight.boundaries.test_start, tonight.checkpoints("fine_tune")
     newest = tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
+    latest = newest.tail(config.algorithms.fine_tune.validation_examples)
+    before_validation = pl.col(schema.TIMESTAMP) < tonight.boundaries.validation_start
+    items = ItemStatistics(tonight.item_counts, lambda: tonight.log.filter(before_validation))
+    examples = pl.concat([chosen, replayed])
     with shown("fine_tune", "steps at most") as progress:
-        tuned = tonight.base.tune(
-            pl.concat([chosen, replayed]),
-            newest.tail(config.algorithms.fine_tune.validation_examples),
-            ItemStatistics(
-                tonight.item_counts,
-                lambda: tonight.log.filter(pl.col(schema.TIMESTAMP) < tonight.boundaries.validation_start),
-            ),
-            checkpoint_folder=tonight.checkpoints("fine_tune"),
-            progress=progress,
-        )
+        tuned = tonight.base.tune(examples, latest, items, checkpoint_folder=folder, progress=progress)
     lineage: dict[str, Fact] = {
         "night": name,
         "coreset": len(chosen),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-from dealrec_core.samples.contents import differences
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, LakeError
@@ -11,6 +10,7 @@ from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Continued, Earlier
 from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
 from dealrec_core.samples import split
+from dealrec_core.samples.contents import differences
 from dealrec_core.samples.sequences import encode
 from dealrec_core.surrogate import checkpoint
 from tasks import storage
@@ -59,9 +59,8 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
     config = tonight.config.influence
     samples = tonight.train if config.risk == "train" else tonight.validation
     if samples.is_empty():
-        raise DataError(
-            "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
-        )
+        message = "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
+        raise DataError(message)
     return split.latest(samples, RECENT) if config.risk == "recent" else samples
 
 
@@ -96,9 +95,8 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     new_train, gone_train = differences(train, tonight.train)
     new_risk, gone_risk = differences(old_risk, risk)
     unchanged = scores.join(new_train, on=schema.SAMPLE_ID, how="anti")
-    column = tonight.train.select(schema.SAMPLE_ID).join(
-        unchanged, on=schema.SAMPLE_ID, how="left", maintain_order="left"
-    )
+    ids = tonight.train.select(schema.SAMPLE_ID)
+    column = ids.join(unchanged, on=schema.SAMPLE_ID, how="left", maintain_order="left")
     return Earlier(
         model=model,
         carried=carried.load(folder, device=device)[0],

@@ -25,6 +25,8 @@ from tasks.stage import stage
 from tasks.stages.evaluation import CANDIDATE, CHAMPION
 from tasks.tonight import Tonight
 
+APPROVAL = "nights/{}/approval.json"
+
 
 class Approval(BaseModel):
     """A person's answer to a better candidate."""
@@ -64,9 +66,10 @@ def verdict_of(tonight: Tonight) -> Verdict:
     """The gate's verdict on tonight's candidate, against the champion or, before the first, against popularity."""
     per_user, config = tonight.per_user, tonight.config
     against = CHAMPION if CHAMPION in per_user["recommender"] else "popularity"
+    candidate, other = (ranking.values(per_user, name, config.gate.metric) for name in (CANDIDATE, against))
     return gate.decide(
-        ranking.values(per_user, CANDIDATE, config.gate.metric),
-        ranking.values(per_user, against, config.gate.metric),
+        candidate,
+        other,
         against=against,
         metric=f"{config.gate.metric}@{config.evaluation.k}",
         config=config.gate,
@@ -88,13 +91,13 @@ def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:
 
 def approval_of(night: Night) -> Approval | None:
     """A person's answer to a night's candidate, None while nobody has answered."""
-    path = _approval(night)
+    path = APPROVAL.format(night.name)
     return Approval.model_validate_json(night.lake.read_bytes(path)) if night.lake.exists_path(path) else None
 
 
 def record_approval(night: Night, approval: Approval) -> None:
     """Keeps a person's answer, so that a night that is started again does not ask twice."""
-    night.lake.write_bytes(_approval(night), approval.model_dump_json(indent=1).encode())
+    night.lake.write_bytes(APPROVAL.format(night.name), approval.model_dump_json(indent=1).encode())
 
 
 def _log(tonight: Tonight, verdict: Verdict) -> str:
@@ -116,10 +119,9 @@ def _log(tonight: Tonight, verdict: Verdict) -> str:
 def _register(tonight: Tonight, run_id: str, verdict: Verdict) -> str:
     """The version of tonight's recommender; both models must load back and answer as before to be registered."""
     names = tonight.config.registry
-    model, item_ids = tonight.surrogate
     recommender = bundle.load(tonight.folder("fine_tune"), device=tonight.device, name=CANDIDATE)
     tags = {**_lineage(tonight.night), "dealrec.verdict": verdict.reason}
-    surrogate = SurrogateRecommender(model, item_ids)
+    surrogate = SurrogateRecommender(*tonight.surrogate)
     _register_one(tonight, names.surrogate, "surrogate", surrogate, run_id=run_id, tags=tags)
     return _register_one(tonight, names.model, "fine_tune", recommender, run_id=run_id, tags=tags)
 
@@ -169,7 +171,3 @@ def _lineage(night: Night) -> dict[str, str]:
         "dealrec.base_model": f"{base.facts['base model']} {str(base.sha256)[:16]}",
         "dealrec.bundle": str(night.need("fine_tune").path),
     }
-
-
-def _approval(night: Night) -> str:
-    return f"nights/{night.name}/approval.json"

@@ -13,23 +13,14 @@ SEEDS = 3
 def compare_with_random(tonight: Tonight) -> Snapshot:
     """Records the word (better, worse, no difference shown), both means and the interval of their difference."""
     config = tonight.config.algorithms.evaluation
-    comparison = proxy.compare(
-        tonight.coreset,
-        tonight.train,
-        tonight.validation,
-        tonight.cases,
-        tonight.surrogate[1],
-        evaluation=config,
-        seeds=SEEDS,
-        seed=tonight.config.run.seed,
-    )
+    frames = tonight.coreset, tonight.train, tonight.validation, tonight.cases
+    item_ids, seed = tonight.surrogate[1], tonight.config.run.seed
+    comparison = proxy.compare(*frames, item_ids, evaluation=config, seeds=SEEDS, seed=seed)
     gap = comparison.gap
     facts: dict[str, Fact] = {
         "comparison": f"{comparison.word}: proxy ndcg@{config.k} {comparison.chosen:.4f} against {comparison.random:.4f} "
         f"of random, {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], {comparison.seeds} seeds",
         "word": comparison.word,
-        "gain": round(gap.mean, 6),
-        "low": round(gap.low, 6),
-        "high": round(gap.high, 6),
+        **{name: round(value, 6) for name, value in (("gain", gap.mean), ("low", gap.low), ("high", gap.high))},
     }
     return Snapshot(stage="proxy", rows=len(tonight.coreset), facts=facts)

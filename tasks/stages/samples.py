@@ -13,15 +13,10 @@ def build_samples(tonight: Tonight) -> Snapshot:
     manifest, config = tonight.night.manifest, tonight.config.samples
     log_version = tonight.night.need("ingest").version
     assert log_version is not None
-    champion = manifest.champion
-    bounds = split.boundaries(
-        tonight.lake.scan("interactions", log_version),
-        config,
-        not_before=champion.trained_through if champion else None,
-    )
-    update = sample_table.update(
-        tonight.lake, log_version=log_version, length=config.history_length, before=manifest.versions["samples"]
-    )
+    lake, not_before = tonight.lake, manifest.champion.trained_through if manifest.champion else None
+    bounds = split.boundaries(lake.scan("interactions", log_version), config, not_before=not_before)
+    length, before = config.history_length, manifest.versions["samples"]
+    update = sample_table.update(lake, log_version=log_version, length=length, before=before)
     if update.rows == 0:
         raise DataError("the log gives no sample: no user has two events; wait for more data or loosen the filter")
     facts: dict[str, Fact] = {

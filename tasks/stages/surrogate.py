@@ -30,12 +30,10 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     options = {"item_count": len(item_ids), "config": config.algorithms.surrogate, "seed": config.run.seed}
     trained, drifted = _trained(slices, start, reference, device=str(tonight.device), **options)
     started_from = None if last is None or drifted["full retrain"] == KEPT else last.path
-    path = f"models/surrogate/{night}"
+    path, lineage = f"models/surrogate/{night}", {"night": night, "started_from": started_from}
     with storage.publishing(tonight.lake, path) as published:
-        lineage = {"night": night, "started_from": started_from}
-        checkpoint.save(
-            published.folder, trained.model, item_ids=item_ids, config=config.algorithms.surrogate, lineage=lineage
-        )
+        settings = config.algorithms.surrogate
+        checkpoint.save(published.folder, trained.model, item_ids=item_ids, config=settings, lineage=lineage)
     facts: dict[str, Fact] = {
         "started from": started_from or "scratch",
         "items": len(item_ids),
@@ -71,9 +69,7 @@ def _trained(
 
 def _last_surrogate(config: Config, earlier: list[Night]) -> Snapshot | None:
     """The newest surrogate of an earlier night with the same surrogate settings, None where there is none to start from."""
-    records = (
-        night.find("surrogate")
-        for night in reversed(earlier)
-        if night.config.algorithms.surrogate == config.algorithms.surrogate
-    )
+    settings = config.algorithms.surrogate
+    alike = (night for night in reversed(earlier) if night.config.algorithms.surrogate == settings)
+    records = (night.find("surrogate") for night in alike)
     return next((record for record in records if record is not None), None)
