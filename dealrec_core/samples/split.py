@@ -103,7 +103,7 @@ def split_lazily(
     return newest.select(samples.collect_schema().names())
 
 
-def counts(samples: pl.LazyFrame, bounds: Boundaries, mode: Literal["sliding", "last"]) -> dict[Split, int]:
+def counts(samples: pl.LazyFrame, bounds: Boundaries, mode: Literal["sliding", "last"]) -> dict[str, int]:
     """The number of samples in each slice, in one pass over two columns."""
     inside = {which: _inside(bounds, which) for which in SPLITS}
     users = pl.col(schema.USER_ID)
