@@ -45,13 +45,8 @@ def score(
         NotFinite: a norm is NaN or infinite; the message names the sample.
     """
     with borrowed(model, lora, seed=seed, device=device) as tuned:
-        losses = example_losses(
-            tuned,
-            Prompter(tokenizer, prompt),
-            examples,
-            batch_tokens=config.batch_tokens,
-            prompts_too=config.tokens == "all",
-        )
+        prompter, every = Prompter(tokenizer, prompt), config.tokens == "all"
+        losses = example_losses(tuned, prompter, examples, batch_tokens=config.batch_tokens, prompts_too=every)
         return norms(tuned, losses, [example.sample_id for example in examples], parameters=config.parameters)
 
 
@@ -71,11 +66,9 @@ def norms(model: PeftModel, losses: Losses, sample_ids: Sequence[str], *, parame
             squares[rows] = _squares(batch, meters).sum(1)
     efforts = np.sqrt(squares)
     bad_rows = np.flatnonzero(~np.isfinite(efforts))
-    if len(bad_rows):
-        first = bad_rows[0]
-        raise NotFinite(
-            f"effort of sample '{sample_ids[first]}' is {efforts[first]} ({len(bad_rows)} such); check its titles"
-        )
+    for row in bad_rows[:1]:
+        such = f"{efforts[row]} ({len(bad_rows)} such)"
+        raise NotFinite(f"effort of sample '{sample_ids[row]}' is {such}; check its titles")
     return efforts
 
 
@@ -123,17 +116,16 @@ def _per_sample(losses: Tensor, meters: list["_Meter"]) -> Iterator[tuple["_Mete
 
 
 class _Meter:
-    """Keeps the input and the output of one linear layer in the last forward."""
+    """Keeps the input and the output of one linear layer in the last forward.
+
+    vanishes: whether its gradient is zero for every sample, because the matrix behind it is.
+    """
 
     given: Tensor
     output: Tensor
 
     def __init__(self, name: str, layer: nn.Linear, column: int, *, vanishes: bool) -> None:
-        self.name = name
-        self.layer = layer
-        self.column = column
-        self.vanishes = vanishes
-        """Whether its gradient is zero for every sample, because the matrix behind it is."""
+        self.name, self.layer, self.column, self.vanishes = name, layer, column, vanishes
         self.hook = layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -142,7 +134,10 @@ class _Meter:
 
 
 def _meters(model: PeftModel, parameters: Parameters) -> list[_Meter]:
-    layers = _layers(model, parameters)
+    linear = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
+    layers = [(name, layer) for name, layer in linear if ".lora_" in name]
+    if parameters == "last":
+        layers = [(name, layer) for name, layer in layers if ".lora_B." in name][-1:]
     weight_of = {name: layer.weight for name, layer in layers}
     meters = []
     for column, (name, layer) in enumerate(layers):
@@ -150,10 +145,3 @@ def _meters(model: PeftModel, parameters: Parameters) -> list[_Meter]:
         vanishes = ".lora_A." in name and behind is not None and not bool(behind.any())
         meters.append(_Meter(name, layer, column, vanishes=vanishes))
     return meters
-
-
-def _layers(model: PeftModel, parameters: Parameters) -> list[tuple[str, nn.Linear]]:
-    layers = [
-        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and ".lora_" in name
-    ]
-    return [(name, layer) for name, layer in layers if ".lora_B." in name][-1:] if parameters == "last" else layers

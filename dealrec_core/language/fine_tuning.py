@@ -20,6 +20,8 @@ from dealrec_core.language.prompts import Example, Prompter, Row
 from dealrec_core.language.training import Pace, Trained
 from dealrec_core.settings.language import FineTuneConfig, PromptConfig
 
+Quality = Callable[[PeftModel], float] | None
+
 
 def fine_tune(
     model: PreTrainedModel,
@@ -31,7 +33,7 @@ def fine_tune(
     config: FineTuneConfig,
     seed: int,
     device: torch.device,
-    quality: Callable[[PeftModel], float] | None = None,
+    quality: Quality = None,
     adapter: Path | None = None,
     checkpoint_folder: Path | None = None,
     progress: Progress = silent,
@@ -57,40 +59,23 @@ def fine_tune(
     prompter = Prompter(tokenizer, prompt)
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)
-    learner = _Learner(tuned.to(device), rows, held, config=config, seed=seed, quality=quality)
+    learner = _Learner(tuned.to(device), rows, held, config, seed, quality)
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()
-    trained = training.train(learner, _pace(config), checkpoint_folder=checkpoint_folder, progress=progress)
+    steps = config.checkpoint_steps
+    pace = Pace(config, "fine_tune.learning_rate", falls=True, weight_decay=0.0, checkpoint_steps=steps)
+    trained = training.train(learner, pace, checkpoint_folder=checkpoint_folder, progress=progress)
     if config.gradient_checkpointing:
         tuned.gradient_checkpointing_disable()
     return trained
-
-
-def _pace(config: FineTuneConfig) -> Pace:
-    return Pace(
-        epochs=config.epochs,
-        patience=config.patience,
-        learning_rate=config.learning_rate,
-        falls=True,
-        weight_decay=0.0,
-        checkpoint_steps=config.checkpoint_steps,
-        setting="fine_tune.learning_rate",
-    )
 
 
 class _Learner:
     """A model with an adapter, and prompts with answers to learn (`training.Learner`)."""
 
     def __init__(
-        self,
-        model: PeftModel,
-        rows: list[Row],
-        held: list[Row],
-        *,
-        config: FineTuneConfig,
-        seed: int,
-        quality: Callable[[PeftModel], float] | None,
+        self, model: PeftModel, rows: list[Row], held: list[Row], config: FineTuneConfig, seed: int, quality: Quality
     ) -> None:
         self.model, self._rows, self._held = model, rows, held
         self._config, self._seed, self._quality = config, seed, quality

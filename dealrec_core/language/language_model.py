@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 PAD, BEGIN, END = "<pad>", "<begin>", "<end>"
 
 
-def load(
-    location: str, *, device: torch.device, four_bit: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+def load(location: str, *, device: torch.device, four_bit: bool = False) -> Loaded:
     """A causal model and its tokenizer, by folder or by name; bfloat16 on a GPU, float32 elsewhere.
 
     four_bit: the weights are held in NF4 with double quantisation (QLoRA, Dettmers et al. 2023), ready for an adapter.
@@ -50,7 +51,8 @@ def load(
         model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **options)
     if four_bit:
         return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
-    return _on(model, device), tokenizer
+    placed: Any = model  # transformers' annotation of `to` takes the model for the device
+    return placed.to(device), tokenizer
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
@@ -72,9 +74,8 @@ def _clear_errors(location: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
-        raise SettingsError(
-            f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
-        ) from error
+        message = f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
+        raise SettingsError(message) from error
 
 
 def _four_bits(device: torch.device) -> dict[str, Any]:
@@ -91,10 +92,6 @@ def _four_bits(device: torch.device) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": quantised, "device_map": {"": device}}
-
-
-def _on(model: Any, device: torch.device) -> PreTrainedModel:
-    return model.to(device)  # typed as Any: transformers' annotation of `to` takes the model for the device
 
 
 def build(
@@ -124,9 +121,8 @@ def build(
         losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    log.info(
-        "embedded model: %.1f M parameters, loss %.2f to %.2f", model.num_parameters() / 1e6, losses[0], losses[-1]
-    )
+    millions = model.num_parameters() / 1e6
+    log.info("embedded model: %.1f M parameters, loss %.2f to %.2f", millions, losses[0], losses[-1])
     return losses
 
 
@@ -176,9 +172,8 @@ def _pretrain(
         if not ahead:
             ahead = _batches(prompter, histories, config=config, random=random)
         ids = padded(ahead.pop(), value=-1)
-        inputs = ids.clamp(min=0)
         labels = torch.where(ids < 0, -100, ids)
-        loss = model(input_ids=inputs, attention_mask=(ids >= 0).long(), labels=labels).loss
+        loss = model(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long(), labels=labels).loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

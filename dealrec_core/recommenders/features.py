@@ -12,6 +12,7 @@ import polars as pl
 import torch
 
 from dealrec_core.coreset import projection, traits
+from dealrec_core.recommenders import backend
 from dealrec_core.recommenders.backend import OpenedBase
 from dealrec_core.samples.items import Catalogue, numbers
 from dealrec_core.samples.sequences import encode
@@ -115,7 +116,11 @@ def of_adam_gradients(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
     base, train = inputs.base(), inputs.train
     some = train.sample(min(ADAM_SAMPLES, len(train)), seed=inputs.seed)
     parts = projection.adam_projected(
-        lambda: base.gradients(train), lambda: base.gradients(some), len(train), width=inputs.width, seed=inputs.seed
+        lambda: backend.gradients(base, train),
+        lambda: backend.gradients(base, some),
+        len(train),
+        width=inputs.width,
+        seed=inputs.seed,
     )
     return {"adam_gradient": np.concatenate(parts, axis=1)}, {}
 
@@ -139,7 +144,7 @@ SOURCES: dict[tuple[str, ...], Source] = {
 
 
 def _projected(inputs: FeatureInputs, samples: pl.DataFrame) -> Arrays:
-    gradients = inputs.base().gradients(samples)
+    gradients = backend.gradients(inputs.base(), samples)
     parts = projection.projected(gradients, len(samples), width=inputs.width, seed=inputs.seed)
     layers = {f"gradient.{number:03d}": part for number, part in enumerate(parts)}
     return {"gradient": np.concatenate(parts, axis=1), **layers}

@@ -11,9 +11,10 @@ import torch
 from dealrec_core import schema
 from dealrec_core.evaluation import proxy, ranking
 from dealrec_core.recommenders import backend
-from dealrec_core.recommenders.backend import Backend, BackendSettings, ItemStatistics
+from dealrec_core.recommenders.backend import Backend, ItemStatistics
 from dealrec_core.samples.recommender import Recommender
 from dealrec_core.samples.sequences import Sequences, encode
+from dealrec_core.settings.tree import Algorithms
 from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.surrogate.logits import blocks
@@ -40,17 +41,12 @@ def asked(name: str) -> str:
     return "bigrec" if name == PROXY else name
 
 
-def build(name: str, config: StudyConfig) -> Backend:
-    """The backend whose base all cells share. The best epoch has the least loss, whatever the settings of nights are."""
-    settings = BackendSettings(
-        language_model=config.language_model,
-        bigrec=config.bigrec,
-        fine_tune=config.fine_tune.model_copy(update={"best_epoch_by": "loss"}),
-        effort=config.effort,
-        tiger=config.tiger.model_copy(update={"pretraining_epochs": config.pretraining_epochs}),
-        semantic_ids=config.semantic_ids,
-    )
-    return backend.build(name, settings, device=CPU, seed=config.seed)
+def build(name: str, config: StudyConfig, *, seed: int | None = None) -> Backend:
+    """The backend whose base all cells share; with a cell's seed, for tuning. The best epoch has the least loss."""
+    sections = {section: getattr(config, section) for section in Algorithms.model_fields}
+    sections["fine_tune"] = config.fine_tune.model_copy(update={"best_epoch_by": "loss"})
+    sections["tiger"] = config.tiger.model_copy(update={"pretraining_epochs": config.pretraining_epochs})
+    return backend.build(name, Algorithms(**sections), device=CPU, seed=config.seed if seed is None else seed)
 
 
 def tuned(
@@ -60,10 +56,10 @@ def tuned(
     if config.tuning_rate is not None:
         tiger = config.tiger.model_copy(update={"learning_rate": config.tuning_rate})
         config = config.model_copy(update={"tiger": tiger})
-    opened = build(name, config).open(base, data.catalogue)
+    opened = build(name, config, seed=seed).open(base, data.catalogue)
     held = data.recent.tail(config.fine_tune.validation_examples)
-    model = opened.tune(chosen, held, ItemStatistics(_popularity(data)), seed=seed)
-    likelihood = opened.log_likelihood(model.recommender, _first_targets(data))
+    model = opened.tune(chosen, held, ItemStatistics(_popularity(data)))
+    likelihood = backend.log_likelihoods(opened, model.recommender, _first_targets(data))
     return CellModel(model.recommender, likelihood, model.tokens, model.flops)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from dealrec_core import influence, schema
 from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
-from dealrec_core.recommenders import features
+from dealrec_core.recommenders import backend, features
 from dealrec_core.recommenders.backend import Backend, OpenedBase
 from dealrec_core.recommenders.features import Arrays, FeatureInputs, Source, is_asked
 from dealrec_core.samples.sequences import Sequences, encode
@@ -152,7 +152,9 @@ class Workshop:
 
     def _effort(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         base = self.base(cell)
-        efforts, seconds = self._shelf_of(cell).arrays("effort", lambda: {"effort": base.effort(self.data.pool)})
+        efforts, seconds = self._shelf_of(cell).arrays(
+            "effort", lambda: {"effort": backend.efforts(base, self.data.pool)}
+        )
         return {**efforts, "gradient_norm": efforts["effort"]}, {}, seconds
 
     def _early(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
@@ -218,17 +220,17 @@ class Workshop:
         """The base that the cell's features come from, opened once."""
         name = backends.asked(cell.backend)
         if name not in self._opened:
-            backend = backends.build(name, self.config)
-            self._opened[name] = backend.open(self._base(backend), self.data.catalogue)
+            ours = backends.build(name, self.config)
+            self._opened[name] = ours.open(self._base(ours), self.data.catalogue)
         return self._opened[name]
 
-    def _base(self, backend: Backend) -> Path | str:
+    def _base(self, ours: Backend) -> Path | str:
         """Where the backend's base is; it is built by the first cell that needs it."""
-        key = backend.base_key()
+        key = ours.base_key()
         if key is None:
-            return backend.base_location
+            return ours.base_name
         shelf = self._shelf(keys=key)
-        return shelf.folder_of("base", lambda folder: backend.prepare(folder, self.data.catalogue, self.data.past))
+        return shelf.folder_of("base", lambda folder: ours.prepare(folder, self.data.catalogue, self.data.past))
 
     def _scored(self, pool: Arrays) -> pl.DataFrame:
         """The pool's features; influence and effort are zero where the method does not ask for them."""
@@ -242,9 +244,9 @@ class Workshop:
 
     def _shelf_of(self, cell: Cell, *sections: str) -> Shelf:
         """The folder of things that the cell's base says of samples."""
-        backend = backends.build(backends.asked(cell.backend), self.config)
-        base = backend.base_key() or backend.outside_key()
-        return self._shelf(*sections, keys=[backend.name, *base, *backend.effort_key()])
+        ours = backends.build(backends.asked(cell.backend), self.config)
+        base = ours.base_key() or ours.outside_key()
+        return self._shelf(*sections, keys=[ours.name, *base, *ours.effort_key()])
 
     def _shelf(self, *sections: str, keys: Sequence[str] = ()) -> Shelf:
         """The folder of things that depend on these settings, the data set and the seed, not on which users are measured."""

@@ -1,10 +1,11 @@
 """Tunes tonight's model on the coreset and packs it as a recommender that anyone can load."""
 
 import polars as pl
-from dealrec_core.recommenders.backend import BASE, ItemStatistics
 
 from dealrec_core import schema
 from dealrec_core.lake.nights import Fact, Snapshot
+from dealrec_core.recommenders import bundle
+from dealrec_core.recommenders.backend import BASE, ItemStatistics
 from tasks import storage
 from tasks.progress import shown
 from tasks.stage import stage
@@ -37,7 +38,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     }
     path = f"models/recommender/{name}"
     with storage.publishing(tonight.lake, path) as published:
-        tonight.backend.save(published.folder, tuned, lineage)
+        bundle.save(published.folder, tuned.recommender, base=tuned.base, lineage=lineage)
     tonight.drop_checkpoints("fine_tune")
     facts: dict[str, Fact] = {
         "backend": tonight.backend.name,
