@@ -63,7 +63,10 @@ def norms(model: PeftModel, losses: Losses, sample_ids: Sequence[str], *, parame
     squares = np.zeros(len(sample_ids))
     with _watched(model, parameters) as meters:
         for rows, batch in losses:
-            squares[rows] = _squares(batch, meters).sum(1)
+            layers = torch.zeros(len(batch), len(meters), dtype=torch.float64, device=batch.device)
+            for meter, gradient in _per_sample(batch, meters):
+                layers[:, meter.column] = gradient.double().square().sum((1, 2))
+            squares[rows] = layers.cpu().numpy().sum(1)
     efforts = np.sqrt(squares)
     bad_rows = np.flatnonzero(~np.isfinite(efforts))
     for row in bad_rows[:1]:
@@ -97,14 +100,6 @@ def _watched(model: PeftModel, parameters: Parameters) -> Iterator[list["_Meter"
     finally:
         for meter in meters:
             meter.hook.remove()
-
-
-def _squares(losses: Tensor, meters: list["_Meter"]) -> np.ndarray:
-    """The squared gradient norm of each sample and watched layer, float64 (B, M)."""
-    squares = torch.zeros(len(losses), len(meters), dtype=torch.float64, device=losses.device)
-    for meter, gradient in _per_sample(losses, meters):
-        squares[:, meter.column] = gradient.double().square().sum((1, 2))
-    return squares.cpu().numpy()
 
 
 def _per_sample(losses: Tensor, meters: list["_Meter"]) -> Iterator[tuple["_Meter", Tensor]]:

@@ -53,9 +53,8 @@ def fine_tune(
         NotFinite: the loss is NaN or infinite.
     """
     if not examples or not validation:
-        raise DataError(
-            f"{len(examples)} examples and {len(validation)} to validate on, wanted one of each; raise coreset.ratio"
-        )
+        counts = f"{len(examples)} examples and {len(validation)} to validate on"
+        raise DataError(f"{counts}, wanted one of each; raise coreset.ratio")
     prompter = Prompter(tokenizer, prompt)
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)

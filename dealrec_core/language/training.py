@@ -172,10 +172,8 @@ class _Run:
         self._optimiser.zero_grad()
         for loss in self._learner.losses(batch, self.step):
             if not torch.isfinite(loss):
-                raise NotFinite(
-                    f"the training loss is {loss.item()} at step {self.step}; "
-                    f"lower {self._pace.setting} ({self._config.learning_rate})"
-                )
+                advice = f"lower {self._pace.setting} ({self._config.learning_rate})"
+                raise NotFinite(f"the training loss is {loss.item()} at step {self.step}; {advice}")
             (loss / len(batch)).backward()
             self._total += loss.item()
         torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)

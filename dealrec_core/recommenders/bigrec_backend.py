@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core import schema
 from dealrec_core.language import fine_tuning, language_model, lora, whole
-from dealrec_core.language.answer_loss import Losses, example_losses
+from dealrec_core.language.answer_loss import Losses, example_losses, length_batches
+from dealrec_core.language.language_model import padded
 from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import baselines, bundle, grounding, hidden, tuned
@@ -62,14 +63,8 @@ class BIGRecBackend:
             [catalogue.title_of[item] for item in [*row[schema.HISTORY], row[schema.ITEM_ID]]]
             for row in latest.sort(schema.USER_ID).iter_rows(named=True)
         ]
-        language_model.build(
-            folder,
-            catalogue.titles,
-            histories,
-            config=self.settings.language_model,
-            prompt=self.settings.bigrec.prompt,
-            seed=self.seed,
-        )
+        config, prompt = self.settings.language_model, self.settings.bigrec.prompt
+        language_model.build(folder, catalogue.titles, histories, config=config, prompt=prompt, seed=self.seed)
 
     def effort_key(self) -> list[str]:
         """The seed, and the settings of effort, adapter, prompt and history."""
@@ -107,13 +102,22 @@ class OpenedLanguageModel:
         texts = self.examples(samples)
         return example_losses(model, self._prompter, texts, batch_tokens=batch_tokens, prompts_too=prompts_too)
 
+    @torch.no_grad()
     def hidden(self, samples: pl.DataFrame) -> np.ndarray:
-        """The base's pooled states of prompts and answers, float32 (N, D)."""
-        most = self.settings.effort.batch_tokens
-        return hidden.of_examples(self._model, self._prompter, self.examples(samples), batch_tokens=most)
+        """The base's pooled states of prompts and answers (`hidden.weighted_mean`), float32 (N, D)."""
+        texts = [self._prompter.row(example) for example in self.examples(samples)]
+        bare: Any = self._model.eval()
+        pooled = np.empty((0, 0), dtype=np.float32)
+        for rows in length_batches(self.tokens(samples), self.settings.effort.batch_tokens):
+            ids = padded([[*texts[row][0], *texts[row][1]] for row in rows], value=-1).to(self.device)
+            states = bare.base_model(input_ids=ids.clamp(min=0), use_cache=False).last_hidden_state  # (B, L, D)
+            part = hidden.weighted_mean(states, (ids >= 0)).cpu().numpy()
+            pooled = pooled if len(pooled) else np.empty((len(texts), part.shape[1]), dtype=np.float32)
+            pooled[rows] = part
+        return pooled
 
     def tokens(self, samples: pl.DataFrame) -> np.ndarray:
-        """Tokens of each prompt and answer, int64 (N,)."""
+        """Tokens of each prompt and answer, int64 (N,); loads no model."""
         return np.array([self._prompter.length(example) for example in self.examples(samples)], dtype=np.int64)
 
     def tune(
@@ -162,13 +166,10 @@ class OpenedLanguageModel:
     def examples(self, samples: pl.DataFrame) -> list[Example]:
         """The samples as text, in their order: the newest titles of the history, as BIGRec reads them, and the target."""
         title_of, longest = self.catalogue.title_of, self.settings.bigrec.history_length
+        rows = samples.select(schema.HISTORY, schema.ITEM_ID, schema.SAMPLE_ID).iter_rows()
         return [
-            Example(
-                history=[title_of[item] for item in row[schema.HISTORY][-longest:]],
-                target=title_of[row[schema.ITEM_ID]],
-                sample_id=row[schema.SAMPLE_ID],
-            )
-            for row in samples.iter_rows(named=True)
+            Example([title_of[item] for item in history[-longest:]], title_of[target], sample_id)
+            for history, target, sample_id in rows
         ]
 
     @cached_property
@@ -188,16 +189,8 @@ class OpenedLanguageModel:
         config, neighbours = self.settings.bigrec, None
         if config.decoding == "ground" and config.weight == "neighbours" and statistics.interactions is not None:
             neighbours = baselines.item_knn(statistics.interactions())
-        return BIGRec(
-            name="candidate",
-            model=model,
-            tokenizer=self._tokenizer,
-            catalogue=self.catalogue,
-            popular=statistics.popular,
-            config=config,
-            popularity=statistics.popularity,
-            neighbours=neighbours,
-        )
+        popular, popularity = statistics.popular, statistics.popularity
+        return BIGRec("candidate", model, self._tokenizer, self.catalogue, popular, config, popularity, neighbours)
 
 
 def _with_gamma(recommender: BIGRec, held: pl.DataFrame) -> BIGRec:

@@ -1,7 +1,7 @@
 """BIGRec's own decoding: generate freely, then rank every item by its distance to what was generated."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from dealrec_core.language.language_model import padded
+from dealrec_core.recommenders.decoding import filled_left
 
 
 @torch.no_grad()
@@ -17,24 +18,11 @@ def generate(
     model: Any, prompts: Sequence[Sequence[int]], *, beams: int, most_tokens: int, pad: int, end: int
 ) -> list[list[int]]:
     """The best free continuation of each prompt by beam search, without its end token."""
-    width = max(map(len, prompts))
-    device = next(model.parameters()).device
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
-    mask = (torch.arange(width, device=device) >= width - lengths).long()
-    found = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        num_beams=beams,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        max_new_tokens=most_tokens,
-        pad_token_id=pad,
-        eos_token_id=end,
-    )
-    rows: list[list[int]] = found[:, width:].tolist()
+    ids, places = filled_left(prompts, pad=pad, device=next(model.parameters()).device)
+    plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    tokens = {"max_new_tokens": most_tokens, "pad_token_id": pad, "eos_token_id": end}
+    written = model.generate(input_ids=ids, attention_mask=(places >= 0).long(), num_beams=beams, **plain, **tokens)
+    rows: list[list[int]] = written[:, ids.shape[1] :].tolist()
     return [row[: row.index(end)] if end in row else [token for token in row if token != pad] for row in rows]
 
 
@@ -48,7 +36,7 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     device = next(model.parameters()).device
     found: dict[int, Tensor] = {}
-    with _without_adapter(model):
+    with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         for begin in range(0, len(order), batch_size):
             places = order[begin : begin + batch_size]
             ids = padded([texts[place] for place in places], value=0).to(device)
@@ -89,7 +77,3 @@ def _ranks(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
     own = found[np.arange(len(targets)), targets][:, None]
     before = (found < own) | ((found == own) & (np.arange(found.shape[1]) < targets[:, None]))
     return np.asarray(before.sum(1))
-
-
-def _without_adapter(model: Any) -> AbstractContextManager[None]:
-    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()

@@ -49,16 +49,11 @@ class TigerBackend:
         """Fits semantic ids and trains a network on the past; its newest tenth chooses the best epoch."""
         ids = semantic_ids.fit(catalogue, config=self.settings.semantic_ids, seed=self.seed)
         ordered = past.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
-        held = max(1, len(ordered) // 10)
-        config = self.settings.tiger
+        tenth, config = max(1, len(ordered) // 10), self.settings.tiger
+        older, held = (encode(part, ids.item_ids) for part in (ordered[:-tenth], ordered[-tenth:]))
+        full = config.model_copy(update={"tuning": "full", "epochs": config.pretraining_epochs})
         trained = tiger.train(
-            encode(ordered[:-held], ids.item_ids),
-            encode(ordered[-held:], ids.item_ids),
-            ids,
-            config=config.model_copy(update={"tuning": "full", "epochs": config.pretraining_epochs}),
-            seed=self.seed,
-            device=self.device,
-            checkpoint_folder=checkpoints,
+            older, held, ids, config=full, seed=self.seed, device=self.device, checkpoint_folder=checkpoints
         )
         bundle.save(folder, Tiger(self.name, trained.model, ids, [], config), lineage={"pretrained": True})
 
@@ -100,11 +95,19 @@ class OpenedTiger:
         config = self.settings.tiger
         return tiger.sample_losses(model, self._encoded(samples), self._ids, config=config, batch_tokens=batch_tokens)
 
+    @torch.no_grad()
     def hidden(self, samples: pl.DataFrame) -> np.ndarray:
-        """The encoder's pooled states of histories and targets, float32 (N, D)."""
-        model, config = self._tiger(self.base).model, self.settings.tiger
+        """The encoder's pooled states (`hidden.weighted_mean`) of the codes of histories and targets, float32 (N, D)."""
+        encoded, tokens, config = self._encoded(samples), tiger.item_tokens(self._ids), self.settings.tiger
+        encoder: Any = self._tiger(self.base).model.eval().get_encoder()
+        pooled = np.empty((len(encoded), config.width), dtype=np.float32)
         most = self.settings.effort.batch_tokens
-        return hidden.of_histories(model, self._encoded(samples), self._ids, config=config, batch_tokens=most)
+        for rows in tiger.exact_batches(encoded, config, batch_tokens=most, ids=self._ids):
+            items, targets = tiger.newest(encoded, rows, config.history_length)
+            texts = torch.from_numpy(tokens[np.column_stack([items, targets])].reshape(len(rows), -1))
+            states = encoder(input_ids=texts.to(self.device)).last_hidden_state
+            pooled[rows] = hidden.weighted_mean(states, torch.ones(states.shape[:2], dtype=torch.bool)).cpu().numpy()
+        return pooled
 
     def tokens(self, samples: pl.DataFrame) -> np.ndarray:
         """Codes that are read and written for each sample in an epoch, int64 (N,); loads no model."""

@@ -1,8 +1,9 @@
 """Makes what cells share (bases, surrogates, scores, features), each once, and runs one cell."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.recommenders import backend, features
 from dealrec_core.recommenders.backend import Backend, OpenedBase
-from dealrec_core.recommenders.features import Arrays, FeatureInputs, Source, is_asked
+from dealrec_core.recommenders.features import Arrays, FeatureInputs
 from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.study import backends
 from dealrec_core.study.config import FORMAT, Cell, StudyConfig
@@ -35,13 +36,14 @@ class Finished:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Features:
-    """What a method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
-
-    pool: Arrays
-    aims: Arrays
-    seconds: float
+SHELVED: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("el2n", "grand"): ("surrogate", "early"),
+    ("effort", "gradient_norm"): (),
+    ("hidden", "vector", "text"): ("aims",),
+    ("gradient", "layer_gradients"): ("aims", "gradient_width"),
+    ("adam_gradient",): ("gradient_width",),
+}
+"""Features that are made once for all cells, with the settings that they depend on; all but the first also on the base."""
 
 
 @dataclass
@@ -54,14 +56,17 @@ class Workshop:
 
     def run(self, cell: Cell) -> Finished:
         """Selects, tunes and evaluates."""
-        asked = self.features(cell)
+        pool, aims, feature_seconds = self.features(cell)
+        zeros = np.zeros(len(self.data.pool))  # of influence and effort where the method does not ask for them
         started = time.process_time()
         chosen = selection.select(
-            self._scored(asked.pool),
+            selection.with_features(
+                self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
+            ),
             self.config.selection(cell),
             seed=cell.seed,
             by=self.config.variant(cell.method).method,
-            reference=asked.aims,
+            reference=aims,
         )
         select_seconds = time.process_time() - started
         rows = self.data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
@@ -70,7 +75,7 @@ class Workshop:
         per_user = backends.measured(model, self.data, self.config)
         facts = {
             **chosen.report,
-            "selection_s": round(asked.seconds + select_seconds, 2),
+            "selection_s": round(feature_seconds + select_seconds, 2),
             "tuning_s": round(tuning_seconds, 2),
             "evaluation_s": round(time.process_time() - started, 2),
             "tokens": int(model.tokens),
@@ -90,33 +95,35 @@ class Workshop:
         started = time.process_time()
         return backends.tuned(cell.backend, base, chosen, **shared), time.process_time() - started
 
-    def features(self, cell: Cell) -> Features:
-        """The features that the cell's method asks for, from shared files where another cell has asked before."""
+    def features(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
+        """What the cell's method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
+        spent: list[float] = []
+        names = [("influence",), ("effort", "gradient_norm"), *features.SOURCES]
+        sources = {features_of: partial(self._source, cell, features_of, spent) for features_of in names}
         needs = set(NEEDS[self.config.variant(cell.method).method])
-        pool: Arrays = {}
-        aims: Arrays = {}
-        seconds = 0.0
-        for names, source in self._sources.items():
-            if needs & set(names):
-                of_pool, of_aims, spent = source(cell)
-                pool |= {name: values for name, values in of_pool.items() if is_asked(name, needs)}
-                aims |= {name: values for name, values in of_aims.items() if is_asked(name, needs)}
-                seconds += spent
-        return Features(pool, aims, seconds)
+        pool, aims = features.features(needs, self._inputs(cell), sources)
+        return pool, aims, sum(spent)
 
-    @property
-    def _sources(self) -> Mapping[tuple[str, ...], Callable[[Cell], tuple[Arrays, Arrays, float]]]:
-        own = {
-            ("influence",): self._influence,
-            ("effort", "gradient_norm"): self._effort,
-            ("el2n", "grand"): self._early,
-            ("user",): self._user,
-            ("hidden", "vector", "text"): self._hidden,
-            ("gradient", "layer_gradients"): self._gradient,
-            ("adam_gradient",): self._adam_gradient,
-        }
-        cheap = {names: self._cheap(source) for names, source in features.SOURCES.items() if names not in own}
-        return {**own, **cheap}
+    def _source(
+        self, cell: Cell, names: tuple[str, ...], spent: list[float], inputs: FeatureInputs
+    ) -> tuple[Arrays, Arrays]:
+        """The features that are computed together, from shared files where another cell has asked before; adds their cost."""
+        if names == ("influence",):
+            scores, seconds = self._influence(cell)
+            spent.append(seconds)
+            return scores, {}
+        if names in SHELVED:
+            sections = SHELVED[names]
+            shelf = self._shelf(*sections) if "early" in sections else self._shelf_of(cell, *sections)
+            arrays, seconds = shelf.arrays(f"of-{names[0]}", lambda: _made(names, inputs))
+            spent.append(seconds)
+            return _side(arrays, "pool."), _side(arrays, "aims.")
+        if names == ("user",):
+            spent.append(self.surrogate(cell.surrogate)[1])
+        started = time.process_time()
+        made = features.SOURCES[names](inputs)
+        spent.append(time.process_time() - started if names == ("user",) else 0.0)  # the others are not worth counting
+        return made
 
     def surrogate(self, network: str) -> tuple[Any, float]:
         """The surrogate of that network, and the CPU seconds of its training."""
@@ -124,20 +131,15 @@ class Workshop:
         settings = self.config.surrogate.model_copy(update={"network": network})
 
         def make(folder: Path) -> None:
-            trained = train_surrogate(
-                self._sequences(self.data.pool),
-                self._sequences(self.data.recent),
-                item_count=len(self.data.catalogue),
-                config=settings,
-                seed=self.config.seed,
-            )
             ids = self.data.catalogue.item_ids
+            pool, recent = encode(self.data.pool, ids), encode(self.data.recent, ids)
+            trained = train_surrogate(pool, recent, item_count=len(ids), config=settings, seed=self.config.seed)
             checkpoint.save(folder, trained.model, item_ids=ids, config=settings, lineage={"ndcg": trained.best_ndcg})
 
         folder = shelf.folder_of(f"surrogate-{network}", make)
         return checkpoint.load(folder)[0], shelf.seconds(f"surrogate-{network}")
 
-    def _influence(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
+    def _influence(self, cell: Cell) -> tuple[Arrays, float]:
         settings = self.config.influence_of(cell)
         name = f"influence-{cell.surrogate}-{_short(settings.model_dump_json())}"
         model, trained_s = self.surrogate(cell.surrogate)
@@ -148,51 +150,7 @@ class Workshop:
             return {"influence": influence.score(model, train, risk, config=settings, seed=self.config.seed).scores}
 
         scores, seconds = self._shelf("surrogate").arrays(name, make)
-        return scores, {}, trained_s + seconds
-
-    def _effort(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        base = self.base(cell)
-        efforts, seconds = self._shelf_of(cell).arrays(
-            "effort", lambda: {"effort": backend.efforts(base, self.data.pool)}
-        )
-        return {**efforts, "gradient_norm": efforts["effort"]}, {}, seconds
-
-    def _early(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        shelf = self._shelf("surrogate", "early")
-        norms, seconds = shelf.arrays("early", lambda: features.of_early_training(self._inputs(cell))[0])
-        return norms, {}, seconds
-
-    def _user(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        _, trained_s = self.surrogate(cell.surrogate)
-        started = time.process_time()
-        states, _ = features.of_users(self._inputs(cell))
-        return states, {}, trained_s + time.process_time() - started
-
-    def _hidden(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        def make() -> Arrays:
-            pool, aims = features.of_hidden_states(self._inputs(cell))
-            return {"pool": pool["hidden"], "aims": aims["hidden"]}
-
-        states, seconds = self._shelf_of(cell, "aims").arrays("hidden", make)
-        names = ("hidden", "vector", "text")
-        return dict.fromkeys(names, states["pool"]), dict.fromkeys(names, states["aims"]), seconds
-
-    def _gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        def make() -> Arrays:
-            both = zip(("pool", "aims"), features.of_gradients(self._inputs(cell)), strict=True)
-            return {f"{side}.{name}": part for side, parts in both for name, part in parts.items() if "." in name}
-
-        parts, seconds = self._shelf_of(cell, "aims", "gradient_width").arrays("gradient", make)
-        return _joined(parts, "pool."), _joined(parts, "aims."), seconds
-
-    def _adam_gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        shelf = self._shelf_of(cell, "gradient_width")
-        parts, seconds = shelf.arrays("adam-gradient", lambda: features.of_adam_gradients(self._inputs(cell))[0])
-        return parts, {}, seconds
-
-    def _cheap(self, source: Source) -> Callable[[Cell], tuple[Arrays, Arrays, float]]:
-        """A source whose features are made for every cell, at no cost worth counting."""
-        return lambda cell: (*source(self._inputs(cell)), 0.0)
+        return scores, trained_s + seconds
 
     def _inputs(self, cell: Cell) -> FeatureInputs:
         data, config = self.data, self.config
@@ -203,7 +161,10 @@ class Workshop:
             catalogue=lambda: data.catalogue,
             counts=lambda: data.counts,
             base=lambda: self.base(cell),
-            surrogate=lambda: (self._network(cell), data.catalogue.item_ids),
+            surrogate=lambda: (
+                None if cell.surrogate == "none" else self.surrogate(cell.surrogate)[0],  # some ask for its items only
+                data.catalogue.item_ids,
+            ),
             surrogate_config=config.surrogate,
             seed=config.seed,
             device=backends.CPU,
@@ -211,10 +172,6 @@ class Workshop:
             width=config.gradient_width,
             early=config.early,
         )
-
-    def _network(self, cell: Cell) -> Any:
-        """The cell's surrogate; None where its method asks only for the items that a surrogate would know."""
-        return None if cell.surrogate == "none" else self.surrogate(cell.surrogate)[0]
 
     def base(self, cell: Cell) -> OpenedBase:
         """The base that the cell's features come from, opened once."""
@@ -231,13 +188,6 @@ class Workshop:
             return ours.base_name
         shelf = self._shelf(keys=key)
         return shelf.folder_of("base", lambda folder: ours.prepare(folder, self.data.catalogue, self.data.past))
-
-    def _scored(self, pool: Arrays) -> pl.DataFrame:
-        """The pool's features; influence and effort are zero where the method does not ask for them."""
-        zeros = np.zeros(len(self.data.pool))
-        return selection.with_features(
-            self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
-        )
 
     def _sequences(self, samples: pl.DataFrame) -> Sequences:
         return encode(samples, self.data.catalogue.item_ids)
@@ -256,10 +206,16 @@ class Workshop:
         return Shelf(Path(self.config.folder) / "shared" / _short(described))
 
 
-def _joined(parts: Arrays, side: str) -> Arrays:
-    """'gradient.<n>' of each matrix on one side, and 'gradient' of all matrices together."""
-    layers = {name.removeprefix(side): parts[name] for name in sorted(parts) if name.startswith(side)}
-    return {"gradient": np.concatenate(list(layers.values()), axis=1), **layers}
+def _made(names: tuple[str, ...], inputs: FeatureInputs) -> Arrays:
+    """The features of both sides as arrays of one file."""
+    if "effort" in names:
+        return {"pool.effort": backend.efforts(inputs.base(), inputs.train)}
+    sides = zip(("pool", "aims"), features.SOURCES[names](inputs), strict=True)
+    return {f"{side}.{name}": values for side, arrays in sides for name, values in arrays.items()}
+
+
+def _side(arrays: Arrays, side: str) -> Arrays:
+    return {name.removeprefix(side): values for name, values in arrays.items() if name.startswith(side)}
 
 
 def _short(text: str) -> str:
