@@ -69,9 +69,9 @@ def norms(model: PeftModel, losses: Losses, sample_ids: Sequence[str], *, parame
             squares[rows] = layers.cpu().numpy().sum(1)
     efforts = np.sqrt(squares)
     bad_rows = np.flatnonzero(~np.isfinite(efforts))
-    for row in bad_rows[:1]:
-        such = f"{efforts[row]} ({len(bad_rows)} such)"
-        raise NotFinite(f"effort of sample '{sample_ids[row]}' is {such}; check its titles")
+    if len(bad_rows):
+        bad, such = sample_ids[bad_rows[0]], f"{efforts[bad_rows[0]]} ({len(bad_rows)} such)"
+        raise NotFinite(f"effort of sample '{bad}' is {such}; check its titles")
     return efforts
 
 
@@ -90,7 +90,16 @@ def gradients(
 @contextmanager
 def _watched(model: PeftModel, parameters: Parameters) -> Iterator[list["_Meter"]]:
     """Puts the LoRA layers under watch; no other weight is differentiable."""
-    meters = _meters(model, parameters)
+    linear = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
+    layers = [(name, layer) for name, layer in linear if ".lora_" in name]
+    if parameters == "last":
+        layers = [(name, layer) for name, layer in layers if ".lora_B." in name][-1:]
+    weight_of = {name: layer.weight for name, layer in layers}
+    meters = []
+    for column, (name, layer) in enumerate(layers):
+        behind = weight_of.get(name.replace(".lora_A.", ".lora_B."))  # for a B matrix this is itself
+        vanishes = ".lora_A." in name and behind is not None and not bool(behind.any())
+        meters.append(_Meter(name, layer, column, vanishes=vanishes))
     model.requires_grad_(False)
     for meter in meters:
         # the graph begins at the first watched layer, not at the embedding
@@ -126,17 +135,3 @@ class _Meter:
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if not self.vanishes:
             self.given, self.output = inputs[0].detach(), output
-
-
-def _meters(model: PeftModel, parameters: Parameters) -> list[_Meter]:
-    linear = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
-    layers = [(name, layer) for name, layer in linear if ".lora_" in name]
-    if parameters == "last":
-        layers = [(name, layer) for name, layer in layers if ".lora_B." in name][-1:]
-    weight_of = {name: layer.weight for name, layer in layers}
-    meters = []
-    for column, (name, layer) in enumerate(layers):
-        behind = weight_of.get(name.replace(".lora_A.", ".lora_B."))  # for a B matrix this is itself
-        vanishes = ".lora_A." in name and behind is not None and not bool(behind.any())
-        meters.append(_Meter(name, layer, column, vanishes=vanishes))
-    return meters

@@ -40,12 +40,9 @@ def fine_tune(
 ) -> Trained:
     """Tunes an adapter and returns its best epoch.
 
-    Args:
-        quality: of a model, larger is better, for instance its recall; by default minus the validation loss.
-        adapter: folder of an adapter to start from (with its own LoRA settings); by default a fresh one.
-        checkpoint_folder: keeps checkpoints there and goes on from the newest that was made of the same inputs. Every
-            step seeds its own dropout, so that the result is the same to the bit wherever the run was killed.
-        progress: is told after every step how many are done, of the most there can be.
+    quality: of a model, larger is better, for instance its recall; by default minus the validation loss. adapter: folder
+    of an adapter to start from (with its own LoRA settings); by default a fresh one. checkpoint_folder, progress: as for
+    `training.train`; every step seeds its own dropout, so that a killed run ends with the same bits.
 
     Raises:
         DataError: no example, or none to validate on.

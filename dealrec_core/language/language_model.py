@@ -117,7 +117,20 @@ def build(
     tokenizer = _tokenizer(titles, vocabulary=config.vocabulary, prompt=prompt)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(_shape(config, tokenizer))
+        shape = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            intermediate_size=int(config.width * 8 / 3) // 8 * 8,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            max_position_embeddings=4096,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        model = LlamaForCausalLM(shape)
         losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -131,31 +144,13 @@ def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet, special = pre_tokenizers.ByteLevel.alphabet(), [PAD, BEGIN, END]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[PAD, BEGIN, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(sorted(titles), trainer)
     tokenizer.add_tokens([AddedToken(head(prompt), normalized=False), AddedToken(TAIL, normalized=False)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END)
-
-
-def _shape(config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=config.width,
-        intermediate_size=int(config.width * 8 / 3) // 8 * 8,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
 
 
 def _pretrain(
@@ -166,9 +161,13 @@ def _pretrain(
     model.train()
     losses: list[float] = []
     ahead: list[list[list[int]]] = []
-    for step in range(config.steps):
+    warm_up = max(1, config.steps // 10)
+    for step in range(config.steps):  # the rate rises over the first tenth, then falls to zero along a cosine
+        warmth = (step + 1) / warm_up
+        if step >= warm_up:
+            warmth = 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (config.steps - warm_up)))
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * _warmth(step, config.steps)
+            group["lr"] = config.learning_rate * warmth
         if not ahead:
             ahead = _batches(prompter, histories, config=config, random=random)
         ids = padded(ahead.pop(), value=-1)
@@ -186,24 +185,15 @@ def _batches(
     prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, random: np.random.Generator
 ) -> list[list[list[int]]]:
     """Eight batches of rows, rows of about one length together: less padding is computed."""
-    chosen = random.integers(len(histories), size=8 * config.batch_size)
-    texts = [_cut(histories[row], config.history_length, random) for row in chosen]
-    rows = sorted(([*prompter.prompt(past), *prompter.answer(future)] for past, future in texts), key=len)
+    rows = []
+    for row in random.integers(len(histories), size=8 * config.batch_size):
+        history = histories[row]
+        stop = int(random.integers(1, len(history)))
+        past = history[max(0, stop - config.history_length) : stop]
+        rows.append([*prompter.prompt(past), *prompter.answer(history[stop])])
+    rows.sort(key=len)
     batches = [rows[start : start + config.batch_size] for start in range(0, len(rows), config.batch_size)]
     return [batches[place] for place in random.permutation(len(batches))]
-
-
-def _warmth(step: int, steps: int) -> float:
-    """The share of the learning rate at a step, rising over the first tenth of the steps, then falling to zero along a cosine."""
-    warm_up = max(1, steps // 10)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
-
-
-def _cut(history: list[str], length: int, random: np.random.Generator) -> tuple[list[str], str]:
-    stop = int(random.integers(1, len(history)))
-    return history[max(0, stop - length) : stop], history[stop]
 
 
 def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
@@ -212,3 +202,12 @@ def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
     for place, row in enumerate(rows):
         filled[place, : len(row)] = torch.tensor(row)
     return filled
+
+
+def weighted_mean(states: Tensor, real: Tensor) -> Tensor:
+    """The mean state Σ i h_i / Σ i over the real tokens i = 1..L of each row; states (B, L, D), real (B, L), filled up on the right.
+
+    Later tokens weigh more (Muennighoff 2022, as in RDS+, Ivison et al. 2025).
+    """
+    weights = real.float().cumsum(1) * real
+    return (states.float() * weights[:, :, None].to(states.device)).sum(1) / weights.sum(1, keepdim=True)

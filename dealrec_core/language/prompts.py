@@ -13,7 +13,6 @@ TAIL = "\n\n### Response:\n"
 TITLES = "<<titles>>"
 """Stands for the titles while a chat template is filled in."""
 
-
 Row = tuple[list[int], list[int]]
 """Token ids of a prompt and of its answer."""
 

@@ -18,7 +18,6 @@ from dealrec_core.settings.language import FineTuneConfig
 from dealrec_core.settings.recommenders import TigerConfig
 
 log = logging.getLogger(__name__)
-
 MEASURES = ("losses", "validation_losses", "qualities")
 """What a checkpoint holds of every epoch."""
 

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dealrec_core import schema
 from dealrec_core.language import fine_tuning, language_model, lora, whole
 from dealrec_core.language.answer_loss import Losses, example_losses, length_batches
-from dealrec_core.language.language_model import padded
+from dealrec_core.language.language_model import padded, weighted_mean
 from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.prompts import Example, Prompter
-from dealrec_core.recommenders import baselines, bundle, grounding, hidden, tuned
+from dealrec_core.recommenders import baselines, bundle, grounding, tuned
 from dealrec_core.recommenders.bigrec import BIGRec, title_recall
 from dealrec_core.recommenders.tuned import ItemStatistics, Tuned
 from dealrec_core.samples import sequences
@@ -104,14 +104,14 @@ class OpenedLanguageModel:
 
     @torch.no_grad()
     def hidden(self, samples: pl.DataFrame) -> np.ndarray:
-        """The base's pooled states of prompts and answers (`hidden.weighted_mean`), float32 (N, D)."""
+        """The base's pooled states of prompts and answers (`weighted_mean`), float32 (N, D)."""
         texts = [self._prompter.row(example) for example in self.examples(samples)]
         bare: Any = self._model.eval()
         pooled = np.empty((0, 0), dtype=np.float32)
         for rows in length_batches(self.tokens(samples), self.settings.effort.batch_tokens):
             ids = padded([[*texts[row][0], *texts[row][1]] for row in rows], value=-1).to(self.device)
             states = bare.base_model(input_ids=ids.clamp(min=0), use_cache=False).last_hidden_state  # (B, L, D)
-            part = hidden.weighted_mean(states, (ids >= 0)).cpu().numpy()
+            part = weighted_mean(states, (ids >= 0)).cpu().numpy()
             pooled = pooled if len(pooled) else np.empty((len(texts), part.shape[1]), dtype=np.float32)
             pooled[rows] = part
         return pooled
@@ -129,10 +129,7 @@ class OpenedLanguageModel:
         checkpoint_folder: Path | None = None,
         progress: Progress = silent,
     ) -> Tuned:
-        """Tunes an adapter: a fresh one, or the champion's (`fine_tune.start`); the best epoch on the held samples counts.
-
-        The base is loaded anew for the next question. checkpoint_folder: a killed tuning goes on there to the same bits.
-        """
+        """Tunes an adapter: a fresh one, or the champion's (`fine_tune.start`); the best epoch on the held samples counts."""
         config = self.settings.fine_tune
         start = self.champion if config.start == "champion" else None
         model = self._model

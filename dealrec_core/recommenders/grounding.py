@@ -49,31 +49,29 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
 
 def distances(texts: Tensor, titles: Tensor) -> np.ndarray:
     """L2 distance of each text (B, D) to each title (V, D), min-maxed per row to [0, 1], float64 (B, V)."""
-    found = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
-    low, high = found.min(1, keepdims=True), found.max(1, keepdims=True)
-    return np.asarray((found - low) / np.where(high > low, high - low, 1.0))
+    gaps = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
+    low, high = gaps.min(1, keepdims=True), gaps.max(1, keepdims=True)
+    return np.asarray((gaps - low) / np.where(high > low, high - low, 1.0))
 
 
-def weighted(found: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
+def weighted(gaps: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     """D (1 + P)^-gamma (Bao et al. 2023): distances (B, V), shrunk for items of large weight.
 
     weights: popularity (V,), or scores of collaborative filtering (B, V); min-maxed over the items to P in [0, 1].
     """
     low, high = weights.min(-1, keepdims=True), weights.max(-1, keepdims=True)
     share = (weights - low) / np.where(high > low, high - low, 1.0)
-    return np.asarray(found * (1.0 + share) ** -gamma)
+    return np.asarray(gaps * (1.0 + share) ** -gamma)
 
 
-def best_gamma(
-    found: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
-) -> float:
+def best_gamma(gaps: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int) -> float:
     """The gamma with the best recall@k of the validation targets (B,), item rows; of equals the smallest."""
-    recalls = [float((_ranks(weighted(found, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
+    recalls = [float((_ranks(weighted(gaps, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
     return sorted(gammas)[int(np.argmax(recalls))]
 
 
-def _ranks(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _ranks(gaps: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """How many items stand before each target: nearer ones, and equals of a lower row."""
-    own = found[np.arange(len(targets)), targets][:, None]
-    before = (found < own) | ((found == own) & (np.arange(found.shape[1]) < targets[:, None]))
+    own = gaps[np.arange(len(targets)), targets][:, None]
+    before = (gaps < own) | ((gaps == own) & (np.arange(gaps.shape[1]) < targets[:, None]))
     return np.asarray(before.sum(1))

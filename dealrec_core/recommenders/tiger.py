@@ -43,9 +43,8 @@ def train(
 ) -> Trained:
     """Trains on (history, next item); items are numbered as in `ids.item_ids`. The best epoch has the least validation loss.
 
-    initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder: keeps a checkpoint of
-    every epoch there and goes on from the newest that was made of the same inputs, to the same bits. progress: is told
-    after every step.
+    initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder, progress: as for
+    `training.train`, with a checkpoint of every epoch.
 
     Raises:
         SettingsError: tuning is 'lora' and there is no model to start from.
@@ -134,10 +133,8 @@ def sample_losses(
 def mean_loss(model: Any, samples: Sequences, ids: SemanticIds, *, config: TigerConfig) -> float:
     """The mean loss of all samples, dropout off."""
     model.eval()
-    total = 0.0
-    for _, batch in sample_losses(model, samples, ids, config=config, batch_tokens=16384):
-        total += float(batch.sum())
-    return total / len(samples)
+    batches = sample_losses(model, samples, ids, config=config, batch_tokens=16384)
+    return sum(float(batch.sum()) for _, batch in batches) / len(samples)
 
 
 def exact_batches(

@@ -15,8 +15,9 @@ from peft import PeftModel
 from dealrec_core import schema
 from dealrec_core.language import lora
 from dealrec_core.language.answer_loss import Losses
+from dealrec_core.language.language_model import weighted_mean
 from dealrec_core.language.progress import Progress, silent
-from dealrec_core.recommenders import bundle, hidden, semantic_ids, tiger, tuned
+from dealrec_core.recommenders import bundle, semantic_ids, tiger, tuned
 from dealrec_core.recommenders.semantic_ids import SemanticIds
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.recommenders.tuned import ItemStatistics, Tuned
@@ -97,7 +98,7 @@ class OpenedTiger:
 
     @torch.no_grad()
     def hidden(self, samples: pl.DataFrame) -> np.ndarray:
-        """The encoder's pooled states (`hidden.weighted_mean`) of the codes of histories and targets, float32 (N, D)."""
+        """The encoder's pooled states (`weighted_mean`) of the codes of histories and targets, float32 (N, D)."""
         encoded, tokens, config = self._encoded(samples), tiger.item_tokens(self._ids), self.settings.tiger
         encoder: Any = self._tiger(self.base).model.eval().get_encoder()
         pooled = np.empty((len(encoded), config.width), dtype=np.float32)
@@ -106,7 +107,7 @@ class OpenedTiger:
             items, targets = tiger.newest(encoded, rows, config.history_length)
             texts = torch.from_numpy(tokens[np.column_stack([items, targets])].reshape(len(rows), -1))
             states = encoder(input_ids=texts.to(self.device)).last_hidden_state
-            pooled[rows] = hidden.weighted_mean(states, torch.ones(states.shape[:2], dtype=torch.bool)).cpu().numpy()
+            pooled[rows] = weighted_mean(states, torch.ones(states.shape[:2], dtype=torch.bool)).cpu().numpy()
         return pooled
 
     def tokens(self, samples: pl.DataFrame) -> np.ndarray:
@@ -123,10 +124,7 @@ class OpenedTiger:
         checkpoint_folder: Path | None = None,
         progress: Progress = silent,
     ) -> Tuned:
-        """Tunes the base's or the champion's network (`fine_tune.start`); the best epoch on the held samples counts.
-
-        It is loaded anew for the next question. checkpoint_folder: a killed tuning goes on there to the same bits.
-        """
+        """Tunes the base's or the champion's network (`fine_tune.start`); the best epoch on the held samples counts."""
         config, ids = self.settings.tiger, self._ids
         start = self.champion if self.settings.fine_tune.start == "champion" else None
         model = self._tiger(start or self.base).model

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,7 @@ from dealrec_core.evaluation import proxy, ranking
 from dealrec_core.recommenders import backend
 from dealrec_core.recommenders.backend import Backend, ItemStatistics
 from dealrec_core.samples.recommender import Recommender
-from dealrec_core.samples.sequences import Sequences, encode
+from dealrec_core.samples.sequences import encode
 from dealrec_core.settings.tree import Algorithms
 from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
@@ -72,15 +71,10 @@ def tuned_proxy(chosen: pl.DataFrame, *, data: StudyData, config: StudyConfig, s
     tokens = int(chosen[schema.HISTORY].list.len().sum()) * trained.epochs
     parameters = sum(weight.numel() for weight in trained.model.parameters())
     cases = encode(_first_targets(data), item_ids)
-    return CellModel(ranker, item_log_likelihood(trained.model, cases), tokens, 6.0 * parameters * tokens)
-
-
-def item_log_likelihood(model: Any, samples: Sequences) -> np.ndarray:
-    """log p(target) over the catalogue by a surrogate, (N,)."""
-    likelihood = np.empty(len(samples))
-    for rows, _, logits, targets in blocks(model, samples, batch_tokens=4096, cells=2**21):
+    likelihood = np.empty(len(cases))
+    for rows, _, logits, targets in blocks(trained.model, cases, batch_tokens=4096, cells=2**21):
         likelihood[rows] = logits.log_softmax(1).gather(1, targets)[:, 0].numpy()
-    return likelihood
+    return CellModel(ranker, likelihood, tokens, 6.0 * parameters * tokens)
 
 
 def measured(model: CellModel, data: StudyData, config: StudyConfig) -> pl.DataFrame:

@@ -43,14 +43,6 @@ def finished(config: StudyConfig) -> list[Result]:
     return [result for result in results if result is not None]
 
 
-def groups(results: Sequence[Result]) -> list[Group]:
-    """Results of one method together, in the order of the cells."""
-    members: dict[tuple[object, ...], Group] = {}
-    for result in results:
-        members.setdefault(result.cell[:-1], Group(result.cell, {})).results[result.cell.seed] = result
-    return list(members.values())
-
-
 def table(config: StudyConfig) -> pl.DataFrame:
     """One row per method, data set, backend, surrogate and ratio: means, difference to the reference, cost.
 
@@ -58,7 +50,10 @@ def table(config: StudyConfig) -> pl.DataFrame:
     only where the interval of `config.metric` excludes zero and the corrected p is below 1 − confidence. One seed says nothing
     about others: such a method has an interval over users, and neither a p nor a verdict.
     """
-    compared = groups(finished(config))
+    members: dict[tuple[object, ...], Group] = {}
+    for result in finished(config):
+        members.setdefault(result.cell[:-1], Group(result.cell, {})).results[result.cell.seed] = result
+    compared = list(members.values())
     references = {group.question: group for group in reversed(compared) if group.cell.method == config.reference}
     rows = [_row(config, group, references.get(group.question)) for group in compared]
     if not rows:
@@ -91,20 +86,16 @@ def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
         missing = pl.lit(None, dtype=pl.Float64).alias("p holm")
         parts += [part.filter(judged).with_columns(corrected), part.filter(~judged).with_columns(missing)]
     sure = pl.col("p holm") < 1 - config.confidence
-    return pl.concat(parts).with_columns(
-        pl.when(pl.col("method") == config.reference)
-        .then(pl.lit("reference"))
-        .when(pl.col("paired seeds") == 0)
-        .then(pl.lit("not compared"))
-        .when(pl.col("paired seeds") == 1)
-        .then(pl.lit("one seed, not judged"))
-        .when(sure & (pl.col(f"{metric} low") > 0))
-        .then(pl.lit("better"))
-        .when(sure & (pl.col(f"{metric} high") < 0))
-        .then(pl.lit("worse"))
-        .otherwise(pl.lit("no difference shown"))
-        .alias("verdict")
-    )
+    verdicts = [
+        (pl.col("method") == config.reference, "reference"),
+        (pl.col("paired seeds") == 0, "not compared"),
+        (pl.col("paired seeds") == 1, "one seed, not judged"),
+        (sure & (pl.col(f"{metric} low") > 0), "better"),
+        (sure & (pl.col(f"{metric} high") < 0), "worse"),
+        (pl.lit(True), "no difference shown"),
+    ]
+    verdict = pl.coalesce([pl.when(fits).then(pl.lit(words)) for fits, words in verdicts])
+    return pl.concat(parts).with_columns(verdict.alias("verdict"))
 
 
 def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
@@ -127,22 +118,12 @@ def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
 
 def _line(row: dict[str, object], metric: str) -> str:
     compared = row["verdict"] not in ("reference", "not compared")
-    cells_of = [
-        row["method"],
-        row["surrogate"],
-        row["seeds"],
-        f"{row['recall']:.4f}",
-        f"{row['ndcg']:.4f}",
-        _interval(row, metric) if compared else "—",
-        _interval(row, "log_likelihood") if compared else "—",
-        "—" if row["p holm"] is None else f"{row['p holm']:.3f}",
-        row["verdict"],
-        f"{row['selection_s']:.0f}",
-        f"{row['tuning_s']:.0f}",
-        f"{row['tokens']:.0f}",
-        f"{float(str(row['flops'])) / 1e12:.2f}",
-    ]
-    return "| " + " | ".join(map(str, cells_of)) + " |"
+    accuracies = [f"{row[name]:.4f}" for name in ("recall", "ndcg")]
+    gains = [_interval(row, name) if compared else "—" for name in (metric, "log_likelihood")]
+    p = "—" if row["p holm"] is None else f"{row['p holm']:.3f}"
+    costs = [f"{row[name]:.0f}" for name in ("selection_s", "tuning_s", "tokens")]
+    names, teraflops = [row["method"], row["surrogate"], row["seeds"]], f"{float(str(row['flops'])) / 1e12:.2f}"
+    return f"| {' | '.join(map(str, [*names, *accuracies, *gains, p, row['verdict'], *costs, teraflops]))} |"
 
 
 def _interval(row: dict[str, object], metric: str) -> str:

@@ -1,7 +1,8 @@
 """Makes what cells share (bases, surrogates, scores, features), each once, and runs one cell."""
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -14,26 +15,19 @@ import polars as pl
 from dealrec_core import influence, schema
 from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
+from dealrec_core.language import whole
 from dealrec_core.recommenders import backend, features
 from dealrec_core.recommenders.backend import Backend, OpenedBase
 from dealrec_core.recommenders.features import Arrays, FeatureInputs
-from dealrec_core.samples.sequences import Sequences, encode
+from dealrec_core.samples.sequences import encode
 from dealrec_core.study import backends
 from dealrec_core.study.config import FORMAT, Cell, StudyConfig
 from dealrec_core.study.data import StudyData
-from dealrec_core.study.shelf import Shelf
 from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.training import train as train_surrogate
 
+ARRAYS, SECONDS = "arrays.npz", "seconds.json"
 METRICS = ("recall", "ndcg", "mrr", "log_likelihood")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished cell: values per user, and its facts."""
-
-    per_user: pl.DataFrame
-    facts: dict[str, Any]
 
 
 SHELVED: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -46,6 +40,33 @@ SHELVED: dict[tuple[str, ...], tuple[str, ...]] = {
 """Features that are made once for all cells, with the settings that they depend on; all but the first also on the base."""
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of finished things. A kill while one is made leaves nothing of it behind under its name."""
+
+    folder: Path
+
+    def arrays(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], float]:
+        """The arrays of that name and the CPU seconds that making them took."""
+        place = self.folder_of(name, lambda folder: np.savez(folder / ARRAYS, **make()))  # type: ignore[arg-type]
+        with np.load(place / ARRAYS) as file:
+            return {key: file[key] for key in file.files}, self.seconds(name)
+
+    def folder_of(self, name: str, make: Callable[[Path], Any]) -> Path:
+        """The folder of that name, filled by `make` when it is not there yet."""
+        place = self.folder / name
+        if not place.exists():
+            with whole.folder(place) as part:
+                started = time.process_time()
+                make(part)
+                (part / SECONDS).write_text(json.dumps(round(time.process_time() - started, 2)), encoding="utf-8")
+        return place
+
+    def seconds(self, name: str) -> float:
+        """CPU seconds that making the thing of that name took."""
+        return float(json.loads((self.folder / name / SECONDS).read_text(encoding="utf-8")))
+
+
 @dataclass
 class Workshop:
     """The shared things of one data set, and its cells."""
@@ -54,8 +75,8 @@ class Workshop:
     config: StudyConfig
     _opened: dict[str, OpenedBase] = field(default_factory=dict)
 
-    def run(self, cell: Cell) -> Finished:
-        """Selects, tunes and evaluates."""
+    def run(self, cell: Cell) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Selects, tunes and evaluates; returns the values of each user, and the facts of the cell."""
         pool, aims, feature_seconds = self.features(cell)
         zeros = np.zeros(len(self.data.pool))  # of influence and effort where the method does not ask for them
         started = time.process_time()
@@ -83,17 +104,15 @@ class Workshop:
             "coreset": sha256("".join(rows[schema.SAMPLE_ID]).encode()).hexdigest()[:16],
             **{metric: float(per_user[metric].to_numpy().mean()) for metric in METRICS},
         }
-        return Finished(per_user, facts)
+        return per_user, facts
 
     def _tuned(self, cell: Cell, chosen: pl.DataFrame) -> tuple[backends.CellModel, float]:
         """The cell's model and the CPU seconds of its tuning; the shared base costs the cell nothing."""
-        shared: dict[str, Any] = {"data": self.data, "config": self.config, "seed": cell.seed}
-        if cell.backend == backends.PROXY:
-            started = time.process_time()
-            return backends.tuned_proxy(chosen, **shared), time.process_time() - started
-        base = self._base(backends.build(cell.backend, self.config))
+        tune: Callable[..., backends.CellModel] = backends.tuned_proxy
+        if cell.backend != backends.PROXY:
+            tune = partial(backends.tuned, cell.backend, self._base(backends.build(cell.backend, self.config)))
         started = time.process_time()
-        return backends.tuned(cell.backend, base, chosen, **shared), time.process_time() - started
+        return tune(chosen, data=self.data, config=self.config, seed=cell.seed), time.process_time() - started
 
     def features(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
         """What the cell's method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
@@ -118,11 +137,10 @@ class Workshop:
             arrays, seconds = shelf.arrays(f"of-{names[0]}", lambda: _made(names, inputs))
             spent.append(seconds)
             return _side(arrays, "pool."), _side(arrays, "aims.")
-        if names == ("user",):
-            spent.append(self.surrogate(cell.surrogate)[1])
+        trained_s = self.surrogate(cell.surrogate)[1] if names == ("user",) else 0.0
         started = time.process_time()
         made = features.SOURCES[names](inputs)
-        spent.append(time.process_time() - started if names == ("user",) else 0.0)  # the others are not worth counting
+        spent.append(trained_s + time.process_time() - started)
         return made
 
     def surrogate(self, network: str) -> tuple[Any, float]:
@@ -145,8 +163,8 @@ class Workshop:
         model, trained_s = self.surrogate(cell.surrogate)
 
         def make() -> Arrays:
-            train = self._sequences(self.data.pool)
-            risk = train if settings.risk == "train" else self._sequences(self.data.recent)
+            train, recent = (encode(part, self.data.catalogue.item_ids) for part in (self.data.pool, self.data.recent))
+            risk = train if settings.risk == "train" else recent
             return {"influence": influence.score(model, train, risk, config=settings, seed=self.config.seed).scores}
 
         scores, seconds = self._shelf("surrogate").arrays(name, make)
@@ -188,9 +206,6 @@ class Workshop:
             return ours.base_name
         shelf = self._shelf(keys=key)
         return shelf.folder_of("base", lambda folder: ours.prepare(folder, self.data.catalogue, self.data.past))
-
-    def _sequences(self, samples: pl.DataFrame) -> Sequences:
-        return encode(samples, self.data.catalogue.item_ids)
 
     def _shelf_of(self, cell: Cell, *sections: str) -> Shelf:
         """The folder of things that the cell's base says of samples."""
