@@ -36,11 +36,11 @@ def run_cell(config: StudyConfig, cell: Cell) -> bool:
         log.info("cell %s is done already: kept", cell.name)
         return False
     log.info("cell %s: start", cell.name)
-    result = _workshop(config.model_dump_json(), cell.dataset).run(cell)
+    per_user, facts = _workshop(config.model_dump_json(), cell.dataset).run(cell)
     if config.tracking_uri is not None:
-        _log_cell(config, cell, result.facts)
-    results.write(config, cell, per_user=result.per_user, facts=result.facts)
-    log.info("cell %s: done, %s %.4f", cell.name, config.metric, result.facts[config.metric])
+        _log_cell(config, cell, facts)
+    results.write(config, cell, per_user=per_user, facts=facts)
+    log.info("cell %s: done, %s %.4f", cell.name, config.metric, facts[config.metric])
     return True
 
 

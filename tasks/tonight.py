@@ -16,7 +16,7 @@ from dealrec_core.errors import OtherFormat
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Night, Snapshot
 from dealrec_core.recommenders import bundle
-from dealrec_core.recommenders.backend import Backend, BackendSettings, OpenedBase, build, usable_champion
+from dealrec_core.recommenders.backend import Backend, OpenedBase, build, usable_champion
 from dealrec_core.samples import items, split
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.split import Boundaries, Split
@@ -157,14 +157,14 @@ class Tonight:
     @cached_property
     def backend(self) -> Backend:
         """The kind of recommender that is tuned, by tonight's settings."""
-        settings = BackendSettings.of(self.config)
-        return build(self.config.recommender.backend, settings, device=self.device, seed=self.config.run.seed)
+        name, settings = self.config.recommender.backend, self.config.algorithms
+        return build(name, settings, device=self.device, seed=self.config.run.seed)
 
     @cached_property
     def base(self) -> OpenedBase:
         """Tonight's base model; it is loaded when the first question needs it."""
         built = self.night.need("base_model").path is not None
-        location = self.folder("base_model") if built else self.backend.base_location
+        location = self.folder("base_model") if built else self.backend.base_name
         return self.backend.open(location, self.full_catalogue, champion=self.usable_champion)
 
     @cached_property

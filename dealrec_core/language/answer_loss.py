@@ -61,10 +61,8 @@ def _only_at(layer: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
 def validation_loss(model: Any, rows: Sequence[Row], *, device: torch.device) -> float:
     """The mean over rows of the answer loss, dropout off."""
     model.eval()
-    total = sum(
-        float(answer_losses(model, [rows[row] for row in batch], device=device).sum()) for batch in by_length(rows, 32)
-    )
-    return total / len(rows)
+    batches = ([rows[row] for row in batch] for batch in by_length(rows, 32))
+    return sum(float(answer_losses(model, batch, device=device).sum()) for batch in batches) / len(rows)
 
 
 def by_length(rows: Sequence[Row], size: int) -> list[np.ndarray]:

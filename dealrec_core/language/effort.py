@@ -45,13 +45,8 @@ def score(
         NotFinite: a norm is NaN or infinite; the message names the sample.
     """
     with borrowed(model, lora, seed=seed, device=device) as tuned:
-        losses = example_losses(
-            tuned,
-            Prompter(tokenizer, prompt),
-            examples,
-            batch_tokens=config.batch_tokens,
-            prompts_too=config.tokens == "all",
-        )
+        prompter, every = Prompter(tokenizer, prompt), config.tokens == "all"
+        losses = example_losses(tuned, prompter, examples, batch_tokens=config.batch_tokens, prompts_too=every)
         return norms(tuned, losses, [example.sample_id for example in examples], parameters=config.parameters)
 
 
@@ -68,14 +63,15 @@ def norms(model: PeftModel, losses: Losses, sample_ids: Sequence[str], *, parame
     squares = np.zeros(len(sample_ids))
     with _watched(model, parameters) as meters:
         for rows, batch in losses:
-            squares[rows] = _squares(batch, meters).sum(1)
+            layers = torch.zeros(len(batch), len(meters), dtype=torch.float64, device=batch.device)
+            for meter, gradient in _per_sample(batch, meters):
+                layers[:, meter.column] = gradient.double().square().sum((1, 2))
+            squares[rows] = layers.cpu().numpy().sum(1)
     efforts = np.sqrt(squares)
     bad_rows = np.flatnonzero(~np.isfinite(efforts))
     if len(bad_rows):
-        first = bad_rows[0]
-        raise NotFinite(
-            f"effort of sample '{sample_ids[first]}' is {efforts[first]} ({len(bad_rows)} such); check its titles"
-        )
+        bad, such = sample_ids[bad_rows[0]], f"{efforts[bad_rows[0]]} ({len(bad_rows)} such)"
+        raise NotFinite(f"effort of sample '{bad}' is {such}; check its titles")
     return efforts
 
 
@@ -94,7 +90,16 @@ def gradients(
 @contextmanager
 def _watched(model: PeftModel, parameters: Parameters) -> Iterator[list["_Meter"]]:
     """Puts the LoRA layers under watch; no other weight is differentiable."""
-    meters = _meters(model, parameters)
+    linear = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
+    layers = [(name, layer) for name, layer in linear if ".lora_" in name]
+    if parameters == "last":
+        layers = [(name, layer) for name, layer in layers if ".lora_B." in name][-1:]
+    weight_of = {name: layer.weight for name, layer in layers}
+    meters = []
+    for column, (name, layer) in enumerate(layers):
+        behind = weight_of.get(name.replace(".lora_A.", ".lora_B."))  # for a B matrix this is itself
+        vanishes = ".lora_A." in name and behind is not None and not bool(behind.any())
+        meters.append(_Meter(name, layer, column, vanishes=vanishes))
     model.requires_grad_(False)
     for meter in meters:
         # the graph begins at the first watched layer, not at the embedding
@@ -106,14 +111,6 @@ def _watched(model: PeftModel, parameters: Parameters) -> Iterator[list["_Meter"
             meter.hook.remove()
 
 
-def _squares(losses: Tensor, meters: list["_Meter"]) -> np.ndarray:
-    """The squared gradient norm of each sample and watched layer, float64 (B, M)."""
-    squares = torch.zeros(len(losses), len(meters), dtype=torch.float64, device=losses.device)
-    for meter, gradient in _per_sample(losses, meters):
-        squares[:, meter.column] = gradient.double().square().sum((1, 2))
-    return squares.cpu().numpy()
-
-
 def _per_sample(losses: Tensor, meters: list["_Meter"]) -> Iterator[tuple["_Meter", Tensor]]:
     """The gradient of each sample's loss by each watched matrix, (B, out, in)."""
     watched = [meter for meter in meters if not meter.vanishes]
@@ -123,37 +120,18 @@ def _per_sample(losses: Tensor, meters: list["_Meter"]) -> Iterator[tuple["_Mete
 
 
 class _Meter:
-    """Keeps the input and the output of one linear layer in the last forward."""
+    """Keeps the input and the output of one linear layer in the last forward.
+
+    vanishes: whether its gradient is zero for every sample, because the matrix behind it is.
+    """
 
     given: Tensor
     output: Tensor
 
     def __init__(self, name: str, layer: nn.Linear, column: int, *, vanishes: bool) -> None:
-        self.name = name
-        self.layer = layer
-        self.column = column
-        self.vanishes = vanishes
-        """Whether its gradient is zero for every sample, because the matrix behind it is."""
+        self.name, self.layer, self.column, self.vanishes = name, layer, column, vanishes
         self.hook = layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if not self.vanishes:
             self.given, self.output = inputs[0].detach(), output
-
-
-def _meters(model: PeftModel, parameters: Parameters) -> list[_Meter]:
-    layers = _layers(model, parameters)
-    weight_of = {name: layer.weight for name, layer in layers}
-    meters = []
-    for column, (name, layer) in enumerate(layers):
-        behind = weight_of.get(name.replace(".lora_A.", ".lora_B."))  # for a B matrix this is itself
-        vanishes = ".lora_A." in name and behind is not None and not bool(behind.any())
-        meters.append(_Meter(name, layer, column, vanishes=vanishes))
-    return meters
-
-
-def _layers(model: PeftModel, parameters: Parameters) -> list[tuple[str, nn.Linear]]:
-    layers = [
-        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and ".lora_" in name
-    ]
-    return [(name, layer) for name, layer in layers if ".lora_B." in name][-1:] if parameters == "last" else layers

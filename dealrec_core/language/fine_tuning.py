@@ -20,6 +20,8 @@ from dealrec_core.language.prompts import Example, Prompter, Row
 from dealrec_core.language.training import Pace, Trained
 from dealrec_core.settings.language import FineTuneConfig
 
+Quality = Callable[[PeftModel], float] | None
+
 
 def fine_tune(
     model: PreTrainedModel,
@@ -29,19 +31,17 @@ def fine_tune(
     *,
     config: FineTuneConfig,
     seed: int,
-    quality: Callable[[PeftModel], float] | None = None,
+    device: torch.device,
+    quality: Quality = None,
     adapter: Path | None = None,
     checkpoint_folder: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Tunes an adapter on the model's device and returns its best epoch.
 
-    Args:
-        quality: of a model, larger is better, for instance its recall; by default minus the validation loss.
-        adapter: folder of an adapter to start from (with its own LoRA settings); by default a fresh one.
-        checkpoint_folder: keeps checkpoints there and goes on from the newest that was made of the same inputs. Every
-            step seeds its own dropout, so that the result is the same to the bit wherever the run was killed.
-        progress: is told after every step how many are done, of the most there can be.
+    quality: of a model, larger is better, for instance its recall; by default minus the validation loss. adapter: folder
+    of an adapter to start from (with its own LoRA settings); by default a fresh one. checkpoint_folder, progress: as for
+    `training.train`; every step seeds its own dropout, so that a killed run ends with the same bits.
 
     Raises:
         DataError: no example, or none to validate on.
@@ -49,45 +49,28 @@ def fine_tune(
         NotFinite: the loss is NaN or infinite.
     """
     if not examples or not validation:
-        raise DataError(
-            f"{len(examples)} examples and {len(validation)} to validate on, at least one of each is needed; raise coreset.ratio"
-        )
+        counts = f"{len(examples)} examples and {len(validation)} to validate on"
+        raise DataError(f"{counts}, wanted one of each; raise coreset.ratio")
+    prompter = Prompter(tokenizer, prompt)
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)
-    learner = _Learner(tuned, rows, held, config=config, seed=seed, quality=quality)
+    learner = _Learner(tuned.to(device), rows, held, config, seed, quality)
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()
-    trained = training.train(learner, _pace(config), checkpoint_folder=checkpoint_folder, progress=progress)
+    steps = config.checkpoint_steps
+    pace = Pace(config, "fine_tune.learning_rate", falls=True, weight_decay=0.0, checkpoint_steps=steps)
+    trained = training.train(learner, pace, checkpoint_folder=checkpoint_folder, progress=progress)
     if config.gradient_checkpointing:
         tuned.gradient_checkpointing_disable()
     return trained
-
-
-def _pace(config: FineTuneConfig) -> Pace:
-    return Pace(
-        epochs=config.epochs,
-        patience=config.patience,
-        learning_rate=config.learning_rate,
-        falls=True,
-        weight_decay=0.0,
-        checkpoint_steps=config.checkpoint_steps,
-        setting="fine_tune.learning_rate",
-    )
 
 
 class _Learner:
     """A model with an adapter, and prompts with answers to learn (`training.Learner`)."""
 
     def __init__(
-        self,
-        model: PeftModel,
-        rows: list[Row],
-        held: list[Row],
-        *,
-        config: FineTuneConfig,
-        seed: int,
-        quality: Callable[[PeftModel], float] | None,
+        self, model: PeftModel, rows: list[Row], held: list[Row], config: FineTuneConfig, seed: int, quality: Quality
     ) -> None:
         self.model, self._rows, self._held = model, rows, held
         self._config, self._seed, self._quality = config, seed, quality

@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 PAD, BEGIN, END = "<pad>", "<begin>", "<end>"
 
 
-def load(
-    location: str, *, device: torch.device, four_bit: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+def load(location: str, *, device: torch.device, four_bit: bool = False) -> Loaded:
     """A causal model and its tokenizer, by folder or by name; bfloat16 on a GPU, float32 elsewhere.
 
     four_bit: the weights are held in NF4 with double quantisation (QLoRA, Dettmers et al. 2023), ready for an adapter.
@@ -50,7 +51,8 @@ def load(
         model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **options)
     if four_bit:
         return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
-    return _on(model, device), tokenizer
+    placed: Any = model  # transformers' annotation of `to` takes the model for the device
+    return placed.to(device), tokenizer
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
@@ -72,9 +74,8 @@ def _clear_errors(location: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
-        raise SettingsError(
-            f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
-        ) from error
+        message = f"language_model.base_model '{location}' cannot be loaded: {line}; use 'embedded' or a folder"
+        raise SettingsError(message) from error
 
 
 def _four_bits(device: torch.device) -> dict[str, Any]:
@@ -91,10 +92,6 @@ def _four_bits(device: torch.device) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": quantised, "device_map": {"": device}}
-
-
-def _on(model: Any, device: torch.device) -> PreTrainedModel:
-    return model.to(device)  # typed as Any: transformers' annotation of `to` takes the model for the device
 
 
 def build(
@@ -120,13 +117,25 @@ def build(
     tokenizer = _tokenizer(titles, vocabulary=config.vocabulary, prompt=prompt)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(_shape(config, tokenizer))
+        shape = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            intermediate_size=int(config.width * 8 / 3) // 8 * 8,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            max_position_embeddings=4096,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        model = LlamaForCausalLM(shape)
         losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    log.info(
-        "embedded model: %.1f M parameters, loss %.2f to %.2f", model.num_parameters() / 1e6, losses[0], losses[-1]
-    )
+    millions = model.num_parameters() / 1e6
+    log.info("embedded model: %.1f M parameters, loss %.2f to %.2f", millions, losses[0], losses[-1])
     return losses
 
 
@@ -135,31 +144,13 @@ def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet, special = pre_tokenizers.ByteLevel.alphabet(), [PAD, BEGIN, END]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[PAD, BEGIN, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(sorted(titles), trainer)
     tokenizer.add_tokens([AddedToken(head(prompt), normalized=False), AddedToken(TAIL, normalized=False)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END)
-
-
-def _shape(config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=config.width,
-        intermediate_size=int(config.width * 8 / 3) // 8 * 8,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
 
 
 def _pretrain(
@@ -170,15 +161,18 @@ def _pretrain(
     model.train()
     losses: list[float] = []
     ahead: list[list[list[int]]] = []
-    for step in range(config.steps):
+    warm_up = max(1, config.steps // 10)
+    for step in range(config.steps):  # the rate rises over the first tenth, then falls to zero along a cosine
+        warmth = (step + 1) / warm_up
+        if step >= warm_up:
+            warmth = 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (config.steps - warm_up)))
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * _warmth(step, config.steps)
+            group["lr"] = config.learning_rate * warmth
         if not ahead:
             ahead = _batches(prompter, histories, config=config, random=random)
         ids = padded(ahead.pop(), value=-1)
-        inputs = ids.clamp(min=0)
         labels = torch.where(ids < 0, -100, ids)
-        loss = model(input_ids=inputs, attention_mask=(ids >= 0).long(), labels=labels).loss
+        loss = model(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long(), labels=labels).loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -191,24 +185,15 @@ def _batches(
     prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, random: np.random.Generator
 ) -> list[list[list[int]]]:
     """Eight batches of rows, rows of about one length together: less padding is computed."""
-    chosen = random.integers(len(histories), size=8 * config.batch_size)
-    texts = [_cut(histories[row], config.history_length, random) for row in chosen]
-    rows = sorted(([*prompter.prompt(past), *prompter.answer(future)] for past, future in texts), key=len)
+    rows = []
+    for row in random.integers(len(histories), size=8 * config.batch_size):
+        history = histories[row]
+        stop = int(random.integers(1, len(history)))
+        past = history[max(0, stop - config.history_length) : stop]
+        rows.append([*prompter.prompt(past), *prompter.answer(history[stop])])
+    rows.sort(key=len)
     batches = [rows[start : start + config.batch_size] for start in range(0, len(rows), config.batch_size)]
     return [batches[place] for place in random.permutation(len(batches))]
-
-
-def _warmth(step: int, steps: int) -> float:
-    """The share of the learning rate at a step, rising over the first tenth of the steps, then falling to zero along a cosine."""
-    warm_up = max(1, steps // 10)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
-
-
-def _cut(history: list[str], length: int, random: np.random.Generator) -> tuple[list[str], str]:
-    stop = int(random.integers(1, len(history)))
-    return history[max(0, stop - length) : stop], history[stop]
 
 
 def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
@@ -217,3 +202,12 @@ def padded(rows: Sequence[Sequence[int]], *, value: int) -> Tensor:
     for place, row in enumerate(rows):
         filled[place, : len(row)] = torch.tensor(row)
     return filled
+
+
+def weighted_mean(states: Tensor, real: Tensor) -> Tensor:
+    """The mean state Σ i h_i / Σ i over the real tokens i = 1..L of each row; states (B, L, D), real (B, L), filled up on the right.
+
+    Later tokens weigh more (Muennighoff 2022, as in RDS+, Ivison et al. 2025).
+    """
+    weights = real.float().cumsum(1) * real
+    return (states.float() * weights[:, :, None].to(states.device)).sum(1) / weights.sum(1, keepdim=True)

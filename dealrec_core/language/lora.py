@@ -19,12 +19,9 @@ def with_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftM
     encodes = bool(getattr(model.config, "is_encoder_decoder", False))
     attention = ["q", "v"] if encodes else ["q_proj", "v_proj"]  # as T5 and as Llama, Qwen and others call them
     modules: str | list[str] = attention if config.modules == "attention" else "all-linear"
+    task = "SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM"
     described = PeftLoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=modules,
-        task_type="SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM",
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, task_type=task
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

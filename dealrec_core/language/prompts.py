@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,7 +12,6 @@ SEPARATOR = "; "
 TAIL = "\n\n### Response:\n"
 TITLES = "<<titles>>"
 """Stands for the titles while a chat template is filled in."""
-
 
 Row = tuple[list[int], list[int]]
 """Token ids of a prompt and of its answer."""
@@ -53,7 +53,7 @@ class Prompter:
         self._tokenizer = tokenizer
         self._config = config
         self._before, self._after = self._frame()
-        self._ids_of: dict[str, list[int]] = {}
+        self._title = cache(self._ids)
 
     def prompt(self, titles: Sequence[str]) -> list[int]:
         """Token ids up to the place where the answer begins."""
@@ -91,11 +91,6 @@ class Prompter:
         )
         before, after = str(text).split(TITLES)
         return self._ids(before, control_tokens=True), self._ids(after, control_tokens=True)
-
-    def _title(self, text: str) -> list[int]:
-        if text not in self._ids_of:
-            self._ids_of[text] = self._ids(text)
-        return self._ids_of[text]
 
     def _ids(self, text: str, *, control_tokens: bool = False) -> list[int]:
         encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not control_tokens)

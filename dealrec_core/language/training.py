@@ -14,8 +14,12 @@ from torch import Tensor
 from dealrec_core.errors import NotFinite
 from dealrec_core.language import checkpoints
 from dealrec_core.language.progress import Progress
+from dealrec_core.settings.language import FineTuneConfig
+from dealrec_core.settings.recommenders import TigerConfig
 
 log = logging.getLogger(__name__)
+MEASURES = ("losses", "validation_losses", "qualities")
+"""What a checkpoint holds of every epoch."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class Pace:
-    """The settings of the loop."""
+    """The settings of the loop; epochs, patience and learning rate are those of the section."""
 
-    epochs: int
-    """The most there can be."""
-    patience: int
-    """Epochs without a better one before training stops."""
-    learning_rate: float
+    config: FineTuneConfig | TigerConfig
+    setting: str
+    """The name of the learning rate in the settings file, for messages."""
     falls: bool
     """Whether the learning rate falls to zero along a cosine over all epochs."""
     weight_decay: float
     checkpoint_steps: int | None
     """Steps between checkpoints within an epoch; None where one at the end of every epoch is enough."""
-    setting: str
-    """The name of the learning rate in the settings file, for messages."""
 
 
 class Learner(Protocol):
@@ -71,15 +71,12 @@ class Learner(Protocol):
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch (from 0), rows of samples, in order."""
-        ...
 
     def losses(self, batch: np.ndarray, step: int) -> Iterator[Tensor]:
         """Summed losses of the parts of a batch, each computed only when it is asked for."""
-        ...
 
     def validation(self) -> tuple[float, float]:
         """The mean validation loss, and the quality that chooses the best epoch."""
-        ...
 
 
 def train(learner: Learner, pace: Pace, *, checkpoint_folder: Path | None, progress: Progress) -> Trained:
@@ -101,27 +98,18 @@ def train(learner: Learner, pace: Pace, *, checkpoint_folder: Path | None, progr
     model.eval()
     epochs = len(run.losses)
     log.info("best epoch %d of %d, quality %.4f to %.4f", run.best_epoch, epochs, run.qualities[0], max(run.qualities))
-    return Trained(
-        model=model,
-        losses=run.losses,
-        validation_losses=run.validation_losses,
-        qualities=run.qualities,
-        best_epoch=run.best_epoch,
-        steps=run.step,
-        tokens=epochs * learner.tokens,
-        resumed_at=resumed_at,
-    )
+    measures, tokens = (run.losses, run.validation_losses, run.qualities), epochs * learner.tokens
+    return Trained(model, *measures, best_epoch=run.best_epoch, steps=run.step, tokens=tokens, resumed_at=resumed_at)
 
 
 class _Run:
     """A training under way; everything that changes while it runs is in its checkpoints."""
 
     def __init__(self, learner: Learner, pace: Pace) -> None:
-        self._learner, self._pace = learner, pace
+        self._learner, self._pace, self._config = learner, pace, pace.config
         self._weights = {name: weight for name, weight in learner.model.named_parameters() if weight.requires_grad}
-        self._optimiser = torch.optim.AdamW(
-            self._weights.values(), lr=pace.learning_rate, weight_decay=pace.weight_decay
-        )
+        rate = pace.config.learning_rate
+        self._optimiser = torch.optim.AdamW(self._weights.values(), lr=rate, weight_decay=pace.weight_decay)
         self.step = 0
         self.losses: list[float] = []
         self.validation_losses: list[float] = []
@@ -143,12 +131,10 @@ class _Run:
             return 0
         facts = checkpoint.facts
         self.step, self._total = checkpoint.step, facts["total"]
-        self.losses, self.validation_losses = facts["losses"], facts["validation_losses"]
-        self.qualities = facts["qualities"]
+        self.losses, self.validation_losses, self.qualities = (facts[name] for name in MEASURES)
         checkpoints.restore(checkpoint, self._weights, self._optimiser)
-        self.best = {
-            name: checkpoint.tensors[f"best/{name}"].to(weight.device) for name, weight in self._weights.items()
-        }
+        best = checkpoint.tensors
+        self.best = {name: best[f"best/{name}"].to(weight.device) for name, weight in self._weights.items()}
         return self.step
 
     def finish(self, folder: Path | None, progress: Progress) -> None:
@@ -160,7 +146,7 @@ class _Run:
             if place == 0 or not batches:
                 batches = self._learner.batches(epoch)
             self._take_step(batches[place])
-            progress(self.step, self._pace.epochs * steps_an_epoch)
+            progress(self.step, self._config.epochs * steps_an_epoch)
             if self.step % steps_an_epoch == 0:
                 self.losses.append(self._total / self._learner.samples)
                 self._total = 0.0
@@ -173,22 +159,20 @@ class _Run:
     @property
     def _over(self) -> bool:
         epochs = len(self.losses)
-        stopped = epochs - self.best_epoch >= self._pace.patience
-        return epochs >= self._pace.epochs or (stopped and self.step % self._learner.steps_an_epoch == 0)
+        stopped = epochs - self.best_epoch >= self._config.patience
+        return epochs >= self._config.epochs or (stopped and self.step % self._learner.steps_an_epoch == 0)
 
     def _take_step(self, batch: np.ndarray) -> None:
         self._learner.model.train()
         if self._pace.falls:
-            steps = self._pace.epochs * self._learner.steps_an_epoch
+            steps = self._config.epochs * self._learner.steps_an_epoch
             for group in self._optimiser.param_groups:
-                group["lr"] = self._pace.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / steps))
+                group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / steps))
         self._optimiser.zero_grad()
         for loss in self._learner.losses(batch, self.step):
             if not torch.isfinite(loss):
-                raise NotFinite(
-                    f"the training loss is {loss.item()} at step {self.step}; "
-                    f"lower {self._pace.setting} ({self._pace.learning_rate})"
-                )
+                advice = f"lower {self._pace.setting} ({self._config.learning_rate})"
+                raise NotFinite(f"the training loss is {loss.item()} at step {self.step}; {advice}")
             (loss / len(batch)).backward()
             self._total += loss.item()
         torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
@@ -208,11 +192,6 @@ class _Run:
     def _checkpoint(self) -> checkpoints.Checkpoint:
         tensors = checkpoints.state(self._weights, self._optimiser)
         tensors |= {f"best/{name}": weight for name, weight in self.best.items()}
-        facts = {
-            "fingerprint": self._learner.fingerprint,
-            "losses": self.losses,
-            "validation_losses": self.validation_losses,
-            "qualities": self.qualities,
-            "total": self._total,
-        }
+        facts = {"fingerprint": self._learner.fingerprint, "total": self._total}
+        facts |= zip(MEASURES, (self.losses, self.validation_losses, self.qualities), strict=True)
         return checkpoints.Checkpoint(self.step, tensors, facts)

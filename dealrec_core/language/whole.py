@@ -22,7 +22,11 @@ def folder(target: Path) -> Iterator[Path]:
         yield part
         for path in part.rglob("*"):
             _sync(path)
-        _rename(part, target)
+        try:
+            part.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
     _sync(target.parent)
@@ -61,14 +65,6 @@ def changes(folder: Path, listing: str) -> dict[str, tuple[str, str]]:
     sealed: dict[str, str] = json.loads((folder / listing).read_text(encoding="utf-8"))
     pairs = {name: (sha256(folder / name), digest) for name, digest in sealed.items()}
     return {name: (now, then) for name, (now, then) in pairs.items() if now != then}
-
-
-def _rename(part: Path, target: Path) -> None:
-    try:
-        part.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
 
 
 def _sync(path: Path) -> None:

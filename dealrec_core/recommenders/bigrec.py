@@ -43,11 +43,8 @@ class BIGRec:
         """The k best items for each history."""
         answers = [self.popular[:k] for _ in histories]
         for rows, prompts in self._batches(histories):
-            if self.config.decoding == "ground":
-                ranked = self._nearest(prompts, [histories[row] for row in rows], k)
-            else:
-                ranked = self._most_probable(prompts, k)
-            for row, items in zip(rows, ranked, strict=True):
+            ranked = self._nearest if self.config.decoding == "ground" else self._most_probable
+            for row, items in zip(rows, ranked(prompts, [histories[row] for row in rows], k), strict=True):
                 answers[row] = items
         return answers
 
@@ -83,7 +80,7 @@ class BIGRec:
             rows = order[start : start + self.config.batch_size]
             yield rows, [prompts[row] for row in rows]
 
-    def _most_probable(self, prompts: list[list[int]], k: int) -> list[list[str]]:
+    def _most_probable(self, prompts: list[list[int]], _: list[Sequence[str]], k: int) -> list[list[str]]:
         titles, items = self._titles
         ranked = best_titles(self.model, prompts, titles, beams=max(self.config.beams, k), pad=self._pad)
         return [[item for number in numbers for item in items[number]][:k] for numbers in ranked]
@@ -98,14 +95,9 @@ class BIGRec:
         return [[self.catalogue.item_ids[place] for place in places] for places in order]
 
     def _distances(self, prompts: list[list[int]]) -> np.ndarray:
-        texts = grounding.generate(
-            self.model,
-            prompts,
-            beams=self.config.ground_beams,
-            most_tokens=max(map(len, self._title_rows)) + 1,
-            pad=self._pad,
-            end=int(self.tokenizer.eos_token_id),
-        )
+        most, end = max(map(len, self._title_rows)) + 1, int(self.tokenizer.eos_token_id)
+        beams = self.config.ground_beams
+        texts = grounding.generate(self.model, prompts, beams=beams, most_tokens=most, pad=self._pad, end=end)
         return grounding.distances(self._embedded(texts), self._title_embeddings)
 
     def _embedded(self, rows: list[list[int]]) -> Tensor:
@@ -141,7 +133,6 @@ def title_recall(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     titles: Sequence[str],
-    *,
     config: BIGRecConfig,
     k: int = 10,
 ) -> Callable[[Any], float]:
@@ -162,8 +153,9 @@ def title_recall(
         hits = 0
         for start in range(0, len(questions), config.batch_size):
             part = questions[start : start + config.batch_size]
-            prompts, pad = [prompt for prompt, _ in part], int(tokenizer.pad_token_id)
-            ranked = best_titles(model, prompts, answers, beams=k, pad=pad)
+            ranked = best_titles(
+                model, [prompt for prompt, _ in part], answers, beams=k, pad=int(tokenizer.pad_token_id)
+            )
             hits += sum(target in numbers[:k] for numbers, (_, target) in zip(ranked, part, strict=True))
         return hits / len(questions)
 

@@ -101,12 +101,7 @@ def _save_tiger(folder: Path, recommender: Tiger) -> dict[str, Any]:
 
 
 def load(folder: Path, *, device: torch.device, name: str | None = None) -> BIGRec | Tiger:
-    """The recommender of a bundle, ready to answer; its name is by default the kind of the bundle.
-
-    Raises:
-        OtherFormat: it was written by an earlier or later version of this program.
-        DataError: the folder is no bundle, or a file of it is missing or was changed.
-    """
+    """The recommender of a bundle, ready to answer; its name is by default the kind. Raises the errors of `description`."""
     described = description(folder)
     read = _tiger if described["kind"] == "tiger" else _bigrec
     return read(folder, described, device=device, name=name or described["kind"])
@@ -122,9 +117,8 @@ def description(folder: Path) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if described.get("format") != FORMAT:
-            raise OtherFormat(
-                f"{folder} has bundle format {described.get('format', 'none')}, this program reads {FORMAT}; fine-tune again"
-            )
+            number = described.get("format", "none")
+            raise OtherFormat(f"{folder} has bundle format {number}, this program reads {FORMAT}; fine-tune again")
         changes = whole.changes(folder, HASHES)
     except (OSError, ValueError) as error:
         raise DataError(f"no whole recommender in {folder}: {error}; fine-tune again") from error
@@ -143,16 +137,10 @@ def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, na
         items = described["neighbours"]
         matrix = sparse.csr_matrix(tuple(parts[name].numpy() for name in MATRIX), shape=(len(items), len(items)))
         neighbours = ItemKNN("item knn", items, matrix)
-    return BIGRec(
-        name=name,
-        model=(tuned if config.decoding == "ground" else tuned.merge_and_unload()).eval(),
-        tokenizer=tokenizer,
-        catalogue=Catalogue(described["items"], described["titles"], described["categories"]),
-        popular=described["popular"],
-        config=config,
-        popularity=described["popularity"],
-        neighbours=neighbours,
-    )
+    answering = (tuned if config.decoding == "ground" else tuned.merge_and_unload()).eval()
+    catalogue = Catalogue(described["items"], described["titles"], described["categories"])
+    popular, popularity = described["popular"], described["popularity"]
+    return BIGRec(name, answering, tokenizer, catalogue, popular, config, popularity, neighbours)
 
 
 def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> Tiger:

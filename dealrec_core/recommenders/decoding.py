@@ -79,6 +79,14 @@ def best_titles(
     return [titles.leaf[beam.nodes[beam.users == user]].tolist() for user in users]
 
 
+def filled_left(prompts: Sequence[Sequence[int]], *, pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids of prompts (B, L), filled up on the left, and the place of each in its prompt, negative before it begins."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    return ids, torch.arange(width, device=device) - (width - lengths[:, None])
+
+
 class _Writer:
     """The model, with a cache of one row for each user: its prompt, then every token that a hypothesis of it wrote.
 
@@ -89,10 +97,8 @@ class _Writer:
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, pad: int) -> None:
         self._model = model
         self._device = next(model.parameters()).device
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=self._device)
-        self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=self._device)
-        places = torch.arange(width, device=self._device) - (width - self._lengths[:, None])  # (B, L)
+        ids, places = filled_left(prompts, pad=pad, device=self._device)
+        self._lengths = places[:, -1] + 1
         output = model(
             input_ids=ids,
             attention_mask=(places >= 0).long(),
@@ -124,9 +130,10 @@ class _Writer:
         self._seen = torch.cat([earlier, itself], 2)
         ids = torch.zeros(shape, dtype=torch.int64, device=self._device)  # places without a hypothesis hold any token
         ids[here] = self._tensor(tokens)
+        mask = torch.zeros(self._seen.shape, dtype=self._model.dtype, device=self._device)
         output = self._model(
             input_ids=ids,
-            attention_mask=self._additive(self._seen),
+            attention_mask=mask.masked_fill(~self._seen, torch.finfo(mask.dtype).min)[:, None],
             position_ids=self._lengths[:, None].expand(shape),
             past_key_values=self._cache,
             use_cache=True,
@@ -140,12 +147,6 @@ class _Writer:
             rows = self._tensor(np.searchsorted(self._users, users))
             self._cache.batch_select_indices(rows)
             self._lengths, self._users = self._lengths[rows], users
-
-    def _additive(self, seen: Tensor) -> Tensor:
-        kind = self._model.dtype
-        return torch.zeros(seen.shape, dtype=kind, device=self._device).masked_fill(~seen, torch.finfo(kind).min)[
-            :, None
-        ]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -162,7 +163,7 @@ def expanded(
     edge = np.repeat(titles.starts[nodes] - before, counts) + np.arange(counts.sum())
     chances = logits.float().log_softmax(1)
     gained = chances[
-        torch.from_numpy(parent).to(logits.device), torch.from_numpy(titles.tokens[edge]).to(logits.device)
+        torch.from_numpy(parent).to(chances.device), torch.from_numpy(titles.tokens[edge]).to(chances.device)
     ]
     finished = np.flatnonzero(titles.leaf[beam.nodes] >= 0)
     users = np.concatenate([beam.users[finished], beam.users[rows][parent]])

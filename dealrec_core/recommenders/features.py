@@ -5,6 +5,7 @@ A feature of N samples is an array (N,) or (N, D). Methods that aim at recent sa
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import polars as pl
 import torch
 
 from dealrec_core.coreset import projection, traits
+from dealrec_core.recommenders import backend
 from dealrec_core.recommenders.backend import OpenedBase
 from dealrec_core.samples.items import Catalogue, numbers
 from dealrec_core.samples.sequences import encode
@@ -50,21 +52,29 @@ class FeatureInputs:
 Source = Callable[[FeatureInputs], tuple[Arrays, Arrays]]
 
 
-def features(needs: set[str], inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
-    """The features of the train samples and of the aims, by name, of every source that a need belongs to."""
+def features(
+    needs: set[str], inputs: FeatureInputs, sources: Mapping[tuple[str, ...], Source] | None = None
+) -> tuple[Arrays, Arrays]:
+    """The features of the train samples and of the aims, by name, of every source that a need belongs to.
+
+    sources: by default `SOURCES`. `layer_gradients` stands for one feature a matrix.
+    """
     pool: Arrays = {}
     aims: Arrays = {}
-    for names, source in SOURCES.items():
+    for names, source in (sources or SOURCES).items():
         if needs & set(names):
-            of_pool, of_aims = source(inputs)
-            pool |= {name: values for name, values in of_pool.items() if is_asked(name, needs)}
-            aims |= {name: values for name, values in of_aims.items() if is_asked(name, needs)}
+            for side, arrays in zip((pool, aims), source(inputs), strict=True):
+                asked = {name for name in arrays if name.startswith("gradient.") and "layer_gradients" in needs} | needs
+                side |= {name: values for name, values in _complete(arrays).items() if name in asked}
     return pool, aims
 
 
-def is_asked(name: str, needs: set[str]) -> bool:
-    """Whether a feature belongs to the needs; `layer_gradients` stands for one feature a matrix."""
-    return name in needs or (name.startswith("gradient.") and "layer_gradients" in needs)
+def _complete(arrays: Arrays) -> Arrays:
+    """Adds the other names of hidden states and effort, and `gradient`, all matrices together."""
+    layers = [arrays[name] for name in arrays if name.startswith("gradient.")]
+    joined = {"gradient": np.concatenate(layers, axis=1)} if layers else {}
+    names = {"vector": "hidden", "text": "hidden", "gradient_norm": "effort"}
+    return {**arrays, **joined, **{name: arrays[other] for name, other in names.items() if other in arrays}}
 
 
 def of_traits(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
@@ -100,13 +110,13 @@ def of_early_training(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
 
 
 def of_hidden_states(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
-    """The base model's pooled hidden states, under the three names that methods know them by."""
-    base, names = inputs.base(), ("hidden", "vector", "text")
-    return dict.fromkeys(names, base.hidden(inputs.train)), dict.fromkeys(names, base.hidden(inputs.aims))
+    """The base model's pooled hidden states; methods know them by two more names."""
+    base = inputs.base()
+    return {"hidden": base.hidden(inputs.train)}, {"hidden": base.hidden(inputs.aims)}
 
 
 def of_gradients(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
-    """Projected LoRA gradients: `gradient` of all matrices together, `gradient.<n>` of each."""
+    """Projected LoRA gradients of each matrix, `gradient.<n>`."""
     return _projected(inputs, inputs.train), _projected(inputs, inputs.aims)
 
 
@@ -114,9 +124,8 @@ def of_adam_gradients(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
     """Projected LoRA gradients, scaled as Adam scales a step."""
     base, train = inputs.base(), inputs.train
     some = train.sample(min(ADAM_SAMPLES, len(train)), seed=inputs.seed)
-    parts = projection.adam_projected(
-        lambda: base.gradients(train), lambda: base.gradients(some), len(train), width=inputs.width, seed=inputs.seed
-    )
+    of_train, of_some = (partial(backend.gradients, base, samples) for samples in (train, some))
+    parts = projection.adam_projected(of_train, of_some, len(train), width=inputs.width, seed=inputs.seed)
     return {"adam_gradient": np.concatenate(parts, axis=1)}, {}
 
 
@@ -139,7 +148,6 @@ SOURCES: dict[tuple[str, ...], Source] = {
 
 
 def _projected(inputs: FeatureInputs, samples: pl.DataFrame) -> Arrays:
-    gradients = inputs.base().gradients(samples)
+    gradients = backend.gradients(inputs.base(), samples)
     parts = projection.projected(gradients, len(samples), width=inputs.width, seed=inputs.seed)
-    layers = {f"gradient.{number:03d}": part for number, part in enumerate(parts)}
-    return {"gradient": np.concatenate(parts, axis=1), **layers}
+    return {f"gradient.{number:03d}": part for number, part in enumerate(parts)}

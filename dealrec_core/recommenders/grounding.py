@@ -1,7 +1,7 @@
 """BIGRec's own decoding: generate freely, then rank every item by its distance to what was generated."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from dealrec_core.language.language_model import padded
+from dealrec_core.recommenders.decoding import filled_left
 
 
 @torch.no_grad()
@@ -17,24 +18,11 @@ def generate(
     model: Any, prompts: Sequence[Sequence[int]], *, beams: int, most_tokens: int, pad: int, end: int
 ) -> list[list[int]]:
     """The best free continuation of each prompt by beam search, without its end token."""
-    width = max(map(len, prompts))
-    device = next(model.parameters()).device
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
-    mask = (torch.arange(width, device=device) >= width - lengths).long()
-    written = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        num_beams=beams,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        max_new_tokens=most_tokens,
-        pad_token_id=pad,
-        eos_token_id=end,
-    )
-    rows: list[list[int]] = written[:, width:].tolist()
+    ids, places = filled_left(prompts, pad=pad, device=next(model.parameters()).device)
+    plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    tokens = {"max_new_tokens": most_tokens, "pad_token_id": pad, "eos_token_id": end}
+    written = model.generate(input_ids=ids, attention_mask=(places >= 0).long(), num_beams=beams, **plain, **tokens)
+    rows: list[list[int]] = written[:, ids.shape[1] :].tolist()
     return [row[: row.index(end)] if end in row else [token for token in row if token != pad] for row in rows]
 
 
@@ -47,8 +35,8 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
     texts = [[*([start] if start is not None else []), *row] or [0] for row in rows]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     device = next(model.parameters()).device
-    states: dict[int, Tensor] = {}
-    with _without_adapter(model):
+    found: dict[int, Tensor] = {}
+    with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         for begin in range(0, len(order), batch_size):
             places = order[begin : begin + batch_size]
             ids = padded([texts[place] for place in places], value=0).to(device)
@@ -61,36 +49,29 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
 
 def distances(texts: Tensor, titles: Tensor) -> np.ndarray:
     """L2 distance of each text (B, D) to each title (V, D), min-maxed per row to [0, 1], float64 (B, V)."""
-    lengths = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
-    low, high = lengths.min(1, keepdims=True), lengths.max(1, keepdims=True)
-    return np.asarray((lengths - low) / np.where(high > low, high - low, 1.0))
+    gaps = torch.cdist(texts.double(), titles.double(), compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
+    low, high = gaps.min(1, keepdims=True), gaps.max(1, keepdims=True)
+    return np.asarray((gaps - low) / np.where(high > low, high - low, 1.0))
 
 
-def weighted(distances: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
+def weighted(gaps: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     """D (1 + P)^-gamma (Bao et al. 2023): distances (B, V), shrunk for items of large weight.
 
     weights: popularity (V,), or scores of collaborative filtering (B, V); min-maxed over the items to P in [0, 1].
     """
     low, high = weights.min(-1, keepdims=True), weights.max(-1, keepdims=True)
     share = (weights - low) / np.where(high > low, high - low, 1.0)
-    return np.asarray(distances * (1.0 + share) ** -gamma)
+    return np.asarray(gaps * (1.0 + share) ** -gamma)
 
 
-def best_gamma(
-    distances: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int
-) -> float:
+def best_gamma(gaps: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int) -> float:
     """The gamma with the best recall@k of the validation targets (B,), item rows; of equals the smallest."""
-    recalls = [float((_ranks(weighted(distances, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
+    recalls = [float((_ranks(weighted(gaps, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
     return sorted(gammas)[int(np.argmax(recalls))]
 
 
-def _ranks(distances: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The number of items before each target: nearer ones, and equals of a lower row."""
-    at_target = distances[np.arange(len(targets)), targets][:, None]
-    ties = (distances == at_target) & (np.arange(distances.shape[1]) < targets[:, None])
-    before = (distances < at_target) | ties
+def _ranks(gaps: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many items stand before each target: nearer ones, and equals of a lower row."""
+    own = gaps[np.arange(len(targets)), targets][:, None]
+    before = (gaps < own) | ((gaps == own) & (np.arange(gaps.shape[1]) < targets[:, None]))
     return np.asarray(before.sum(1))
-
-
-def _without_adapter(model: Any) -> AbstractContextManager[None]:
-    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Adam
 
 from dealrec_core.errors import NotFinite
 from dealrec_core.settings.recommenders import RQVAEConfig
@@ -54,8 +55,8 @@ def train(
         books = nn.ParameterList([nn.Parameter(torch.from_numpy(level).float()) for level in start])
         items = torch.from_numpy(vectors).float()
         weights = [*network.parameters(), *decoder.parameters(), *books.parameters()]
-        optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
-        losses = [_epoch(items, network, decoder, books, optimiser, config=config) for _ in range(config.epochs)]
+        optimiser = Adam(weights, lr=config.learning_rate)
+        losses = [_epoch(items, network, decoder, books, optimiser, config) for _ in range(config.epochs)]
     centres = [book.detach().double().numpy() for book in books]
     return RQVAE(layers_of(network), centres, losses)
 
@@ -78,13 +79,7 @@ def layers_of(network: nn.Sequential) -> Layers:
 
 
 def _epoch(
-    items: Tensor,
-    network: nn.Sequential,
-    decoder: nn.Sequential,
-    books: nn.ParameterList,
-    optimiser: torch.optim.Optimizer,
-    *,
-    config: RQVAEConfig,
+    items: Tensor, network: nn.Module, decoder: nn.Module, books: nn.ParameterList, optimiser: Adam, config: RQVAEConfig
 ) -> float:
     total, used = 0.0, [torch.zeros(len(book), dtype=torch.bool) for book in books]
     for rows in torch.randperm(len(items)).split(config.batch_size):
@@ -109,7 +104,7 @@ def _epoch(
 
 
 @torch.no_grad()
-def _revive(items: Tensor, network: nn.Sequential, books: nn.ParameterList, used: list[Tensor]) -> None:
+def _revive(items: Tensor, network: nn.Module, books: nn.ParameterList, used: list[Tensor]) -> None:
     """Codes that no item used move to the residuals of random items."""
     remainder = network(items)
     for level, book in enumerate(books):

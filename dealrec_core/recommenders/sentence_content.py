@@ -31,10 +31,9 @@ class SentenceContent:
         except (OSError, ValueError) as error:
             line = str(error).splitlines()[0]
             raise SettingsError(f"embedding '{self.location}' cannot be loaded: {line}; use 'tfidf'") from error
-        texts = [
-            "; ".join([title, *names]) for title, names in zip(catalogue.titles, catalogue.categories, strict=True)
-        ]
-        vectors = []
+        pairs = zip(catalogue.titles, catalogue.categories, strict=True)
+        texts = ["; ".join([title, *names]) for title, names in pairs]
+        found = []
         for start in range(0, len(texts), self.batch_size):
             part = texts[start : start + self.batch_size]
             batch = tokenizer(part, padding=True, truncation=True, max_length=256, return_tensors="pt")

@@ -43,9 +43,8 @@ def train(
 ) -> Trained:
     """Trains on (history, next item); items are numbered as in `ids.item_ids`. The best epoch has the least validation loss.
 
-    initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder: keeps a checkpoint of
-    every epoch there and goes on from the newest that was made of the same inputs, to the same bits. progress: is told
-    after every step.
+    initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder, progress: as for
+    `training.train`, with a checkpoint of every epoch.
 
     Raises:
         SettingsError: tuning is 'lora' and there is no model to start from.
@@ -61,35 +60,17 @@ def train(
         plain = initial or network(config, ids)
         model: Any = with_lora(plain, config.lora, seed=seed) if config.tuning == "lora" else plain
     learner = _Learner(model.to(device), samples, validation, ids, config=config, seed=seed)
-    trained = training.train(learner, _pace(config), checkpoint_folder=checkpoint_folder, progress=progress)
+    pace = Pace(config, "tiger.learning_rate", falls=False, weight_decay=0.01, checkpoint_steps=None)
+    trained = training.train(learner, pace, checkpoint_folder=checkpoint_folder, progress=progress)
     merged = model.merge_and_unload() if config.tuning == "lora" else model
     return replace(trained, model=merged.requires_grad_(True).eval())
-
-
-def _pace(config: TigerConfig) -> Pace:
-    return Pace(
-        epochs=config.epochs,
-        patience=config.patience,
-        learning_rate=config.learning_rate,
-        falls=False,
-        weight_decay=0.01,
-        checkpoint_steps=None,
-        setting="tiger.learning_rate",
-    )
 
 
 class _Learner:
     """A network, and histories with next items to learn (`training.Learner`)."""
 
     def __init__(
-        self,
-        model: Any,
-        samples: Sequences,
-        validation: Sequences,
-        ids: SemanticIds,
-        *,
-        config: TigerConfig,
-        seed: int,
+        self, model: Any, samples: Sequences, validation: Sequences, ids: SemanticIds, *, config: TigerConfig, seed: int
     ) -> None:
         self.model, self._samples, self._validation, self._ids = model, samples, validation, ids
         self._config, self._seed = config, seed
@@ -98,7 +79,13 @@ class _Learner:
         counts = np.unique(self._lengths, return_counts=True)[1].tolist()
         self.steps_an_epoch = sum(math.ceil(count / config.batch_size) for count in counts)
         self.tokens = int(token_counts(samples.lengths, config, ids.codes.shape[1]).sum())
-        self.fingerprint = self._described()
+        digest = hashlib.sha256(repr([config.model_dump_json(), seed]).encode())
+        for part in (samples, validation):
+            for array in (part.items, part.offsets, part.targets):
+                digest.update(array.tobytes())
+        digest.update(ids.codes.tobytes())
+        digest.update(checkpoints.fingerprint(model).encode())
+        self.fingerprint = digest.hexdigest()
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Rows of one length, in random order, with random neighbours; the epoch's dropout begins here, by its number."""
@@ -121,15 +108,6 @@ class _Learner:
         """The mean loss of the validation samples; the quality is its negative."""
         loss = mean_loss(self.model, self._validation, self._ids, config=self._config)
         return loss, -loss
-
-    def _described(self) -> str:
-        digest = hashlib.sha256(repr([self._config.model_dump_json(), self._seed]).encode())
-        for samples in (self._samples, self._validation):
-            for array in (samples.items, samples.offsets, samples.targets):
-                digest.update(array.tobytes())
-        digest.update(self._ids.codes.tobytes())
-        digest.update(checkpoints.fingerprint(self.model).encode())
-        return digest.hexdigest()
 
 
 def losses(model: Any, samples: Sequences, rows: np.ndarray, ids: SemanticIds, *, history_length: int) -> Tensor:
@@ -155,10 +133,8 @@ def sample_losses(
 def mean_loss(model: Any, samples: Sequences, ids: SemanticIds, *, config: TigerConfig) -> float:
     """The mean loss of all samples, dropout off."""
     model.eval()
-    total = 0.0
-    for _, batch in sample_losses(model, samples, ids, config=config, batch_tokens=16384):
-        total += float(batch.sum())
-    return total / len(samples)
+    batches = sample_losses(model, samples, ids, config=config, batch_tokens=16384)
+    return sum(float(batch.sum()) for _, batch in batches) / len(samples)
 
 
 def exact_batches(

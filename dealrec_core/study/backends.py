@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +10,10 @@ import torch
 from dealrec_core import schema
 from dealrec_core.evaluation import proxy, ranking
 from dealrec_core.recommenders import backend
-from dealrec_core.recommenders.backend import Backend, BackendSettings, ItemStatistics
+from dealrec_core.recommenders.backend import Backend, ItemStatistics
 from dealrec_core.samples.recommender import Recommender
-from dealrec_core.samples.sequences import Sequences, encode
+from dealrec_core.samples.sequences import encode
+from dealrec_core.settings.tree import Algorithms
 from dealrec_core.study.config import StudyConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.surrogate.logits import blocks
@@ -40,17 +40,12 @@ def asked(name: str) -> str:
     return "bigrec" if name == PROXY else name
 
 
-def build(name: str, config: StudyConfig) -> Backend:
-    """The backend whose base all cells share. The best epoch has the least loss, whatever the settings of nights are."""
-    settings = BackendSettings(
-        language_model=config.language_model,
-        bigrec=config.bigrec,
-        fine_tune=config.fine_tune.model_copy(update={"best_epoch_by": "loss"}),
-        effort=config.effort,
-        tiger=config.tiger.model_copy(update={"pretraining_epochs": config.pretraining_epochs}),
-        semantic_ids=config.semantic_ids,
-    )
-    return backend.build(name, settings, device=CPU, seed=config.seed)
+def build(name: str, config: StudyConfig, *, seed: int | None = None) -> Backend:
+    """The backend whose base all cells share; with a cell's seed, for tuning. The best epoch has the least loss."""
+    sections = {section: getattr(config, section) for section in Algorithms.model_fields}
+    sections["fine_tune"] = config.fine_tune.model_copy(update={"best_epoch_by": "loss"})
+    sections["tiger"] = config.tiger.model_copy(update={"pretraining_epochs": config.pretraining_epochs})
+    return backend.build(name, Algorithms(**sections), device=CPU, seed=config.seed if seed is None else seed)
 
 
 def tuned(
@@ -60,10 +55,10 @@ def tuned(
     if config.tuning_rate is not None:
         tiger = config.tiger.model_copy(update={"learning_rate": config.tuning_rate})
         config = config.model_copy(update={"tiger": tiger})
-    opened = build(name, config).open(base, data.catalogue)
+    opened = build(name, config, seed=seed).open(base, data.catalogue)
     held = data.recent.tail(config.fine_tune.validation_examples)
-    model = opened.tune(chosen, held, ItemStatistics(_popularity(data)), seed=seed)
-    likelihood = opened.log_likelihood(model.recommender, _first_targets(data))
+    model = opened.tune(chosen, held, ItemStatistics(_popularity(data)))
+    likelihood = backend.log_likelihoods(opened, model.recommender, _first_targets(data))
     return CellModel(model.recommender, likelihood, model.tokens, model.flops)
 
 
@@ -76,15 +71,10 @@ def tuned_proxy(chosen: pl.DataFrame, *, data: StudyData, config: StudyConfig, s
     tokens = int(chosen[schema.HISTORY].list.len().sum()) * trained.epochs
     parameters = sum(weight.numel() for weight in trained.model.parameters())
     cases = encode(_first_targets(data), item_ids)
-    return CellModel(ranker, item_log_likelihood(trained.model, cases), tokens, 6.0 * parameters * tokens)
-
-
-def item_log_likelihood(model: Any, samples: Sequences) -> np.ndarray:
-    """log p(target) over the catalogue by a surrogate, (N,)."""
-    likelihood = np.empty(len(samples))
-    for rows, _, logits, targets in blocks(model, samples, batch_tokens=4096, cells=2**21):
+    likelihood = np.empty(len(cases))
+    for rows, _, logits, targets in blocks(trained.model, cases, batch_tokens=4096, cells=2**21):
         likelihood[rows] = logits.log_softmax(1).gather(1, targets)[:, 0].numpy()
-    return likelihood
+    return CellModel(ranker, likelihood, tokens, 6.0 * parameters * tokens)
 
 
 def measured(model: CellModel, data: StudyData, config: StudyConfig) -> pl.DataFrame:

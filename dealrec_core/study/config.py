@@ -179,9 +179,8 @@ def cells(config: StudyConfig) -> list[Cell]:
         grid = config.grids[name]
         for dataset in grid.datasets:
             if dataset not in config.datasets:
-                raise SettingsError(
-                    f"grids.{name} names the data set '{dataset}'; there are {', '.join(config.datasets)}"
-                )
+                there_are = f"there are {', '.join(config.datasets)}"
+                raise SettingsError(f"grids.{name} names the data set '{dataset}'; {there_are}")
         axes = (grid.seeds, grid.datasets, grid.ratios, grid.methods, grid.backends, grid.surrogates)
         for seed, dataset, ratio, method, backend, surrogate in itertools.product(*axes):
             asked = OF_SURROGATE & set(NEEDS[config.variant(method).method])
@@ -191,8 +190,7 @@ def cells(config: StudyConfig) -> list[Cell]:
 
 def fingerprint(config: StudyConfig, cell: Cell) -> str:
     """16 hex digits over the settings that this cell depends on: with others it is another cell."""
-    sections = {"evaluation", "seed"}
-    sections |= {
+    sections = {"evaluation", "seed"} | {
         "bigrec": {"language_model", "bigrec", "fine_tune"},
         "tiger": {"semantic_ids", "tiger", "fine_tune", "pretraining_epochs", "tuning_rate"},
         "proxy": {"proxy", "language_model", "bigrec"},

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,9 +51,14 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
     if not len(train) == len(valid) == len(test):
         raise SourceError(f"{config.folder}: {len(train)}, {len(valid)} and {len(test)} users; the lines must match")
     length = config.history_length
-    pool = [(user, items[:-1][-length:], items[-1]) for user, items in enumerate(train) if len(items) > 1]
+    first, day = timedelta(), timedelta(days=1)
+    pool = [
+        (user, int(items[-1]), items[:-1][-length:], items[-1], first)
+        for user, items in enumerate(train)
+        if len(items) > 1
+    ]
     recent = [
-        (user, items[-length:], after[0])
+        (user, int(after[0]), items[-length:], after[0], day)
         for user, (items, after) in enumerate(zip(train, valid, strict=True))
         if items and after
     ]
@@ -67,9 +72,9 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
     return StudyData(
         name=name,
         catalogue=_catalogue(Path(config.folder) / "items.jsonl"),
-        pool=_samples(pool, day=0),
+        pool=_samples(pool),
         past=_past(train, length=length),
-        recent=_drawn(_samples(recent, day=1), config.risk_samples, random),
+        recent=_drawn(_samples(recent), config.risk_samples, random),
         cases=_drawn(cases, config.users, random),
         counts=Counter(item for items in train for item in items),
     )
@@ -92,37 +97,22 @@ def _catalogue(path: Path) -> Catalogue:
     return Catalogue(ids, titles, [[str(name) for name in row.get("categories") or []] for row in rows])
 
 
-def _samples(rows: list[tuple[int, list[str], str]], *, day: int) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        {
-            schema.SAMPLE_ID: [f"{user:016x}{int(target):016x}" for user, _, target in rows],
-            schema.USER_ID: [str(user) for user, _, _ in rows],
-            schema.ITEM_ID: [target for _, _, target in rows],
-            schema.TIMESTAMP: [START + timedelta(days=day)] * len(rows),
-            schema.HISTORY: [history for _, history, _ in rows],
-        },
-        schema=schema.SAMPLES,
-    )
-    return frame.sort(schema.SAMPLE_ID)
+def _samples(rows: Iterable[tuple[int, int, list[str], str, timedelta]]) -> pl.DataFrame:
+    """Samples of (user, number among the user's samples, history, next item, time since START)."""
+    samples = [
+        (f"{user:016x}{number:016x}", str(user), target, START + ago, history)
+        for user, number, history, target, ago in rows
+    ]
+    return pl.DataFrame(samples, schema=schema.SAMPLES, orient="row").sort(schema.SAMPLE_ID)
 
 
 def _past(train: list[list[str]], *, length: int) -> pl.DataFrame:
     """The newest STEPS steps of each user's older half as samples; the last step of every user is at one moment."""
     halves = [items[: len(items) // 2 + 1] for items in train if len(items) > 1]
-    steps = [
-        (user, stop, items, timedelta(seconds=stop - len(items)))
+    return _samples(
+        (user, stop, items[max(0, stop - length) : stop], items[stop], timedelta(seconds=stop - len(items)))
         for user, items in enumerate(halves)
         for stop in range(max(1, len(items) - STEPS), len(items))
-    ]
-    return pl.DataFrame(
-        {
-            schema.SAMPLE_ID: [f"{user:016x}{stop:016x}" for user, stop, _, _ in steps],
-            schema.USER_ID: [str(user) for user, _, _, _ in steps],
-            schema.ITEM_ID: [items[stop] for _, stop, items, _ in steps],
-            schema.TIMESTAMP: [START + ago for _, _, _, ago in steps],
-            schema.HISTORY: [items[max(0, stop - length) : stop] for _, stop, items, _ in steps],
-        },
-        schema=schema.SAMPLES,
     )
 
 

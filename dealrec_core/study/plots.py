@@ -51,15 +51,9 @@ def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Pa
 
 
 def _costs(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
-    figure = Figure(figsize=(7.2, 4.2))
-    axes = figure.add_subplot()
+    figure, axes = _logarithmic("selection and tuning, CPU seconds", _title(part), metric=metric)
     axes.scatter(part["total_s"], part[metric], c=_colours(part), s=28, zorder=3)
-    axes.set_xscale("log")
-    axes.set_xlabel("selection and tuning, CPU seconds")
-    axes.set_ylabel(NAMES[metric])
-    axes.set_title(_title(part), loc="left", fontsize=10)
     axes.margins(x=0.22, y=0.08)
-    _plain(axes, grid="both")
     places = sorted(zip(part[metric], part["total_s"], _labels(part), strict=True))
     low, high = axes.get_ylim()
     gap, last = (high - low) / 28, low
@@ -71,21 +65,27 @@ def _costs(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
 
 
 def _ratios(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
-    figure = Figure(figsize=(7.2, 4.2))
-    axes = figure.add_subplot()
+    figure, axes = _logarithmic("share of the samples", _title(part, ratio=False), metric=metric)
     for key, line in part.sort("ratio").group_by("method", maintain_order=True):
         if len(line) > 1:
             axes.plot(line["ratio"], line[metric], marker="o", label=str(key[0]))
-    axes.set_xscale("log")
     ratios = sorted(part["ratio"].unique())
     axes.set_xticks(ratios, [f"{ratio:.1%}" for ratio in ratios])
     axes.minorticks_off()
-    axes.set_xlabel("share of the samples")
-    axes.set_ylabel(NAMES[metric])
-    axes.set_title(_title(part, ratio=False), loc="left", fontsize=10)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _plain(axes, grid="both")
     return _saved(figure, path)
+
+
+def _logarithmic(label: str, title: str, *, metric: str) -> tuple[Figure, Any]:
+    """A figure with one plot of the metric over a logarithmic axis."""
+    figure = Figure(figsize=(7.2, 4.2))
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel(NAMES[metric])
+    axes.set_title(title, loc="left", fontsize=10)
+    _plain(axes, grid="both")
+    return figure, axes
 
 
 def _colours(part: pl.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from dealrec_core.evaluation.comparison import Difference, difference, holm
-from dealrec_core.study.config import StudyConfig, cells
+from dealrec_core.study.config import Cell, StudyConfig, cells
 from dealrec_core.study.results import Result, find
 
 METRICS = ("recall", "ndcg", "log_likelihood")
@@ -18,43 +18,29 @@ QUESTION = ["dataset", "backend", "ratio"]
 class Group:
     """All seeds of one method on one data set, backend, surrogate and ratio."""
 
-    dataset: str
-    backend: str
-    surrogate: str
-    method: str
-    ratio: float
-    results: tuple[Result, ...]
+    cell: Cell
+    """The cell of the first seed."""
+    results: dict[int, Result]
     """By seed."""
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds that have finished."""
-        return tuple(result.cell.seed for result in self.results)
+    def question(self) -> tuple[str, str, float]:
+        """The data set, backend and ratio, on which methods are compared."""
+        return self.cell.dataset, self.cell.backend, self.cell.ratio
 
     def mean(self, fact: str) -> float:
         """Mean of a fact over the seeds."""
-        return float(np.mean([result.facts[fact] for result in self.results]))
+        return float(np.mean([result.facts[fact] for result in self.results.values()]))
 
     def values(self, metric: str, seeds: Sequence[int]) -> np.ndarray:
         """One metric, (S, U)."""
-        by_seed = {result.cell.seed: result for result in self.results}
-        return np.stack([by_seed[seed].values(metric).to_numpy() for seed in seeds])
+        return np.stack([self.results[seed].values(metric).to_numpy() for seed in seeds])
 
 
 def finished(config: StudyConfig) -> list[Result]:
-    """The results of all cells that have finished."""
-    return [result for cell in cells(config) if (result := find(config, cell)) is not None]
-
-
-def groups(results: Sequence[Result]) -> list[Group]:
-    """Results of one method together, in the order of the cells."""
-    members: dict[tuple[str, str, str, str, float], list[Result]] = {}
-    for result in results:
-        cell = result.cell
-        members.setdefault((cell.dataset, cell.backend, cell.surrogate, cell.method, cell.ratio), []).append(result)
-    return [
-        Group(*key, tuple(sorted(results, key=lambda result: result.cell.seed))) for key, results in members.items()
-    ]
+    """The results of all cells that have finished, by seed."""
+    results = (find(config, cell) for cell in cells(config))
+    return [result for result in results if result is not None]
 
 
 def table(config: StudyConfig) -> pl.DataFrame:
@@ -64,8 +50,12 @@ def table(config: StudyConfig) -> pl.DataFrame:
     only where the interval of `config.metric` excludes zero and the corrected p is below 1 − confidence. One seed says nothing
     about others: such a method has an interval over users, and neither a p nor such a word.
     """
-    compared = groups(finished(config))
-    rows = [_row(config, group, _reference(config, group, compared)) for group in compared]
+    members: dict[tuple[object, ...], Group] = {}
+    for result in finished(config):
+        members.setdefault(result.cell[:-1], Group(result.cell, {})).results[result.cell.seed] = result
+    compared = list(members.values())
+    references = {group.question: group for group in reversed(compared) if group.cell.method == config.reference}
+    rows = [_row(config, group, references.get(group.question)) for group in compared]
     if not rows:
         return pl.DataFrame()
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -73,79 +63,39 @@ def table(config: StudyConfig) -> pl.DataFrame:
 
 
 def _row(config: StudyConfig, group: Group, reference: Group | None) -> dict[str, object]:
-    row: dict[str, object] = {
-        "dataset": group.dataset,
-        "backend": group.backend,
-        "surrogate": group.surrogate,
-        "method": group.method,
-        "ratio": group.ratio,
-        "seeds": len(group.seeds),
-        "chosen": int(group.mean("chosen")),
-        **{metric: group.mean(metric) for metric in METRICS},
-    }
+    row: dict[str, object] = dict(zip(Cell._fields[:-1], group.cell, strict=False))
+    row |= {"seeds": len(group.results), "chosen": int(group.mean("chosen"))}
+    row |= {metric: group.mean(metric) for metric in METRICS}
+    shared = sorted(group.results.keys() & reference.results) if reference else []
     for metric in dict.fromkeys([config.metric, *METRICS]):
-        gap = _gap(config, group, reference, metric)
+        gap = Difference(*[float("nan")] * 5)
+        if reference is not None and shared and reference is not group:
+            first, second = group.values(metric, shared), reference.values(metric, shared)
+            confidence, resamples = config.confidence, config.resamples
+            gap = difference(first, second, confidence=confidence, resamples=resamples, seed=config.seed)
         row |= {f"{metric} gain": gap.mean, f"{metric} low": gap.low, f"{metric} high": gap.high, f"{metric} p": gap.p}
-    shared = _seeds(group, reference)
     costs = {name: group.mean(name) for name in ("selection_s", "tuning_s", "tokens", "flops")}
     return row | {"paired seeds": len(shared), **costs, "total_s": costs["selection_s"] + costs["tuning_s"]}
 
 
-def _gap(config: StudyConfig, group: Group, reference: Group | None, metric: str) -> Difference:
-    shared = _seeds(group, reference)
-    if reference is None or not shared or reference is group:
-        return Difference(*[float("nan")] * 5)
-    return difference(
-        group.values(metric, shared),
-        reference.values(metric, shared),
-        confidence=config.confidence,
-        resamples=config.resamples,
-        seed=config.seed,
-    )
-
-
-def _seeds(group: Group, reference: Group | None) -> list[int]:
-    return sorted(set(group.seeds) & set(reference.seeds)) if reference else []
-
-
-def _reference(config: StudyConfig, group: Group, all_groups: Sequence[Group]) -> Group | None:
-    same = [
-        other
-        for other in all_groups
-        if (other.dataset, other.backend, other.ratio) == (group.dataset, group.backend, group.ratio)
-        and other.method == config.reference
-    ]
-    return same[0] if same else None
-
-
-def _compared(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
-    metric = config.metric
-    parts = []
+def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
+    metric, parts = config.metric, []
+    judged = (pl.col("paired seeds") > 1) & (pl.col("method") != config.reference)
     for _, part in frame.group_by(QUESTION, maintain_order=True):
-        asked = part.filter(pl.col("paired seeds") > 1, pl.col("method") != config.reference)
-        corrected = dict(
-            zip(
-                zip(asked["method"], asked["surrogate"], strict=True), holm(asked[f"{metric} p"].to_list()), strict=True
-            )
-        )
-        keys = list(zip(part["method"], part["surrogate"], strict=True))
-        adjusted = pl.Series("p holm", [corrected.get(key) for key in keys], dtype=pl.Float64)
-        parts.append(part.with_columns(adjusted))
+        corrected = pl.Series("p holm", holm(part.filter(judged)[f"{metric} p"].to_list()), dtype=pl.Float64)
+        missing = pl.lit(None, dtype=pl.Float64).alias("p holm")
+        parts += [part.filter(judged).with_columns(corrected), part.filter(~judged).with_columns(missing)]
     sure = pl.col("p holm") < 1 - config.confidence
-    return pl.concat(parts).with_columns(
-        pl.when(pl.col("method") == config.reference)
-        .then(pl.lit("reference"))
-        .when(pl.col("paired seeds") == 0)
-        .then(pl.lit("not compared"))
-        .when(pl.col("paired seeds") == 1)
-        .then(pl.lit("one seed, no decision"))
-        .when(sure & (pl.col(f"{metric} low") > 0))
-        .then(pl.lit("better"))
-        .when(sure & (pl.col(f"{metric} high") < 0))
-        .then(pl.lit("worse"))
-        .otherwise(pl.lit("no difference shown"))
-        .alias("comparison")
-    )
+    verdicts = [
+        (pl.col("method") == config.reference, "reference"),
+        (pl.col("paired seeds") == 0, "not compared"),
+        (pl.col("paired seeds") == 1, "one seed, not judged"),
+        (sure & (pl.col(f"{metric} low") > 0), "better"),
+        (sure & (pl.col(f"{metric} high") < 0), "worse"),
+        (pl.lit(True), "no difference shown"),
+    ]
+    verdict = pl.coalesce([pl.when(fits).then(pl.lit(words)) for fits, words in verdicts])
+    return pl.concat(parts).with_columns(verdict.alias("verdict"))
 
 
 def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
@@ -158,35 +108,25 @@ def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
         return "\n".join([*lines, "No cell has finished."])
     for key, part in frame.group_by(QUESTION, maintain_order=True):
         dataset, backend, ratio = key
-        lines += [f"### {dataset}, {backend}, {float(str(ratio)):.2%} of the samples", ""]
         lines += [
+            f"### {dataset}, {backend}, {float(str(ratio)):.2%} of the samples",
+            "",
             "| method | surrogate | seeds | recall | ndcg | gain over reference (ndcg) | log-likelihood gain | p, Holm | "
             "comparison | selection s | tuning s | tokens | TFLOP |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        lines += [_line(row, config.metric) for row in part.iter_rows(named=True)]
-        lines += [""]
+        lines += [*(_line(row, config.metric) for row in part.iter_rows(named=True)), ""]
     return "\n".join(lines).replace("(ndcg)", f"({config.metric})")
 
 
 def _line(row: dict[str, object], metric: str) -> str:
-    compared = row["comparison"] not in ("reference", "not compared")
-    cells_of = [
-        row["method"],
-        row["surrogate"],
-        row["seeds"],
-        f"{row['recall']:.4f}",
-        f"{row['ndcg']:.4f}",
-        _interval(row, metric) if compared else "—",
-        _interval(row, "log_likelihood") if compared else "—",
-        "—" if row["p holm"] is None else f"{row['p holm']:.3f}",
-        row["comparison"],
-        f"{row['selection_s']:.0f}",
-        f"{row['tuning_s']:.0f}",
-        f"{row['tokens']:.0f}",
-        f"{float(str(row['flops'])) / 1e12:.2f}",
-    ]
-    return "| " + " | ".join(map(str, cells_of)) + " |"
+    compared = row["verdict"] not in ("reference", "not compared")
+    accuracies = [f"{row[name]:.4f}" for name in ("recall", "ndcg")]
+    gains = [_interval(row, name) if compared else "—" for name in (metric, "log_likelihood")]
+    p = "—" if row["p holm"] is None else f"{row['p holm']:.3f}"
+    costs = [f"{row[name]:.0f}" for name in ("selection_s", "tuning_s", "tokens")]
+    names, teraflops = [row["method"], row["surrogate"], row["seeds"]], f"{float(str(row['flops'])) / 1e12:.2f}"
+    return f"| {' | '.join(map(str, [*names, *accuracies, *gains, p, row['verdict'], *costs, teraflops]))} |"
 
 
 def _interval(row: dict[str, object], metric: str) -> str:

@@ -41,8 +41,8 @@ def write(config: StudyConfig, cell: Cell, *, per_user: pl.DataFrame, facts: dic
     if not folder.exists():
         with whole.folder(folder) as part:
             per_user.write_parquet(part / VALUES)
-            described = {"cell": cell._asdict(), "facts": facts}
-            (part / FACTS).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps({"cell": cell._asdict(), "facts": facts}, indent=1)
+            (part / FACTS).write_text(text + "\n", encoding="utf-8")
     return Result(cell, facts, folder)
 
 

@@ -1,8 +1,10 @@
 """Makes what cells share (bases, surrogates, scores, features), each once, and runs one cell."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,35 +15,56 @@ import polars as pl
 from dealrec_core import influence, schema
 from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
-from dealrec_core.recommenders import features
+from dealrec_core.language import whole
+from dealrec_core.recommenders import backend, features
 from dealrec_core.recommenders.backend import Backend, OpenedBase
-from dealrec_core.recommenders.features import Arrays, FeatureInputs, Source, is_asked
-from dealrec_core.samples.sequences import Sequences, encode
+from dealrec_core.recommenders.features import Arrays, FeatureInputs
+from dealrec_core.samples.sequences import encode
 from dealrec_core.study import backends
 from dealrec_core.study.config import FORMAT, Cell, StudyConfig
 from dealrec_core.study.data import StudyData
-from dealrec_core.study.shelf import Shelf
 from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.training import train as train_surrogate
 
+ARRAYS, SECONDS = "arrays.npz", "seconds.json"
 METRICS = ("recall", "ndcg", "mrr", "log_likelihood")
 
 
+SHELVED: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("el2n", "grand"): ("surrogate", "early"),
+    ("effort", "gradient_norm"): (),
+    ("hidden", "vector", "text"): ("aims",),
+    ("gradient", "layer_gradients"): ("aims", "gradient_width"),
+    ("adam_gradient",): ("gradient_width",),
+}
+"""Features that are made once for all cells, with the settings that they depend on; all but the first also on the base."""
+
+
 @dataclass(frozen=True)
-class Finished:
-    """A finished cell: values per user, and its facts."""
+class Shelf:
+    """A folder of finished things. A kill while one is made leaves nothing of it behind under its name."""
 
-    per_user: pl.DataFrame
-    facts: dict[str, Any]
+    folder: Path
 
+    def arrays(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], float]:
+        """The arrays of that name and the CPU seconds that making them took."""
+        place = self.folder_of(name, lambda folder: np.savez(folder / ARRAYS, **make()))  # type: ignore[arg-type]
+        with np.load(place / ARRAYS) as file:
+            return {key: file[key] for key in file.files}, self.seconds(name)
 
-@dataclass(frozen=True)
-class Features:
-    """The features that a method asks for, of the pool and of the aims, and the CPU seconds that they cost."""
+    def folder_of(self, name: str, make: Callable[[Path], Any]) -> Path:
+        """The folder of that name, filled by `make` when it is not there yet."""
+        place = self.folder / name
+        if not place.exists():
+            with whole.folder(place) as part:
+                started = time.process_time()
+                make(part)
+                (part / SECONDS).write_text(json.dumps(round(time.process_time() - started, 2)), encoding="utf-8")
+        return place
 
-    pool: Arrays
-    aims: Arrays
-    seconds: float
+    def seconds(self, name: str) -> float:
+        """CPU seconds that making the thing of that name took."""
+        return float(json.loads((self.folder / name / SECONDS).read_text(encoding="utf-8")))
 
 
 @dataclass
@@ -52,16 +75,19 @@ class Workshop:
     config: StudyConfig
     _opened: dict[str, OpenedBase] = field(default_factory=dict)
 
-    def run(self, cell: Cell) -> Finished:
-        """Selects, tunes and evaluates."""
-        asked = self.features(cell)
+    def run(self, cell: Cell) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Selects, tunes and evaluates; returns the values of each user, and the facts of the cell."""
+        pool, aims, feature_seconds = self.features(cell)
+        zeros = np.zeros(len(self.data.pool))  # of influence and effort where the method does not ask for them
         started = time.process_time()
         chosen = selection.select(
-            self._scored(asked.pool),
+            selection.with_features(
+                self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
+            ),
             self.config.selection(cell),
             seed=cell.seed,
             by=self.config.variant(cell.method).method,
-            reference=asked.aims,
+            reference=aims,
         )
         select_seconds = time.process_time() - started
         rows = self.data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
@@ -70,7 +96,7 @@ class Workshop:
         per_user = backends.measured(model, self.data, self.config)
         facts = {
             **chosen.report,
-            "selection_s": round(asked.seconds + select_seconds, 2),
+            "selection_s": round(feature_seconds + select_seconds, 2),
             "tuning_s": round(tuning_seconds, 2),
             "evaluation_s": round(time.process_time() - started, 2),
             "tokens": int(model.tokens),
@@ -78,45 +104,44 @@ class Workshop:
             "coreset": sha256("".join(rows[schema.SAMPLE_ID]).encode()).hexdigest()[:16],
             **{metric: float(per_user[metric].to_numpy().mean()) for metric in METRICS},
         }
-        return Finished(per_user, facts)
+        return per_user, facts
 
     def _tuned(self, cell: Cell, chosen: pl.DataFrame) -> tuple[backends.CellModel, float]:
         """The cell's model and the CPU seconds of its tuning; the shared base costs the cell nothing."""
-        shared: dict[str, Any] = {"data": self.data, "config": self.config, "seed": cell.seed}
-        if cell.backend == backends.PROXY:
-            started = time.process_time()
-            return backends.tuned_proxy(chosen, **shared), time.process_time() - started
-        base = self._base(backends.build(cell.backend, self.config))
+        tune: Callable[..., backends.CellModel] = backends.tuned_proxy
+        if cell.backend != backends.PROXY:
+            tune = partial(backends.tuned, cell.backend, self._base(backends.build(cell.backend, self.config)))
         started = time.process_time()
-        return backends.tuned(cell.backend, base, chosen, **shared), time.process_time() - started
+        return tune(chosen, data=self.data, config=self.config, seed=cell.seed), time.process_time() - started
 
-    def features(self, cell: Cell) -> Features:
-        """The features that the cell's method asks for, from shared files where another cell has asked before."""
+    def features(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
+        """What the cell's method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
+        spent: list[float] = []
+        names = [("influence",), ("effort", "gradient_norm"), *features.SOURCES]
+        sources = {features_of: partial(self._source, cell, features_of, spent) for features_of in names}
         needs = set(NEEDS[self.config.variant(cell.method).method])
-        pool: Arrays = {}
-        aims: Arrays = {}
-        seconds = 0.0
-        for names, source in self._sources.items():
-            if needs & set(names):
-                of_pool, of_aims, spent = source(cell)
-                pool |= {name: values for name, values in of_pool.items() if is_asked(name, needs)}
-                aims |= {name: values for name, values in of_aims.items() if is_asked(name, needs)}
-                seconds += spent
-        return Features(pool, aims, seconds)
+        pool, aims = features.features(needs, self._inputs(cell), sources)
+        return pool, aims, sum(spent)
 
-    @property
-    def _sources(self) -> Mapping[tuple[str, ...], Callable[[Cell], tuple[Arrays, Arrays, float]]]:
-        shared = {
-            ("influence",): self._influence,
-            ("effort",): self._effort,
-            ("el2n", "grand"): self._early,
-            ("user",): self._user,
-            ("hidden", "vector", "text"): self._hidden,
-            ("gradient", "layer_gradients"): self._gradient,
-            ("adam_gradient",): self._adam_gradient,
-        }
-        cheap = {names: self._cheap(source) for names, source in features.SOURCES.items() if names not in shared}
-        return {**shared, **cheap}
+    def _source(
+        self, cell: Cell, names: tuple[str, ...], spent: list[float], inputs: FeatureInputs
+    ) -> tuple[Arrays, Arrays]:
+        """The features that are computed together, from shared files where another cell has asked before; adds their cost."""
+        if names == ("influence",):
+            scores, seconds = self._influence(cell)
+            spent.append(seconds)
+            return scores, {}
+        if names in SHELVED:
+            sections = SHELVED[names]
+            shelf = self._shelf(*sections) if "early" in sections else self._shelf_of(cell, *sections)
+            arrays, seconds = shelf.arrays(f"of-{names[0]}", lambda: _made(names, inputs))
+            spent.append(seconds)
+            return _side(arrays, "pool."), _side(arrays, "aims.")
+        trained_s = self.surrogate(cell.surrogate)[1] if names == ("user",) else 0.0
+        started = time.process_time()
+        made = features.SOURCES[names](inputs)
+        spent.append(trained_s + time.process_time() - started)
+        return made
 
     def surrogate(self, network: str) -> tuple[Any, float]:
         """The surrogate of that network, and the CPU seconds of its training."""
@@ -124,73 +149,26 @@ class Workshop:
         settings = self.config.surrogate.model_copy(update={"network": network})
 
         def make(folder: Path) -> None:
-            trained = train_surrogate(
-                self._sequences(self.data.pool),
-                self._sequences(self.data.recent),
-                item_count=len(self.data.catalogue),
-                config=settings,
-                seed=self.config.seed,
-            )
             ids = self.data.catalogue.item_ids
+            pool, recent = encode(self.data.pool, ids), encode(self.data.recent, ids)
+            trained = train_surrogate(pool, recent, item_count=len(ids), config=settings, seed=self.config.seed)
             checkpoint.save(folder, trained.model, item_ids=ids, config=settings, lineage={"ndcg": trained.best_ndcg})
 
         folder = shelf.folder_of(f"surrogate-{network}", make)
         return checkpoint.load(folder)[0], shelf.seconds(f"surrogate-{network}")
 
-    def _influence(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
+    def _influence(self, cell: Cell) -> tuple[Arrays, float]:
         settings = self.config.influence_of(cell)
         name = f"influence-{cell.surrogate}-{_short(settings.model_dump_json())}"
         model, trained_s = self.surrogate(cell.surrogate)
 
         def make() -> Arrays:
-            train = self._sequences(self.data.pool)
-            risk = train if settings.risk == "train" else self._sequences(self.data.recent)
+            train, recent = (encode(part, self.data.catalogue.item_ids) for part in (self.data.pool, self.data.recent))
+            risk = train if settings.risk == "train" else recent
             return {"influence": influence.score(model, train, risk, config=settings, seed=self.config.seed).scores}
 
         scores, seconds = self._shelf("surrogate").arrays(name, make)
-        return scores, {}, trained_s + seconds
-
-    def _effort(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        base = self.base(cell)
-        efforts, seconds = self._shelf_of(cell).arrays("effort", lambda: {"effort": base.effort(self.data.pool)})
-        return efforts, {}, seconds
-
-    def _early(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        shelf = self._shelf("surrogate", "early")
-        norms, seconds = shelf.arrays("early", lambda: features.of_early_training(self._inputs(cell))[0])
-        return norms, {}, seconds
-
-    def _user(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        _, trained_s = self.surrogate(cell.surrogate)
-        started = time.process_time()
-        states, _ = features.of_users(self._inputs(cell))
-        return states, {}, trained_s + time.process_time() - started
-
-    def _hidden(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        def make() -> Arrays:
-            pool, aims = features.of_hidden_states(self._inputs(cell))
-            return {"pool": pool["hidden"], "aims": aims["hidden"]}
-
-        states, seconds = self._shelf_of(cell, "aims").arrays("hidden", make)
-        names = ("hidden", "vector", "text")
-        return dict.fromkeys(names, states["pool"]), dict.fromkeys(names, states["aims"]), seconds
-
-    def _gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        def make() -> Arrays:
-            both = zip(("pool", "aims"), features.of_gradients(self._inputs(cell)), strict=True)
-            return {f"{side}.{name}": part for side, parts in both for name, part in parts.items() if "." in name}
-
-        parts, seconds = self._shelf_of(cell, "aims", "gradient_width").arrays("gradient", make)
-        return _joined(parts, "pool."), _joined(parts, "aims."), seconds
-
-    def _adam_gradient(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        shelf = self._shelf_of(cell, "gradient_width")
-        parts, seconds = shelf.arrays("adam-gradient", lambda: features.of_adam_gradients(self._inputs(cell))[0])
-        return parts, {}, seconds
-
-    def _cheap(self, source: Source) -> Callable[[Cell], tuple[Arrays, Arrays, float]]:
-        """A source whose features are made for every cell, at no cost worth counting."""
-        return lambda cell: (*source(self._inputs(cell)), 0.0)
+        return scores, trained_s + seconds
 
     def _inputs(self, cell: Cell) -> FeatureInputs:
         data, config = self.data, self.config
@@ -201,7 +179,10 @@ class Workshop:
             catalogue=lambda: data.catalogue,
             counts=lambda: data.counts,
             base=lambda: self.base(cell),
-            surrogate=lambda: (self._network(cell), data.catalogue.item_ids),
+            surrogate=lambda: (
+                None if cell.surrogate == "none" else self.surrogate(cell.surrogate)[0],  # some ask for its items only
+                data.catalogue.item_ids,
+            ),
             surrogate_config=config.surrogate,
             seed=config.seed,
             device=backends.CPU,
@@ -210,41 +191,27 @@ class Workshop:
             early=config.early,
         )
 
-    def _network(self, cell: Cell) -> Any:
-        """The cell's surrogate; None where its method asks only for the items that a surrogate would know."""
-        return None if cell.surrogate == "none" else self.surrogate(cell.surrogate)[0]
-
     def base(self, cell: Cell) -> OpenedBase:
         """The base that the cell's features come from, opened once."""
         name = backends.asked(cell.backend)
         if name not in self._opened:
-            backend = backends.build(name, self.config)
-            self._opened[name] = backend.open(self._base(backend), self.data.catalogue)
+            ours = backends.build(name, self.config)
+            self._opened[name] = ours.open(self._base(ours), self.data.catalogue)
         return self._opened[name]
 
-    def _base(self, backend: Backend) -> Path | str:
-        """The folder or name of the backend's base; the first cell that needs it builds it."""
-        key = backend.base_key()
+    def _base(self, ours: Backend) -> Path | str:
+        """Where the backend's base is; it is built by the first cell that needs it."""
+        key = ours.base_key()
         if key is None:
-            return backend.base_location
+            return ours.base_name
         shelf = self._shelf(keys=key)
-        return shelf.folder_of("base", lambda folder: backend.prepare(folder, self.data.catalogue, self.data.past))
-
-    def _scored(self, pool: Arrays) -> pl.DataFrame:
-        """The pool's features; influence and effort are zero where the method does not ask for them."""
-        zeros = np.zeros(len(self.data.pool))
-        return selection.with_features(
-            self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
-        )
-
-    def _sequences(self, samples: pl.DataFrame) -> Sequences:
-        return encode(samples, self.data.catalogue.item_ids)
+        return shelf.folder_of("base", lambda folder: ours.prepare(folder, self.data.catalogue, self.data.past))
 
     def _shelf_of(self, cell: Cell, *sections: str) -> Shelf:
         """The folder of things that the cell's base says of samples."""
-        backend = backends.build(backends.asked(cell.backend), self.config)
-        base = backend.base_key() or backend.outside_key()
-        return self._shelf(*sections, keys=[backend.name, *base, *backend.effort_key()])
+        ours = backends.build(backends.asked(cell.backend), self.config)
+        base = ours.base_key() or ours.outside_key()
+        return self._shelf(*sections, keys=[ours.name, *base, *ours.effort_key()])
 
     def _shelf(self, *sections: str, keys: Sequence[str] = ()) -> Shelf:
         """The folder of things that depend on these settings, the data set and the seed, not on which users are measured."""
@@ -254,10 +221,16 @@ class Workshop:
         return Shelf(Path(self.config.folder) / "shared" / _short(described))
 
 
-def _joined(parts: Arrays, side: str) -> Arrays:
-    """'gradient.<n>' of each matrix on one side, and 'gradient' of all matrices together."""
-    layers = {name.removeprefix(side): parts[name] for name in sorted(parts) if name.startswith(side)}
-    return {"gradient": np.concatenate(list(layers.values()), axis=1), **layers}
+def _made(names: tuple[str, ...], inputs: FeatureInputs) -> Arrays:
+    """The features of both sides as arrays of one file."""
+    if "effort" in names:
+        return {"pool.effort": backend.efforts(inputs.base(), inputs.train)}
+    sides = zip(("pool", "aims"), features.SOURCES[names](inputs), strict=True)
+    return {f"{side}.{name}": values for side, arrays in sides for name, values in arrays.items()}
+
+
+def _side(arrays: Arrays, side: str) -> Arrays:
+    return {name.removeprefix(side): values for name, values in arrays.items() if name.startswith(side)}
 
 
 def _short(text: str) -> str:

@@ -12,6 +12,7 @@ from dealrec_core import schema
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
 from dealrec_core.lake.parallel import Over
+from dealrec_core.recommenders.backend import efforts
 from dealrec_core.samples.contents import with_content
 from tasks import shards
 from tasks.progress import shown
@@ -73,12 +74,12 @@ def _work(tonight: Tonight, train: pl.DataFrame, model: str) -> _Work:
 def _norms(tonight: Tonight, shard_frames: list[pl.DataFrame], over: Over | None) -> Iterator[np.ndarray]:
     """The effort of every shard, in order: here with one model for all, or by workers that open it for themselves."""
     if over is None:
-        return (tonight.base.effort(shard) for shard in shard_frames)
+        return (efforts(tonight.base, shard) for shard in shard_frames)
     return over(partial(_on_worker, tonight.night), shard_frames)
 
 
 def _on_worker(night: Night, shard: pl.DataFrame) -> np.ndarray:
-    return Tonight(night).base.effort(shard)
+    return efforts(Tonight(night).base, shard)
 
 
 def newest_efforts(lake: Lake, model: str, *, version: int | None) -> pl.DataFrame:

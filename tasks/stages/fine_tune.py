@@ -4,6 +4,7 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.lake.nights import Fact, Snapshot
+from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, ItemStatistics
 from tasks import storage
 from tasks.progress import shown
@@ -32,7 +33,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     }
     path = f"models/recommender/{name}"
     with storage.publishing(tonight.lake, path) as published:
-        tonight.backend.save(published.folder, tuned, lineage)
+        bundle.save(published.folder, tuned.recommender, base=tuned.base, lineage=lineage)
     tonight.drop_checkpoints("fine_tune")
     facts: dict[str, Fact] = {
         "backend": tonight.backend.name,

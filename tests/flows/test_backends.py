@@ -21,7 +21,6 @@ from dealrec_core.lake.nights import Champion
 from dealrec_core.language import effort
 from dealrec_core.language.prompts import Prompter, words
 from dealrec_core.recommenders import backend, bigrec_backend
-from dealrec_core.recommenders.backend import BackendSettings
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
@@ -144,7 +143,7 @@ def test_a_hugging_face_folder_goes_through_a_whole_night_and_is_served(
 def test_other_weights_in_a_models_folder_are_another_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"old")
     config = settings.load(DEMO, [f'language_model.base_model="{tmp_path}"'])
-    outside = backend.build("bigrec", BackendSettings.of(config), device=torch.device("cpu"), seed=0)
+    outside = backend.build("bigrec", config.algorithms, device=torch.device("cpu"), seed=0)
     before = outside.outside_key()
     assert outside.outside_key() == before
     (tmp_path / "model.safetensors").write_bytes(b"new")

@@ -1,7 +1,6 @@
 """Both backends by the same questions: they load once, answer alike whenever they are asked, and what they tune can be served."""
 
 import pickle
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,13 +12,15 @@ from dealrec_core import schema
 from dealrec_core.errors import NotFinite, SettingsError
 from dealrec_core.language import language_model
 from dealrec_core.recommenders import backend, bundle
-from dealrec_core.recommenders.backend import Backend, BackendSettings, ItemStatistics, OpenedBase
+from dealrec_core.recommenders.backend import Backend, ItemStatistics, OpenedBase
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
+from dealrec_core.settings.tree import Algorithms
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 NAMES = ["bigrec", "tiger"]
+DEFAULTS = Algorithms(**{name: section.annotation() for name, section in Algorithms.model_fields.items()})
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TINY = TigerConfig(
     width=16, layers=1, heads=1, head_width=8, inner_width=16, epochs=2, pretraining_epochs=1, history_length=5
@@ -48,7 +49,7 @@ def build(world: SeriesWorld, name: str, **sections: object) -> Backend:
         "semantic_ids": SemanticIdsConfig(levels=2, codes=32, width=24),
         **sections,
     }
-    return backend.build(name, BackendSettings(**chosen), device=CPU, seed=0)  # type: ignore[arg-type]
+    return backend.build(name, DEFAULTS.model_copy(update=chosen), device=CPU, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ POPULARITY = ItemStatistics({"0-0": 9.0, "1-0": 4.0, "2-0": 1.0})
 
 def norms_of(base: OpenedBase, samples: pl.DataFrame) -> np.ndarray:
     squares = np.zeros(len(samples))
-    for rows, matrices in base.gradients(samples):
+    for rows, matrices in backend.gradients(base, samples):
         squares[rows] = sum(matrix.double().square().sum((1, 2)).numpy() for matrix in matrices.values())
     return np.sqrt(squares)
 
@@ -78,12 +79,12 @@ def norms_of(base: OpenedBase, samples: pl.DataFrame) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_questions_leave_the_base_as_it_was(series_world: SeriesWorld, bases: dict[str, Path], name: str) -> None:
     base, samples = opened(series_world, bases, name), samples_of(series_world.past[:9])
-    efforts, states = base.effort(samples), base.hidden(samples)
+    efforts, states = backend.efforts(base, samples), base.hidden(samples)
     np.testing.assert_allclose(norms_of(base, samples), efforts, rtol=1e-5)
     assert (efforts > 0).all()
     assert states.shape[0] == 9
     base.tune(samples, samples, POPULARITY)
-    np.testing.assert_array_equal(base.effort(samples), efforts)
+    np.testing.assert_array_equal(backend.efforts(base, samples), efforts)
     np.testing.assert_array_equal(base.hidden(samples), states)
 
 
@@ -99,13 +100,13 @@ def test_it_is_loaded_once_and_only_for_what_needs_it(
     assert (base.tokens(samples) > 0).all()
     assert loads == []
     for _ in range(2):
-        base.effort(samples)
+        backend.efforts(base, samples)
         base.hidden(samples)
         norms_of(base, samples)
     assert loads == [1]
     copy = pickle.loads(pickle.dumps(base))
     assert loads == [1]
-    np.testing.assert_array_equal(copy.effort(samples), base.effort(samples))
+    np.testing.assert_array_equal(backend.efforts(copy, samples), backend.efforts(base, samples))
     assert loads == [1, 1]
 
 
@@ -124,7 +125,7 @@ def test_a_saved_recommender_answers_as_it_did_and_is_a_champion_of_its_base_alo
 ) -> None:
     ours, samples = build(series_world, name), samples_of(series_world.past[:9])
     tuned = ours.open(bases[name], series_world.catalogue).tune(samples, samples, POPULARITY)
-    ours.save(tmp_path, tuned, {backend.BASE: "abc"})
+    bundle.save(tmp_path, tuned.recommender, base=tuned.base, lineage={backend.BASE: "abc"})
     histories = [["3-0"], ["?"]]
     loaded = bundle.load(tmp_path, device=CPU)
     assert loaded.recommend(histories, 3) == tuned.recommender.recommend(histories, 3)
@@ -144,25 +145,26 @@ def test_the_champion_scores_and_is_tuned_on_only_where_the_settings_say_so(
 ) -> None:
     ours, samples = build(series_world, name), samples_of(series_world.past[:9])
     base = ours.open(bases[name], series_world.catalogue)
-    ours.save(tmp_path, base.tune(samples, samples, POPULARITY), {})
+    tuned = base.tune(samples, samples, POPULARITY)
+    bundle.save(tmp_path, tuned.recommender, base=tuned.base, lineage={})
     grown = Catalogue([*series_world.catalogue.item_ids, "new"], [*series_world.catalogue.titles, "New 1"], [[]] * 121)
-    efforts = base.effort(samples)
-    np.testing.assert_array_equal(ours.open(bases[name], grown, tmp_path).effort(samples), efforts)
+    efforts = backend.efforts(base, samples)
+    np.testing.assert_array_equal(backend.efforts(ours.open(bases[name], grown, tmp_path), samples), efforts)
     changed = build(
         series_world,
         name,
         effort=EffortConfig(model="champion"),
         fine_tune=FineTuneConfig(epochs=1, start="champion", best_epoch_by="loss"),
     ).open(bases[name], grown, tmp_path)
-    by_champion = changed.effort(samples)
+    by_champion = backend.efforts(changed, samples)
     assert not np.allclose(by_champion, efforts)
     states = changed.hidden(samples)
     np.testing.assert_array_equal(states, base.hidden(samples))  # asked of the base, whoever scores
-    np.testing.assert_array_equal(changed.effort(samples), by_champion)
+    np.testing.assert_array_equal(backend.efforts(changed, samples), by_champion)
     tuned = changed.tune(samples, samples, POPULARITY)
     assert tuned.facts["started from"] == "champion"
     assert tuned.facts.get("items coded tonight", 1) == 1
-    assert changed.log_likelihood(tuned.recommender, samples).shape == (9,)
+    assert backend.log_likelihoods(changed, tuned.recommender, samples).shape == (9,)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,18 +174,18 @@ def test_likelihoods_are_the_negative_validation_loss(
     fine_tune = FineTuneConfig(epochs=1, best_epoch_by="loss")
     base, samples = opened(series_world, bases, name, fine_tune=fine_tune), samples_of(series_world.past[:9])
     tuned = base.tune(samples, samples, POPULARITY)
-    likelihoods = base.log_likelihood(tuned.recommender, samples)
+    likelihoods = backend.log_likelihoods(base, tuned.recommender, samples)
     assert -likelihoods.mean() == pytest.approx(float(tuned.facts["validation loss"]), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_settings_that_a_base_depends_on_make_it_another(series_world: SeriesWorld, name: str) -> None:
     ours = build(series_world, name)
-    settings = ours.settings  # type: ignore[attr-defined]
-    scored = replace(settings, effort=EffortConfig(parameters="last"))
+    settings = ours.settings
+    scored = settings.model_copy(update={"effort": EffortConfig(parameters="last")})
     other = {
-        "bigrec": replace(settings, language_model=LanguageModelConfig(steps=6)),
-        "tiger": replace(settings, tiger=TINY.model_copy(update={"width": 24})),
+        "bigrec": settings.model_copy(update={"language_model": LanguageModelConfig(steps=6)}),
+        "tiger": settings.model_copy(update={"tiger": TINY.model_copy(update={"width": 24})}),
     }[name]
     keys = [backend.build(name, each, device=CPU, seed=0).base_key() for each in (settings, scored, other)]
     assert keys[0] == keys[1] != keys[2]
@@ -232,4 +234,4 @@ def test_an_effort_that_is_not_finite_names_the_sample(series_world: SeriesWorld
     base = opened(series_world, bases, "tiger")
     base._tiger(bases["tiger"]).model.lm_head.weight.data[0] = float("nan")  # type: ignore[attr-defined]
     with pytest.raises(NotFinite, match="effort of sample 's0000' is nan"):
-        base.effort(samples_of(series_world.past[:3]))
+        backend.efforts(base, samples_of(series_world.past[:3]))

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from dealrec_core.coreset import projection, traits
-from dealrec_core.coreset.methods import METHODS, NEEDS
-from dealrec_core.recommenders import features, hidden
+from dealrec_core.language.language_model import weighted_mean
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.language import LoraConfig
@@ -63,7 +62,7 @@ def test_pooling_weighs_later_tokens_more_and_leaves_padding_out():
     states = torch.tensor([[[1.0], [4.0], [100.0]], [[1.0], [1.0], [4.0]]])
     real = torch.tensor([[True, True, False], [True, True, True]])
     # (1·1 + 2·4) / 3 and (1 + 2 + 3·4) / 6
-    assert hidden.weighted_mean(states, real)[:, 0].tolist() == pytest.approx([3.0, 2.5])
+    assert weighted_mean(states, real)[:, 0].tolist() == pytest.approx([3.0, 2.5])
 
 
 def batches(matrices: np.ndarray, size: int):

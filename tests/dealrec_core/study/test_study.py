@@ -8,8 +8,7 @@ from dealrec_core.coreset.methods import METHODS, NEEDS
 from dealrec_core.errors import SettingsError, SourceError
 from dealrec_core.study import data, report, results
 from dealrec_core.study.config import Cell, StudyConfig, cells, fingerprint
-from dealrec_core.study.shelf import Shelf
-from dealrec_core.study.workshop import Workshop
+from dealrec_core.study.workshop import Shelf, Workshop
 from tests.dealrec_core.study.conftest import settings
 
 
@@ -67,15 +66,15 @@ def test_every_method_runs_with_every_backend_and_spends_its_budget(tiny, backen
     shop = workshop(tiny)
     for method in METHODS:
         surrogate = "sasrec" if {"influence", "user"} & set(NEEDS[method]) else "none"
-        found = shop.run(Cell("tiny", backend, surrogate, method, 0.1, 0))
-        assert found.facts["chosen"] == 12  # a tenth of 120
-        assert found.per_user.columns == ["user_id", "recall", "ndcg", "mrr", "log_likelihood"]
-        assert (found.per_user["log_likelihood"] < 0).all()
+        per_user, facts = shop.run(Cell("tiny", backend, surrogate, method, 0.1, 0))
+        assert facts["chosen"] == 12  # a tenth of 120
+        assert per_user.columns == ["user_id", "recall", "ndcg", "mrr", "log_likelihood"]
+        assert (per_user["log_likelihood"] < 0).all()
 
 
 def test_the_same_cell_again_gives_the_same_values(tiny):
     cell = Cell("tiny", "tiger", "sasrec", "greedy", 0.1, 1)
-    assert workshop(tiny).run(cell).per_user.equals(workshop(tiny).run(cell).per_user)
+    assert workshop(tiny).run(cell)[0].equals(workshop(tiny).run(cell)[0])
 
 
 def test_what_is_on_the_shelf_is_not_made_again_and_a_broken_make_leaves_nothing(tmp_path):
