@@ -31,7 +31,6 @@ def fine_tune(
     *,
     config: FineTuneConfig,
     seed: int,
-    device: torch.device,
     quality: Quality = None,
     adapter: Path | None = None,
     checkpoint_folder: Path | None = None,
@@ -50,11 +49,10 @@ def fine_tune(
     """
     if not examples or not validation:
         counts = f"{len(examples)} examples and {len(validation)} to validate on"
-        raise DataError(f"{counts}, wanted one of each; raise coreset.ratio")
-    prompter = Prompter(tokenizer, prompt)
+        raise DataError(f"{counts}, at least one of each is needed; raise coreset.ratio")
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)
-    learner = _Learner(tuned.to(device), rows, held, config, seed, quality)
+    learner = _Learner(tuned, rows, held, config, seed, quality)
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()

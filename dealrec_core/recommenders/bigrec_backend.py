@@ -147,7 +147,6 @@ class OpenedLanguageModel:
             self.examples(held),
             config=config,
             seed=self.seed,
-            device=self.device,
             quality=quality,
             adapter=None if start is None else start / bundle.ADAPTER,
             checkpoint_folder=checkpoint_folder,

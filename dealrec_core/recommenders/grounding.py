@@ -35,7 +35,7 @@ def embeddings(model: Any, rows: Sequence[Sequence[int]], *, start: int | None, 
     texts = [[*([start] if start is not None else []), *row] or [0] for row in rows]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     device = next(model.parameters()).device
-    found: dict[int, Tensor] = {}
+    states: dict[int, Tensor] = {}
     with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         for begin in range(0, len(order), batch_size):
             places = order[begin : begin + batch_size]

@@ -33,7 +33,7 @@ class SentenceContent:
             raise SettingsError(f"embedding '{self.location}' cannot be loaded: {line}; use 'tfidf'") from error
         pairs = zip(catalogue.titles, catalogue.categories, strict=True)
         texts = ["; ".join([title, *names]) for title, names in pairs]
-        found = []
+        vectors = []
         for start in range(0, len(texts), self.batch_size):
             part = texts[start : start + self.batch_size]
             batch = tokenizer(part, padding=True, truncation=True, max_length=256, return_tensors="pt")

@@ -78,7 +78,7 @@ def _row(config: StudyConfig, group: Group, reference: Group | None) -> dict[str
     return row | {"paired seeds": len(shared), **costs, "total_s": costs["selection_s"] + costs["tuning_s"]}
 
 
-def _judged(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
+def _compared(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
     metric, parts = config.metric, []
     judged = (pl.col("paired seeds") > 1) & (pl.col("method") != config.reference)
     for _, part in frame.group_by(QUESTION, maintain_order=True):

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from dealrec_core.coreset import projection, traits
+from dealrec_core.coreset.methods import METHODS, NEEDS
 from dealrec_core.language.language_model import weighted_mean
+from dealrec_core.recommenders import features
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.language import LoraConfig
