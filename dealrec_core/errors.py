@@ -1,19 +1,5 @@
-"""The errors of dealrec, one class for each thing that the reader can do about them.
-
-    DealrecError
-    ├── SettingsError     edit pipeline.toml, the --set option or the environment
-    ├── SourceError       a raw file or bucket cannot be read: fix the path, the rights or the file
-    ├── DataError         the data cannot carry this step: too few samples, too many bad rows
-    │   └── OtherFormat   a stored model was written by another version of this program: make it again
-    ├── NumericsError     a computation gave no usable answer
-    │   ├── NotConverged  give the solver more steps or more damping
-    │   └── NotFinite     find the NaN or infinity the message names
-    ├── LakeError         a table is missing, torn or was changed by someone else
-    ├── NightBusy         another night, an erasure or an upkeep holds this lake: wait for it
-    └── RegistryError     MLflow refused or does not answer
-
-Every message gives the value, the limit and the next step.
-"""
+"""The errors of dealrec, one class for each thing that the reader can do about them. Every message gives the value, the limit and
+the next step."""
 
 
 class DealrecError(Exception):
@@ -21,19 +7,19 @@ class DealrecError(Exception):
 
 
 class SettingsError(DealrecError):
-    """A setting is unknown, out of bounds or contradicts another."""
+    """A setting is unknown, out of bounds or contradicts another: edit pipeline.toml, the --set option or the environment."""
 
 
 class SourceError(DealrecError):
-    """A raw file, folder or bucket is missing or cannot be read."""
+    """A raw file, folder or bucket is missing or cannot be read: fix the path, the rights or the file."""
 
 
 class DataError(DealrecError):
-    """The data was read, but cannot carry this step."""
+    """The data was read, but cannot carry this step: too few samples, too many bad rows."""
 
 
 class OtherFormat(DataError):
-    """A stored model was written by another version of this program."""
+    """A stored model was written by another version of this program: make it again."""
 
 
 class NumericsError(DealrecError):
@@ -41,11 +27,11 @@ class NumericsError(DealrecError):
 
 
 class NotConverged(NumericsError):
-    """An iterative solver stopped above its tolerance."""
+    """An iterative solver stopped above its tolerance: give it more steps or more damping."""
 
 
 class NotFinite(NumericsError):
-    """A NaN or an infinity appeared in a loss, gradient or score."""
+    """A NaN or an infinity appeared in a loss, gradient or score: find the one that the message names."""
 
 
 class LakeError(DealrecError):
@@ -53,7 +39,7 @@ class LakeError(DealrecError):
 
 
 class NightBusy(DealrecError):
-    """A night, an erasure or an upkeep is running on this lake."""
+    """Another night, an erasure or an upkeep holds this lake: wait for it."""
 
 
 class RegistryError(DealrecError):

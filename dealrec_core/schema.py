@@ -4,146 +4,75 @@ import polars as pl
 
 from dealrec_core.errors import DataError
 
-USER_ID = "user_id"
-ITEM_ID = "item_id"
-TIMESTAMP = "timestamp"
-RATING = "rating"
-EVENT_TYPE = "event_type"
-EVENT_ID = "event_id"
-PERIOD = "period"
-FILE = "file"
-ROW = "row"
-TITLE = "title"
-CATEGORIES = "categories"
-COLUMN = "column"
-REASON = "reason"
-RAW = "raw"
-SAMPLE_ID = "sample_id"
-HISTORY = "history"
-NIGHT = "night"
-INFLUENCE = "influence"
-EFFORT = "effort"
-MODEL = "model"
-CONTENT = "content"
-SCORE = "score"
-GROUP = "group"
+USER_ID, ITEM_ID, TIMESTAMP, RATING = "user_id", "item_id", "timestamp", "rating"
+EVENT_TYPE, EVENT_ID, PERIOD = "event_type", "event_id", "period"
+FILE, ROW, COLUMN, REASON, RAW = "file", "row", "column", "reason", "raw"
+TITLE, CATEGORIES = "title", "categories"
+SAMPLE_ID, HISTORY, CONTENT = "sample_id", "history", "content"
+NIGHT, MODEL = "night", "model"
+INFLUENCE, EFFORT, SCORE, GROUP = "influence", "effort", "score", "group"
 
-UTC_TIME = pl.Datetime("us", "UTC")
+UTC_TIME, TEXT, TEXTS, NUMBER = pl.Datetime("us", "UTC"), pl.String(), pl.List(pl.String()), pl.Float64()
 
 INTERACTIONS = pl.Schema(
     {
-        EVENT_ID: pl.String(),  # null where the log has none
-        USER_ID: pl.String(),
-        ITEM_ID: pl.String(),
-        TIMESTAMP: UTC_TIME,
-        EVENT_TYPE: pl.String(),
-        RATING: pl.Float64(),  # null where the log has none
-        PERIOD: pl.String(),  # partition: the day, month or year of the timestamp
-        FILE: pl.String(),  # sha256 of the raw file's bytes
-        ROW: pl.Int64(),  # 1-based record number in that file, header not counted
+        **{EVENT_ID: TEXT, USER_ID: TEXT, ITEM_ID: TEXT, TIMESTAMP: UTC_TIME, EVENT_TYPE: TEXT, RATING: NUMBER},
+        **{PERIOD: TEXT, FILE: TEXT, ROW: pl.Int64()},
     }
 )
+"""Event id and rating are null where the log has none. PERIOD is the partition: day, month or year of the timestamp. FILE is the
+sha256 of the raw file's bytes, ROW the 1-based record number in it, header not counted."""
 
-ITEMS = pl.Schema(
-    {ITEM_ID: pl.String(), TITLE: pl.String(), CATEGORIES: pl.List(pl.String()), FILE: pl.String(), ROW: pl.Int64()}
-)
+ITEMS = pl.Schema({ITEM_ID: TEXT, TITLE: TEXT, CATEGORIES: TEXTS, FILE: TEXT, ROW: pl.Int64()})
 
+COUNTS = ("rows", "earlier", "inserted", "duplicates", "quarantined", "filtered", "postponed")
+"""What became of the rows of a file; rows is the sum of the others. Rows counted as earlier were ingested by an earlier night,
+those postponed are later than the night's day and wait for a later night."""
 FILES = pl.Schema(
     {
-        FILE: pl.String(),
-        "path": pl.String(),
-        "stamp": pl.String(),  # size and time or ETag: a path with the same stamp is not read again to hash it
-        "kind": pl.String(),  # interactions, items or replay (of quarantine)
-        "through": pl.Date(),  # day of the night that ingested it
-        "rows": pl.Int64(),  # = earlier + inserted + duplicates + quarantined + filtered + postponed
-        "earlier": pl.Int64(),  # rows of the same file that an earlier night ingested
-        "inserted": pl.Int64(),
-        "duplicates": pl.Int64(),
-        "quarantined": pl.Int64(),
-        "filtered": pl.Int64(),
-        "postponed": pl.Int64(),  # rows later than the night's day; a later night ingests them
+        **{FILE: TEXT, "path": TEXT, "stamp": TEXT, "kind": TEXT, "through": pl.Date()},
+        **dict.fromkeys(COUNTS, pl.Int64()),
     }
 )
+"""Readings of files. A path with the same stamp (size and time or ETag) is not read again to hash it. Kind is interactions, items or
+replay (of quarantine); through is the day of the night that ingested it."""
 
-QUARANTINE = pl.Schema(
-    {
-        FILE: pl.String(),
-        "path": pl.String(),
-        ROW: pl.Int64(),
-        COLUMN: pl.String(),
-        REASON: pl.String(),
-        RAW: pl.String(),  # bounded
-    }
-)
+QUARANTINE = pl.Schema({FILE: TEXT, "path": TEXT, ROW: pl.Int64(), COLUMN: TEXT, REASON: TEXT, RAW: TEXT})
 
-SAMPLES = pl.Schema(
-    {
-        SAMPLE_ID: pl.String(),  # content hash of user, target item and time
-        USER_ID: pl.String(),
-        ITEM_ID: pl.String(),  # the target y
-        TIMESTAMP: UTC_TIME,  # when y happened
-        HISTORY: pl.List(pl.String()),  # x: the item ids before y, oldest first
-    }
-)
+SAMPLES = pl.Schema({SAMPLE_ID: TEXT, USER_ID: TEXT, ITEM_ID: TEXT, TIMESTAMP: UTC_TIME, HISTORY: TEXTS})
+"""SAMPLE_ID is a content hash of user, target item and time. ITEM_ID is the target y, TIMESTAMP when it happened, and HISTORY is x:
+the ids of the items before y, oldest first."""
+SAMPLE_TABLE = pl.Schema({**SAMPLES, PERIOD: TEXT})
 
-SAMPLE_TABLE = pl.Schema({**SAMPLES, PERIOD: pl.String()})  # partition, as in interactions
+INFLUENCES = pl.Schema({NIGHT: TEXT, SAMPLE_ID: TEXT, INFLUENCE: NUMBER})
 
-INFLUENCES = pl.Schema({NIGHT: pl.String(), SAMPLE_ID: pl.String(), INFLUENCE: pl.Float64()})
-
-EFFORTS = pl.Schema(
-    {
-        NIGHT: pl.String(),  # the night that computed it
-        SAMPLE_ID: pl.String(),
-        CONTENT: pl.String(),  # hash of history and target: a late event makes another sample of the same id
-        MODEL: pl.String(),  # fingerprint of model and settings
-        EFFORT: pl.Float64(),
-    }
-)
+EFFORTS = pl.Schema({NIGHT: TEXT, SAMPLE_ID: TEXT, CONTENT: TEXT, MODEL: TEXT, EFFORT: NUMBER})
+"""NIGHT computed the effort. CONTENT is a hash of history and target, as a late event makes another sample of the same id. MODEL is
+a fingerprint of model and settings."""
 
 CORESETS = pl.Schema(
     {
-        NIGHT: pl.String(),
-        SAMPLE_ID: pl.String(),
-        SCORE: pl.Float64(),
-        INFLUENCE: pl.Float64(),
-        EFFORT: pl.Float64(),
-        GROUP: pl.Int32(),
-        REASON: pl.String(),
+        **{NIGHT: TEXT, SAMPLE_ID: TEXT, SCORE: NUMBER, INFLUENCE: NUMBER, EFFORT: NUMBER},
+        **{GROUP: pl.Int32(), REASON: TEXT},
     }
 )
 
 EVALUATIONS = pl.Schema(
-    {
-        NIGHT: pl.String(),
-        "recommender": pl.String(),
-        USER_ID: pl.String(),
-        "recall": pl.Float64(),
-        "ndcg": pl.Float64(),
-        "mrr": pl.Float64(),
-    }
+    {NIGHT: TEXT, "recommender": TEXT, USER_ID: TEXT, "recall": NUMBER, "ndcg": NUMBER, "mrr": NUMBER}
 )
 
 PROMOTIONS = pl.Schema(
     {
-        "at": UTC_TIME,
-        "action": pl.String(),  # promoted, rejected, rolled back or set by hand
-        NIGHT: pl.String(),  # the night that made the model
-        "version": pl.String(),  # of the registered model
-        "bundle": pl.String(),  # folder below the lake's root
-        "trained_through": UTC_TIME,
-        REASON: pl.String(),
-        "who": pl.String(),
+        **{"at": UTC_TIME, "action": TEXT, NIGHT: TEXT, "version": TEXT, "bundle": TEXT},
+        **{"trained_through": UTC_TIME, REASON: TEXT, "who": TEXT},
     }
 )
+"""The action is promoted, rejected, rolled back or set by hand. NIGHT made the model; version is the registered model's, bundle a
+folder below the lake's root."""
 
-
-ERASURES = pl.Schema(
-    {
-        "at": UTC_TIME,
-        "user": pl.String(),  # salted hash of the id
-        "versions": pl.String(),  # JSON: by table, the first version without the user; {} before the rows are removed
-    }
-)
+ERASURES = pl.Schema({"at": UTC_TIME, "user": TEXT, "versions": TEXT})
+"""The user is a salted hash of the id. Versions are JSON: by table, the first version without the user; {} before the rows are
+removed."""
 
 
 def check(frame: pl.DataFrame, expected: pl.Schema, *, name: str) -> pl.DataFrame:

@@ -35,25 +35,19 @@ class _Budget(Section):
     method: MethodName = Field(default="dealrec", title="Selection method")
     """Rule that chooses the coreset."""
     ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
-    """Size of the coreset as a share of the train samples. The paper takes about 2%. Raise it when tuning is cheap and
-    recall still rises with more samples."""
+    """Size of the coreset as a share of the train samples; about 2% in the paper. Raise it when recall still rises with more samples."""
     count: int | None = Field(default=None, ge=1, title="Number of samples")
-    """Size of the coreset in samples; wins over the share. The paper takes 1,024. Set it when every night should cost
-    the same while the log grows."""
+    """Size of the coreset in samples; wins over the share. The paper takes 1,024. Set it when every night should cost the same."""
     tokens: int | None = Field(default=None, ge=1, title="Tokens of an epoch")
-    """Size of the coreset in tokens of one epoch, prompts and answers together; wins over share and number. Set it when
-    titles differ much in length."""
+    """Size of the coreset in tokens of one epoch; wins over share and number. Set it when titles differ much in length."""
     gpu_minutes: float | None = Field(default=None, gt=0, title="Minutes of tuning")
     """Size of the coreset in minutes of fine-tuning; wins over the three above. Set it when the night has a deadline."""
     tokens_per_second: float | None = Field(default=None, gt=0, title="Speed of tuning")
-    """Speed in tokens a second that `gpu_minutes` is converted with. None takes the speed that the last night measured;
-    set it on the first night or on a new machine."""
+    """Tokens a second by which `gpu_minutes` is converted. None takes the last night's; set it on the first night or a new machine."""
     groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
-    """Number of strata of equal score width that method dealrec draws from; 25 to 75 in the paper. Fewer groups choose
-    more high scores, more groups choose more evenly."""
+    """Number of strata of equal score width that method dealrec draws from; 25 to 75 in the paper. Fewer groups choose more high scores."""
     effort_weight: float = Field(default=0.3, ge=0, title="Effort weight lambda")
-    """Weight of effort beside influence in the score; 0.1 to 2 in the paper, 0.3 on Games. Raise it to prefer samples
-    that the language model finds hard; 0 leaves effort out."""
+    """Weight of effort beside influence in the score; 0.1 to 2 in the paper. Raise it to prefer hard samples; 0 leaves effort out."""
 
 
 class NightlyCoreset(_Budget):
@@ -71,8 +65,7 @@ class CoresetConfig(_Budget):
     influence_weight: float = Field(default=1.0, ge=0, title="Influence weight")
     """Weight of influence in the score; 0 leaves influence out, for ablations."""
     normalisation: Normalisation = Field(default="rank", title="Normalisation")
-    """Scale of influence and effort before they are added: rank, minmax (released code), robust (median and MAD) or none
-    (paper)."""
+    """Scale of influence and effort before they are added: rank, minmax (released code), robust (median and MAD) or none (paper)."""
     hard_prune: float = Field(default=0.0, ge=0, lt=1, title="Drop the top share")
     """Share of the highest scores that is dropped first; 0.1 in the released code, 0 in the paper."""
     coverage: float = Field(default=0.3, ge=0, le=1 / 3, title="Guaranteed share")

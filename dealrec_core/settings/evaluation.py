@@ -13,8 +13,7 @@ class NightlyEvaluation(Section):
     k: int = Field(default=10, ge=1, le=1000, title="List length K")
     """Number of items in a list; recall, NDCG, MRR and the gate are computed at this length. Set it to what your page shows."""
     users: int | None = Field(default=500, ge=1, title="Users at most")
-    """Largest number of held-out users to compare on, drawn at random once a night; None means all. Raise it when the
-    intervals of the gate are too wide, lower it when evaluation is too slow."""
+    """Largest number of held-out users to compare on, drawn once a night; None means all. Raise it when intervals are too wide."""
     mask_seen: bool = Field(default=False, title="Mask seen items")
     """Whether items of the user's history are dropped from every list. Set it where nobody takes an item twice."""
 
@@ -30,19 +29,15 @@ class GateConfig(Section):
     """When a candidate is promoted."""
 
     metric: Literal["recall", "ndcg", "mrr"] = Field(default="recall", title="Metric")
-    """Metric on which candidate and champion are compared, user by user, at `evaluation.k`. Take ndcg or mrr when the order
-    within a list matters."""
+    """Metric on which candidate and champion are compared, user by user. Take ndcg or mrr when the order within a list matters."""
     minimum_gain: float = Field(default=0.0, ge=0, title="Minimum gain")
-    """Smallest mean gain, in units of the metric, that a candidate needs over what it would replace. Raise it when a
-    change of models has a cost of its own."""
+    """Smallest mean gain, in units of the metric, that a candidate needs. Raise it when a change of models has a cost of its own."""
     confidence: float = Field(default=0.9, ge=0.5, lt=1, title="Confidence")
-    """Share of bootstrap resamples over users in which the gain must exceed `minimum_gain`. Raise it to promote more
-    rarely and more surely."""
+    """Share of bootstrap resamples over users in which the gain must exceed `minimum_gain`. Raise it to promote more rarely."""
     resamples: int = Field(default=2000, ge=100, title="Bootstrap resamples")
     """Number of bootstrap resamples. More give a steadier verdict and cost little; fewer are for tests."""
     maximum_slice_loss: float | None = Field(default=0.05, ge=0, title="Maximum loss per slice")
-    """Largest mean loss, in units of the metric, that a slice of at least `slice_users` users may have. None ignores
-    slices; lower it to protect small groups of users."""
+    """Largest mean loss of a slice of at least `slice_users` users, in units of the metric. None ignores slices."""
     slice_users: int = Field(default=30, ge=1, title="Smallest slice")
     """Number of users below which a slice is ignored, because its mean is noise."""
     approval: bool = Field(default=False, title="Ask a person")

@@ -19,27 +19,22 @@ Solver = Literal[NightlySolver, "lissa", "exact", "released"]
 
 class _Scoring(Section):
     risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
-    """Samples whose mean loss is the risk: the whole validation slice, its most recent half, or the train samples (paper).
-    Take recent when the log drifts quickly."""
+    """Samples whose mean loss is the risk: the validation slice, its most recent half (for a log that drifts quickly), or train (paper)."""
     loss: LossName = Field(default="softmax", title="Loss")
-    """Loss of a sample: softmax over the catalogue, or sampled softmax or bce with fixed negatives. Take sampled when the
-    catalogue is too large for softmax."""
+    """Loss of a sample: softmax over the catalogue, or, where that is too large, sampled softmax or bce with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")
-    """Number of fixed random items in the sampled and bce losses. The sampled loss draws them by the surrogate's own
-    probabilities. More are more exact and slower."""
+    """Number of fixed random items in the sampled and bce losses; sampled draws them by the surrogate. More are more exact and slower."""
     solver: Solver = Field(default="cg", title="Solver")
     """Method that inverts the curvature."""
     damping: float = Field(default=5.0, gt=0, title="Damping")
-    """Number added to every eigenvalue of the curvature, in multiples of their mean. Raise it when the solver does not
-    converge: larger is more stable, cheaper and blunter."""
+    """Number added to every eigenvalue, in multiples of their mean. Raise it when the solver does not converge: larger is blunter."""
     tolerance: float = Field(default=1e-3, gt=0, lt=1, title="Tolerance")
     """Largest residual of the solution, relative to the risk's gradient. Raise it to spend less time on the solver."""
     most_moved: float = Field(default=0.05, ge=0, le=2, title="Most movement")
     """Largest movement of the surrogate since an earlier night, as 1 − Spearman's correlation of a few scores, at which that
     night's sums and scores are used again. 0 computes everything every night."""
     most_residual: float = Field(default=0.05, ge=0, lt=1, title="Most residual of an earlier solution")
-    """Residual of an earlier night's solution on tonight's samples above which it is corrected and every score computed
-    again. Lower it for fresher scores at a higher cost."""
+    """Residual above which an earlier night's solution is corrected and all scores computed again. Lower it for fresher scores."""
     batch_tokens: int = Field(default=4096, ge=1, title="Batch size in items")
     """Items of histories in one batch. It bounds the memory and changes no score; lower it when memory runs out."""
 
@@ -48,35 +43,30 @@ class NightlyInfluence(_Scoring):
     """How a night computes what leaving a sample out would do to the surrogate's risk."""
 
     solver: NightlySolver = Field(default="cg", title="Solver")
-    """Method that inverts the curvature: cg (conjugate gradients), or identity for the plain gradient product, which is
-    cheapest and ignores the curvature."""
+    """Method that inverts the curvature: cg (conjugate gradients), or identity, which ignores the curvature and is cheapest."""
 
 
 class InfluenceConfig(_Scoring):
     """Everything that influence takes; what a night does not set is set by studies."""
 
     solver: Solver = Field(default="cg", title="Solver")
-    """Method that inverts the curvature: cg for any size, exact for small parameter sets, identity for the plain gradient
-    product; lissa and released for comparison."""
+    """Method that inverts the curvature: cg for any size, exact for few parameters, identity for none; lissa and released to compare."""
     parameters: str = Field(default="all", title="Parameters", pattern=r"^(all|released|layer:.+)$")
     """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
     curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
     """Matrix that is inverted. The Hessian may have negative eigenvalues; they are detected, not repaired."""
     target: Literal["included", "released"] = Field(default="included", title="Target")
-    """Item that a sample predicts. released: as in the released code the history's last item stands in for y; a history
-    of one item scores 0."""
+    """Item that a sample predicts. released: as in the released code the history's last item; a history of one item scores 0."""
     lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
     """Samples in each step of lissa."""
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
-    """Number of train samples, drawn once, that the curvature is averaged over; None takes all. Fewer are cheaper, and the
-    residual is then that of the drawn samples' curvature."""
+    """Number of train samples, drawn once, that the curvature and its residual are averaged over; None takes all. Fewer are cheaper."""
     part_samples: int | None = Field(default=16384, ge=1, title="Samples of cheap products")
     """Number of train samples, chosen by their content, on which cg prepares its steps, so that few products over all
     samples are needed. It is capped at the number of weights, and at a quarter of all samples where outputs are drawn.
     None: every product is over all samples."""
     part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
-    """Outputs of each of those samples, drawn by the surrogate's probabilities instead of all. A catalogue, or negatives,
-    of fewer than four times this number are used whole."""
+    """Outputs of each of those samples, drawn by probability. Fewer than four times as many are used whole."""
     damping_rule: DampingRule = Field(default="trace", title="Damping rule")
     """Unit of the damping. trace: multiples of the mean eigenvalue, over as many as there are weights or samples,
     whichever are fewer. top: a share of the largest eigenvalue. absolute: the number itself."""

@@ -11,8 +11,7 @@ class PromptConfig(Section):
     """Words and bounds of the prompt."""
 
     frame: Literal["auto", "alpaca"] = Field(default="auto", title="Frame")
-    """Form of the prompt. auto: the chat template of the tokenizer where it has one, else Alpaca's headings; alpaca: those
-    headings always, as in the paper."""
+    """Form of the prompt. auto: the tokenizer's chat template where it has one, else Alpaca's headings; alpaca: those always (paper)."""
     items: str = Field(default="products", min_length=1, title="Items, plural")
     """Word for several items in the prompt, for instance game products or movies. Set it, `item` and `chosen` to your domain."""
     item: str = Field(default="product", min_length=1, title="Item, singular")
@@ -20,11 +19,9 @@ class PromptConfig(Section):
     chosen: str = Field(default="purchased", min_length=1, title="What users do with items")
     """Past participle of what users do with items, for instance purchased or watched."""
     most_tokens: int = Field(default=512, ge=64, title="Most tokens of a prompt")
-    """Largest length of a prompt in tokens. The oldest titles are left out until it fits; the newest stays and no title is
-    cut by this. Lower it to save memory and time."""
+    """Largest length of a prompt in tokens. The oldest titles are left out until it fits. Lower it to save memory and time."""
     title_characters: int = Field(default=200, ge=8, title="Most characters of a title")
-    """Length in characters at which titles are cut, everywhere; items whose titles begin alike then share one title. Lower
-    it when titles hold long descriptions."""
+    """Characters at which titles are cut, everywhere; equal beginnings then share one title. Lower it when titles hold descriptions."""
 
 
 EMBEDDED = "embedded"
@@ -34,11 +31,9 @@ class NightlyLanguageModel(Section):
     """The language model that is tuned."""
 
     base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
-    """Model that is tuned: a causal model of Hugging Face by name or folder, or 'embedded' for a small one that is built on
-    the spot. Name a real model as soon as there is a GPU."""
+    """Model that is tuned: a causal model of Hugging Face by name or folder (on a GPU), or 'embedded' for a small one built on the spot."""
     four_bit: bool = Field(default=False, title="Four bits")
-    """Whether the base model is held in 4-bit NF4 (QLoRA) while it is scored and tuned. Set it when the model does not fit
-    into the GPU; it needs CUDA and the extra 'qlora'."""
+    """Whether the base model is held in 4-bit NF4 (QLoRA). Set it when the GPU is too small; it needs CUDA and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
     """Number of tokens of the embedded model's tokenizer."""
     width: int = Field(default=256, ge=32, le=2048, title="Embedded: width")
@@ -75,8 +70,7 @@ class NightlyLora(Section):
     alpha: int = Field(default=16, ge=1, title="LoRA alpha")
     """Scale of what the matrices add: alpha / rank. It is usually raised together with the rank."""
     modules: Literal["attention", "all"] = Field(default="attention", title="LoRA modules")
-    """Layers that learn. attention: query and value projections, as in the paper; all: every linear layer of the blocks,
-    which helps small models."""
+    """Layers that learn. attention: query and value projections, as in the paper; all: every linear layer, which helps small models."""
 
 
 class LoraConfig(NightlyLora):
@@ -91,14 +85,11 @@ class NightlyFineTune(Section):
 
     lora: NightlyLora = NightlyLora()
     start: Literal["base", "champion"] = Field(default="base", title="Start")
-    """Weights that tuning starts from. base: a fresh adapter on the base model; champion: the model in charge, where it has
-    the same base. Take champion when the log changes slowly."""
+    """Weights that tuning starts from. base: a fresh adapter; champion: those of the model in charge, when the log changes slowly."""
     replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
-    """Number of earlier nights whose coresets are learned again beside tonight's. Raise it when a model that starts from the
-    champion forgets."""
+    """Number of earlier nights whose coresets are learned again. Raise it when a model that starts from the champion forgets."""
     epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
-    """Largest number of passes over the coreset; 50 in the paper. Raise it when the best epoch is the last
-    one; time grows with it."""
+    """Largest number of passes over the coreset; 50 in the paper. Raise it when the best epoch is the last one; time grows with it."""
     patience: int = Field(default=2, ge=1, title="Patience")
     """Epochs without a better one on the validation examples before tuning stops. The best epoch is used."""
     learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
@@ -106,8 +97,7 @@ class NightlyFineTune(Section):
     batch_size: int = Field(default=16, ge=1, title="Examples in a step")
     """Number of examples in one step of the optimiser."""
     batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")
-    """Largest number of tokens computed at once; a larger step is computed in parts whose gradients are added. Lower it
-    when memory runs out."""
+    """Largest number of tokens computed at once; gradients of a larger step are added in parts. Lower it when memory runs out."""
     gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
     """Whether activations are computed twice instead of stored. Set it for models that would not fit otherwise."""
 
@@ -117,8 +107,7 @@ class FineTuneConfig(NightlyFineTune):
 
     lora: LoraConfig = LoraConfig()
     best_epoch_by: Literal["recall", "loss"] = Field(default="recall", title="Measure of the best epoch")
-    """Measure by which the best epoch is chosen. recall: of the validation targets among the ten most probable titles, equals
-    by loss; loss: of the answer tokens."""
+    """Measure of the best epoch. recall: of validation targets among the ten most probable titles, then by loss; loss: of answer tokens."""
     checkpoint_steps: int = Field(default=100, ge=1, title="Steps between checkpoints")
     """Number of steps between checkpoints, from which a killed run goes on with the same result."""
     validation_examples: int = Field(default=256, ge=1, title="Validation examples")
@@ -129,14 +118,11 @@ class NightlyEffort(Section):
     """How effort, the gradient norm of a sample, is computed."""
 
     model: Literal["base", "champion"] = Field(default="base", title="Model")
-    """Model whose gradients are measured. base: the base model with a fresh adapter, one scale for all nights; champion: the
-    model in charge."""
+    """Model whose gradients are measured. base: the base model with a fresh adapter, one scale for all; champion: the one in charge."""
     refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
-    """Largest share of the samples that a night scores again because an earlier champion scored them, longest ago first.
-    Raise it for fresher scores at a higher cost."""
+    """Share of the samples, scored longest ago, that a night scores again after a new champion. Raise it for fresher scores."""
     shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
-    """Number of samples in a shard; a killed night goes on after the last whole shard, and Ray gives each worker one. Lower
-    it on machines that are taken away often."""
+    """Number of samples in a shard, after each of which a killed night can go on. Lower it on machines that are taken away often."""
     batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
     """Largest number of tokens in a batch. It bounds the memory and changes no score; lower it when memory runs out."""
 
@@ -145,8 +131,6 @@ class EffortConfig(NightlyEffort):
     """Everything that effort takes; what a night does not set is set by studies."""
 
     parameters: Literal["all", "last"] = Field(default="all", title="Parameters")
-    """Weights whose gradient is measured. all: every LoRA matrix; last: the last LoRA-B alone, as in the released code (it
-    ranks differently)."""
+    """Weights whose gradient is measured. all: every LoRA matrix; last: the last LoRA-B, as in the released code (it ranks differently)."""
     tokens: Literal["answer", "all"] = Field(default="answer", title="Tokens of the loss")
-    """Tokens whose loss is differentiated. answer: what fine-tuning learns; all: the prompt's tokens too, as in the released
-    code."""
+    """Tokens whose loss is differentiated. answer: what fine-tuning learns; all: the prompt's tokens too, as in the released code."""

@@ -11,19 +11,16 @@ from dealrec_core.settings.section import Section
 class _Answer(Section):
     prompt: PromptConfig = PromptConfig()
     decoding: Literal["trie", "ground"] = Field(default="trie", title="Decoding")
-    """How a list is written. trie: beam search over the catalogue's titles; ground: free generation, then the nearest
-    titles, as published."""
+    """How a list is written. trie: beam search over the catalogue's titles; ground: free generation, then the nearest titles."""
     beams: int = Field(default=20, ge=1, le=1000, title="Beams")
-    """Number of beams of the search over titles or codes; at least the length of the list is used. More miss fewer items and
-    cost time in proportion."""
+    """Number of beams of the search over titles or codes, at least the length of the list. More miss fewer items and cost time."""
     gamma: Annotated[float, Field(ge=0, le=100)] | Literal["validation"] = Field(
         default=0.0, title="Weight of ground decoding"
     )
     """For ground: distances are multiplied by (1 + weight of the item) to the power of -gamma; 0 leaves weights out;
     validation: a night takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
     weight: Literal["popularity", "neighbours"] = Field(default="popularity", title="What gamma weighs")
-    """For ground: weight of an item. popularity: its interactions; neighbours: its score by ItemKNN for the history
-    (collaborative filtering)."""
+    """For ground: weight of an item. popularity: its interactions; neighbours: its score by ItemKNN for the history."""
     batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
     """Number of histories decoded at once. It bounds the memory; lower it when memory runs out."""
 
@@ -35,8 +32,7 @@ class NightlyRecommender(_Answer):
     """Kind of model. bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids.
     Take tiger when there is no GPU for a language model, and compare both with `dealrec study`."""
     titles: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
-    """Number of titles in a prompt of BIGRec, the newest of the history. Fewer than `samples.history_length`, because every
-    title costs tokens; raise it when there is time."""
+    """Number of the newest titles in a prompt of BIGRec. Every title costs tokens; raise it when there is time."""
 
 
 class BIGRecConfig(_Answer):
@@ -72,8 +68,7 @@ class NightlySemanticIds(Section):
     """How TIGER's items get codes."""
 
     embedding: str = Field(default=TF_IDF, min_length=1, title="Content vectors")
-    """Vectors of the items' content. 'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name
-    or folder, which understands synonyms and languages."""
+    """Vectors of the items' content. 'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name or folder."""
 
 
 class SemanticIdsConfig(NightlySemanticIds):
@@ -100,13 +95,11 @@ class NightlyTiger(Section):
     layers: int = Field(default=4, ge=1, le=48, title="Layers of the encoder and of the decoder")
     """Number of layers of the encoder, and of the decoder."""
     tuning: Literal["full", "lora"] = Field(default="full", title="Tuning")
-    """Weights that a night tunes. full: all; lora: only a low-rank adapter, on a model to start from, which is merged at the
-    end. Take lora when a night should change the model little."""
+    """Weights that a night tunes. full: all; lora: a low-rank adapter, merged at the end, so that a night changes the model little."""
     epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
     """Largest number of passes over the coreset; training stops earlier when the validation loss stops falling."""
     pretraining_epochs: int = Field(default=10, ge=1, le=10_000, title="Epochs of pretraining")
-    """Number of passes over the older half of the train samples, on which the first night trains a model that all later
-    nights start from."""
+    """Number of passes over the older half of the train samples, on which the first night trains a model to start later nights from."""
     learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")
     """Step size of training and tuning."""
 

@@ -19,14 +19,11 @@ class RunConfig(Section):
     quarantine_alert: float = Field(default=0.05, ge=0, le=1, title="Quarantine alert")
     """Share of bad rows above which an event is raised; the night goes on. Lower it to hear of faults earlier."""
     engine: Literal["threads", "ray"] = Field(default="threads", title="Engine")
-    """Workers that read raw files and score effort shards: threads of this machine, or a Ray cluster (extra `ray`) with equal
-    results. Take ray when one machine is too slow."""
+    """Workers that read raw files and score effort: threads of this machine, or a Ray cluster (extra `ray`). Results are equal."""
     ray_address: str | None = Field(default=None, title="Ray address")
-    """Address of a running Ray cluster, such as ray://head:10001. None starts a cluster on this machine for as long as it is
-    needed."""
+    """Address of a running Ray cluster, such as ray://head:10001. None starts a cluster on this machine for as long as it is needed."""
     placement: Literal["here", "pools"] = Field(default="here", title="Placement of stages")
-    """Where stages run. here: in one process; pools: stages that compute run as their own deployments, each in the work pool
-    of its deployment. Take pools when the GPU is in another machine."""
+    """Where stages run. here: in one process; pools: stages that compute run in their own work pools, for instance on a GPU elsewhere."""
 
 
 class LakeConfig(Section):
@@ -36,23 +33,20 @@ class LakeConfig(Section):
     """Place of all tables, models and coresets: a folder, or s3://bucket/prefix (endpoint and keys from the AWS_* environment
     variables). Take a bucket when several machines work on one lake."""
     partition: Literal["day", "month", "year"] = Field(default="day", title="Partition of interactions")
-    """Period that one partition of the interactions holds. Choose it before the first night, so that a partition holds at
-    least some 10,000 rows."""
+    """Period that one partition of the interactions holds. Choose it before the first night: a partition should hold some 10,000 rows."""
 
 
 class RegistryConfig(Section):
     """The MLflow server and the names used there."""
 
     tracking_uri: str = Field(default="sqlite:///var/mlflow.db", title="MLflow tracking URI")
-    """Address of the MLflow registry: a server (http://…), or a SQLite file for one machine. Take a server when others should
-    see the runs or load the champion."""
+    """Address of the MLflow registry: a server (http://…), or a SQLite file for one machine. Take a server when others use it too."""
     artifacts: str | None = Field(default="var/mlflow-artifacts", title="Artifact folder")
     """Folder in which a new experiment stores its artifacts. None leaves the choice to the MLflow server."""
     experiment: str = Field(default="dealrec", title="Experiment")
     """Name of the experiment that holds the runs of all nights. Take another one for another domain."""
     model: str = Field(default="recommender", title="Registered model")
-    """Name of the registered model, whose aliases candidate, champion and previous the nights move. Take another one for
-    another domain."""
+    """Name of the registered model, whose aliases candidate, champion and previous the nights move. Take another one for another domain."""
     surrogate: str = Field(default="surrogate", title="Registered surrogate")
     """Name of the registered model that gets every night's surrogate as a version. Take another one for another domain."""
 
@@ -63,8 +57,6 @@ class UpkeepConfig(Section):
     file_mib: int = Field(default=128, ge=1, le=4096, title="File size (MiB)")
     """Size in MiB up to which compaction joins the smaller files of a partition."""
     retention_hours: int = Field(default=168, ge=24, title="Retention (hours)")
-    """Hours that files stay after no version needs them. It must be longer than the longest ingest, and long enough to
-    notice a mistake."""
+    """Hours that files stay after no version needs them. It must be longer than the longest ingest, and long enough to notice a mistake."""
     nights: int = Field(default=30, ge=1, title="Readable nights")
-    """Number of the newest nights whose tables stay readable as they were. Those of registered models and champions always
-    do. Raise it when you look further back."""
+    """Number of the newest nights whose tables stay readable; those of registered models and champions do in any case."""

@@ -18,5 +18,4 @@ class SamplesConfig(Section):
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Validation share")
     """Share of the log just before the test slice. It stops training early and is the risk that influence is computed on."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Test share")
-    """Share of the log, the most recent, on which models are compared. Nothing is learned from it. Raise it when too few
-    users are left to compare on."""
+    """Share of the log, the most recent, on which models are compared, not trained. Raise it when too few users are left to compare on."""

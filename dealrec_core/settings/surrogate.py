@@ -21,8 +21,7 @@ class NightlySurrogate(Section):
     learning_rate: float = Field(default=3e-3, gt=0, le=1, title="Learning rate")
     """Step size of Adam. Lower it when a message about the surrogate's weights or loss says so."""
     drift_tolerance: float = Field(default=0.2, ge=0, le=1, title="Drift tolerance")
-    """Share of the validation NDCG@10 that a warm start may lose since the last full training before another full training
-    is forced. Lower it to train from scratch more often."""
+    """Share of the validation NDCG@10 that warm starts may lose before a full training. Lower it to train from scratch more often."""
 
 
 class SurrogateConfig(NightlySurrogate):
