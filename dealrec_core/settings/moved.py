@@ -34,7 +34,7 @@ GONE = {
     "influence.part_outputs": _STUDY.format(16),
     "influence.damping_rule": _STUDY.format("trace"),
     "influence.most_steps": _STUDY.format(100),
-    "influence.kept_mb": _STUDY.format(1024),
+    "influence.kept_mb": "was removed; the activations of a single layer are no longer stored",
     "influence.precision": _STUDY.format("float32"),
     "effort.parameters": _STUDY.format("all"),
     "effort.tokens": _STUDY.format("answer"),
