@@ -21,7 +21,7 @@ import torch
 from machine import machine
 
 from dealrec_core import influence
-from dealrec_core.influence import activations, continued, operators
+from dealrec_core.influence import continued, operators
 from dealrec_core.influence.carried import Change, followed, moved
 from dealrec_core.influence.continued import Earlier
 from dealrec_core.influence.operators import Problem
@@ -109,19 +109,11 @@ def _measure(model: Any, samples: Sequences, recent: Sequences, *, loss: str, wh
         "gradient": lambda: operators.gradient(problem, samples),
         "Gauss-Newton product": lambda: operators.gauss_newton(problem, samples, direction),
     }
-    cached = activations.store(problem, samples, most_bytes=config.kept_mb * 2**20)
-    if cached is not None:
-        steps |= {
-            "keeping the activations": lambda: activations.store(problem, samples, most_bytes=config.kept_mb * 2**20),
-            "scores given q, kept": lambda: activations.directional(cached, direction),
-            "Gauss-Newton product, kept": lambda: activations.gauss_newton(cached, direction),
-        }
     forward = steps.pop("forward")
     ratios = {name: _in_passes(step, forward) for name, step in steps.items()}
     results = []
     stage = _in_passes(lambda: results.append(influence.score(model, samples, recent, config=config, seed=0)), forward)
     each = _in_passes(_backward_per_sample(problem, samples, count=200), forward) * len(samples) / 200
-    given_q = ratios.get("scores given q, kept", ratios["scores given q"])
     result = results[0]
     return {
         "forward_s": round(_seconds(forward), 3),
@@ -130,13 +122,11 @@ def _measure(model: Any, samples: Sequences, recent: Sequences, *, loss: str, wh
         "negatives": config.negatives if loss == "sampled" else 0,
         "whole stage": round(stage, 2),
         "products over all samples": result.products,
-        "kept MB": round(cached.size_bytes / 2**20) if cached else 0,
-        "samples not kept": len(cached.rest) if cached else len(samples),
         "residual": float(f"{result.residual:.2e}"),
         "damping over the top eigenvalue": float(f"{result.damping / result.top_eigenvalue:.1e}"),
         "alignment of q and v": round(result.alignment, 4),
         "one backward per sample": round(each, 1),
-        "times faster than one backward per sample": round(each / given_q, 1),
+        "times faster than one backward per sample": round(each / ratios["scores given q"], 1),
     }
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dealrec_core.influence import curvature as curvatures
 from dealrec_core.influence import operators
 from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
+from dealrec_core.influence.curvature import Curvature
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.scores import InfluenceResult, cosine, score, solve
 from dealrec_core.samples.sequences import Sequences
@@ -143,12 +143,11 @@ def _corrected(
     settings = config.model_copy(
         update={"damping": carried.damping, "damping_rule": "absolute", "tolerance": min(goal, 0.99)}
     )
-    curvature = curvatures.build(problem, train, config=settings)
-    correction = solve(curvature, carried.remainder, config=settings, seed=seed)
+    correction = solve(Curvature(problem, train, settings.curvature), carried.remainder, config=settings, seed=seed)
     assert correction.remainder is not None
     image = carried.image + carried.remainder - correction.remainder - carried.damping * correction.q
     better = replace(carried, q=carried.q + correction.q, image=image)
-    return better, curvature.directional(better.q) / len(train), correction.products
+    return better, operators.directional(problem, train, better.q) / len(train), correction.products
 
 
 def _result(carried: Carried, scores: np.ndarray, products: int) -> InfluenceResult:

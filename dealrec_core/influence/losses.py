@@ -83,18 +83,6 @@ class Loss:
         return np.empty(0, np.int64) if self.negatives is None else self.negatives.cpu().numpy()
 
     @torch.no_grad()
-    def linearised(self, state: Tensor, table: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivative (B, D) of the summed loss by the state, and the weights (B, width) that `gauss_newton` can reuse."""
-        sums = _Sums(state)
-        weights = []
-        for rows in self._blocks(state):
-            logits = self._logits(state[rows], table, targets[rows])
-            weights.append(self._weights(logits))
-            share = None if self.name == "bce" else weights[-1]
-            self._pull_back(sums, self._slope(logits, targets[rows], share), rows, state, table, targets)
-        return sums.state, torch.cat(weights)
-
-    @torch.no_grad()
     def tangents(
         self, state: Tensor, table: Tensor, targets: Tensor, *, state_dot: Tensor | None, table_dot: Tensor | None
     ) -> Tensor:
@@ -120,20 +108,17 @@ class Loss:
         state_dot: Tensor | None,
         table_dot: Tensor | None,
         into: Tensor | None = None,
-        weights: Tensor | None = None,
     ) -> Tensor:
         """Jᵀ B J along the direction, up to the outputs; B, the loss's Hessian by the logits, is never negative.
 
         The part (B, D) of the state; that of the table is added to `into` (V, D), where given.
-        `weights` are those of `linearised` for the same outputs; without them the logits are computed again.
         """
         sums = _Sums(state, into)
         states, outs = _moving(state, outputs(table, state), state_dot=state_dot, table_dot=table_dot)
         if states is None or outs is None:
             return sums.state
         for rows in self._blocks(state):
-            given = None if weights is None else weights[rows]
-            w = self._weights(self._logits(state[rows], table, targets[rows])) if given is None else given
+            w = self._weights(self._logits(state[rows], table, targets[rows]))
             curved = self._curved(w, self._products(states[rows], outs, targets[rows]))
             self._pull_back(sums, curved, rows, state, table, targets)
         return sums.state
@@ -185,11 +170,11 @@ class Loss:
         of_target = (state * table[targets]).sum(1, keepdim=True)
         return torch.cat([of_target, state @ table.index_select(0, self.negatives).T], 1)
 
-    def _slope(self, logits: Tensor, targets: Tensor, share: Tensor | None = None) -> Tensor:
-        """Derivative by the logits; `share` is their softmax where it is known."""
+    def _slope(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Derivative by the logits."""
         if self.name == "bce":
             return torch.cat([-torch.sigmoid(-logits[:, :1]), torch.sigmoid(logits[:, 1:]) * self._shares(logits)], 1)
-        slope = logits.softmax(1) if share is None else share.clone()
+        slope = logits.softmax(1)
         column = targets[:, None] if self.negatives is None else torch.zeros_like(targets)[:, None]
         return slope.scatter_add_(1, column, torch.full_like(column, -1, dtype=slope.dtype))
 

@@ -130,7 +130,12 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
             state, state_dot = forward_ad.unpack_dual(call(problem.last, duals, histories, dual_table))
             slopes = problem.loss.tangents(state, table, targets, state_dot=state_dot, table_dot=table_dot)
             derivatives[rows] = slopes.double().cpu().numpy()
-    check_samples(derivatives)
+    bad = np.flatnonzero(~np.isfinite(derivatives))
+    if len(bad):
+        raise NotFinite(
+            f"{len(bad)} of {len(derivatives)} samples have a NaN or infinite gradient product, first sample {bad[0]}; "
+            "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
+        )
     return derivatives
 
 
@@ -246,13 +251,3 @@ def _rows_read(histories: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
 
 def _detached(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach()
-
-
-def check_samples(derivatives: np.ndarray) -> None:
-    """Raises NotFinite where a sample's gradient product is NaN or infinite."""
-    bad = np.flatnonzero(~np.isfinite(derivatives))
-    if len(bad):
-        raise NotFinite(
-            f"{len(bad)} of {len(derivatives)} samples have a NaN or infinite gradient product, first sample {bad[0]}; "
-            "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
-        )

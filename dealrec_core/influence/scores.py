@@ -99,11 +99,10 @@ def score(
         _check(counted, risk)
     v = operators.gradient(problem, risk)
     curved = _drawn(counted, config.curvature_samples, seed=seed)
-    curvature = curvatures.build(problem, curved, config=config)
+    curvature = Curvature(problem, curved, config.curvature)
     solution = solve(curvature, v, config=config, seed=seed)
     scores = np.zeros(len(train))
-    scored = curvature if curved is counted else Curvature(problem, counted)
-    scores[rows] = scored.directional(solution.q) / len(train)
+    scores[rows] = operators.directional(problem, counted, solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     carried = None
     if curved is train and config.curvature == "gauss_newton":

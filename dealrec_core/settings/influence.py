@@ -72,7 +72,5 @@ class InfluenceConfig(_Scoring):
     whichever are fewer. top: a share of the largest eigenvalue. absolute: the number itself."""
     most_steps: int = Field(default=100, ge=1, title="Most products")
     """Number of curvature products over all samples after which cg gives up."""
-    kept_mb: int = Field(default=1024, ge=0, title="Kept activations in MB")
-    """Memory in MB for the activations of a single linear layer, so that the network runs once; 0 stores none."""
     precision: Precision = Field(default="float32", title="Precision")
     """Precision of the network's matrix products: bf16 rounds them to bfloat16; sums, losses and solvers stay in float32."""

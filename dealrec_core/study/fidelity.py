@@ -49,8 +49,6 @@ SHARES = (1e-3, 1e-2, 1e-1)
 BASELINES = ("identity", "released", "random")
 FORMAT = 2
 """Format of finished starts; it changes where the same settings come to mean something else."""
-MEMORY = {"batch_tokens", "kept_mb"}
-"""Settings of influence that change no score."""
 
 
 class FidelityConfig(BaseModel):
@@ -186,8 +184,9 @@ def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: i
     settings["samples"] = hashlib.sha256(
         b"".join(part.tobytes() for part in (train.items, train.targets, risk.items, risk.targets))
     ).hexdigest()
+    # The batch size changes no score.
     by_estimator = {
-        name: InfluenceConfig(**changes).model_dump(exclude=MEMORY)
+        name: InfluenceConfig(**changes).model_dump(exclude={"batch_tokens"})
         for name, changes in estimators(config.refit.decay).items()
     }
     folder, all_settings = Path(config.folder), {**settings, "estimators": by_estimator}

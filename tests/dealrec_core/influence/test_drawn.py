@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dealrec_core.influence import activations, drawn, losses, operators
+from dealrec_core.influence import drawn, losses
 from dealrec_core.influence.drawn import Drawn
-from dealrec_core.surrogate import networks
-from dealrec_core.surrogate.sasrec import Shape
-from tests.dealrec_core.influence.test_scores import LOSSES, sequences
+from tests.dealrec_core.influence.test_scores import LOSSES
 
 ITEMS, WIDTH, SAMPLES = 9, 4, 6
 
@@ -44,17 +42,3 @@ def test_many_draws_give_the_curvature_itself(name) -> None:
         nearly = stand_in.gauss_newton(rows, state, table, **options, into=found)
         np.testing.assert_allclose(nearly, by_state, atol=1e-3 * by_state.abs().max().item())
         np.testing.assert_allclose(found, wanted, atol=1e-3 * wanted.abs().max().item())
-
-
-@pytest.mark.parametrize("most_bytes", [2**20, 1])
-def test_a_kept_layer_has_the_product_of_the_network(most_bytes: int) -> None:
-    network = networks.build("sasrec", Shape(40, width=WIDTH, layers=2, heads=2, history_length=6), seed=0).double()
-    samples = sequences(30, seed=2, items=40)
-    loss = losses.build("softmax", item_count=40, negatives=1, seed=0)
-    problem = operators.problem(network, "released", loss, batch_tokens=16, device="cpu")
-    stand_in = operators.draw(problem, samples, 4)
-    direction = torch.randn(problem.parameters.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wanted = operators.gauss_newton(problem, samples, direction, drawn=stand_in)
-    held = activations.store(problem, samples, most_bytes=most_bytes, drawn=stand_in)
-    assert held is not None
-    np.testing.assert_allclose(activations.gauss_newton(held, direction), wanted, rtol=1e-9, atol=1e-12)

@@ -204,12 +204,9 @@ PARTS = [
 
 @pytest.mark.parametrize(("name", "which"), PARTS)
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kept_mb", [0, 100])
-def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(
-    name: str, which: str, loss: str, kept_mb: int
-) -> None:
+def test_a_part_of_the_parameters_gives_the_naive_answer_for_that_part(name: str, which: str, loss: str) -> None:
     network, train, risk = model(name), sequences(9, seed=2), sequences(4, seed=3)
-    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact", kept_mb=kept_mb)
+    config = InfluenceConfig(loss=loss, negatives=3, parameters=which, solver="exact")
     found = influence.score(network, train, risk, config=config, seed=5)
     options = {"loss": loss, "negatives": negatives_of(network, train, config, seed=5)}
     names = names_of(network, which)
