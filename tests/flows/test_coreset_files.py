@@ -77,7 +77,7 @@ def test_a_budget_of_tokens_is_spent_and_never_exceeded(town):
     pool, _ = features(task._asked(tonight, needs), task._inputs(tonight))
     scores = task._scores(tonight, needs).with_columns(pl.Series("tokens", pool["tokens"]))
     budget = task._token_budget(tonight)
-    selection = coreset.select(scores, tonight.config.coreset, seed=0, token_budget=budget)
+    selection = coreset.select(scores, tonight.config.algorithms.coreset, seed=0, token_budget=budget)
     spent = selection.report["tokens of an epoch"]
     assert 0 < spent <= 500  # that one sample more would not fit is tested beside `select`
 
