@@ -12,10 +12,13 @@ from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
 from dealrec_core.lake import nights
+from dealrec_core.language import language_model
 from dealrec_core.recommenders.features import features
+from flows.nightly import nightly
 from tasks import events
 from tasks.stages import coreset as task
 from tasks.tonight import Tonight
+from tests.flows.conftest import new_town
 
 
 def newest(place):
@@ -94,3 +97,25 @@ def test_minutes_become_tokens_by_speed_and_epochs(town):
 def test_minutes_without_a_measured_speed_are_an_error():
     with pytest.raises(DataError, match="set coreset.tokens_per_second"):
         task._measured_speed([])
+
+
+@pytest.mark.parametrize("method", ["less", "rds", "tf-dcon", "goracs"])
+def test_methods_that_ask_a_model_run_with_tiger_too(tiger_town, method):
+    tonight = Tonight(with_settings(newest(tiger_town), method=method))
+    needs = set(NEEDS[method])
+    pool, aims = features(task._asked(tonight, needs), task._inputs(tonight))
+    scores = task.with_features(task._scores(tonight, needs), pool)
+    selection = coreset.select(scores, tonight.config.algorithms.coreset, seed=0, reference=aims)
+    assert len(selection.frame) == selection.report["chosen"] > 0
+
+
+def test_a_random_coreset_asks_no_model_and_scores_nothing(tmp_path, prefect_server, monkeypatch):
+    place = new_town(tmp_path)
+    place.write(0)
+    monkeypatch.setattr(language_model, "load", lambda *_, **__: pytest.fail("the language model was loaded"))
+    steps = ["ingest", "retrain-surrogate", "score-samples", "select-coreset"]
+    nightly(place.request(0, "coreset.method=random").model_copy(update={"only": steps}))
+    night = newest(place)
+    assert night.need("coreset").rows > 0
+    assert night.find("influence") is None
+    assert night.find("effort") is None
