@@ -1,20 +1,21 @@
-"""Looks at a lake without changing it."""
+"""Looks at a lake without changing it. What only one look needs is imported in it: a second of a command is long."""
 
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
-from dealrec_core.ingest import interactions, sources
-from dealrec_core.ingest.preview import Preview, preview
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import TABLES, Night, nights, reopen
 from dealrec_core.settings import Config
-from tasks.report import page
+
+if TYPE_CHECKING:
+    from dealrec_core.ingest.preview import Preview
 
 
 class NightLine(BaseModel):
@@ -51,6 +52,8 @@ def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
     """Paths of the interaction files of which a night of this day (today when None) would take rows."""
     loaded = settings.load(config, overrides)
     through = day or datetime.now(UTC).date()
+    from dealrec_core.ingest import interactions
+
     return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
 
 
@@ -65,6 +68,8 @@ def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
     if not all_nights:
         raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
     night = all_nights[-1] if name is None else reopen(name, lake)
+    from tasks.report import page
+
     Path(to).write_text(page(night), encoding="utf-8")
     return night.name
 
@@ -84,8 +89,10 @@ def doctor(config: str, overrides: list[str]) -> list[Check]:
     return [_check(what, look, loaded) for what, look in looks.items()]
 
 
-def first_rows(config: str, overrides: list[str]) -> list[Preview]:
+def first_rows(config: str, overrides: list[str]) -> "list[Preview]":
     """How the first rows of the first raw files would land."""
+    from dealrec_core.ingest.preview import preview
+
     return preview(settings.load(config, overrides).sources, files=3, rows=5)
 
 
@@ -97,6 +104,8 @@ def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:
 
 
 def _sources(config: Config) -> str:
+    from dealrec_core.ingest import sources
+
     files = sources.find(config.sources.root, config.sources.interactions.files)
     if not files:
         raise DealrecError(f"no file in '{config.sources.root}' matches {config.sources.interactions.files}")
