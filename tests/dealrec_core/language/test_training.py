@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from dealrec_core.errors import NotFinite
 from dealrec_core.language import training
 from dealrec_core.language.progress import silent
 from dealrec_core.language.training import Pace, Trained
+from dealrec_core.settings.language import FineTuneConfig
 
-PACE = Pace(
-    epochs=4, patience=2, learning_rate=0.1, falls=False, weight_decay=0.0, checkpoint_steps=None, setting="x.rate"
-)
+CONFIG = FineTuneConfig(epochs=4, patience=2, learning_rate=0.1)
+PACE = Pace(CONFIG, "x.rate", falls=False, weight_decay=0.0, checkpoint_steps=None)
 
 
 class Slope:
@@ -41,7 +42,10 @@ class Slope:
 
 
 def trained(learner: Slope, folder: Path | None = None, **changes: object) -> Trained:
-    pace = Pace(**{**PACE.__dict__, **changes})  # type: ignore[arg-type]
+    names = {"epochs", "patience", "learning_rate"}
+    section = {name: value for name, value in changes.items() if name in names}
+    others = {name: value for name, value in changes.items() if name not in section}
+    pace = replace(PACE, config=CONFIG.model_copy(update=section), **others)  # type: ignore[arg-type]
     return training.train(learner, pace, checkpoint_folder=folder, progress=silent)
 
 
