@@ -9,7 +9,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.coreset import budget, ordering
 from dealrec_core.coreset.base import Choice, Options, Pool
-from dealrec_core.coreset.methods import method
+from dealrec_core.coreset.methods import NEEDS, method
 from dealrec_core.errors import DataError
 from dealrec_core.settings.coreset import CoresetConfig
 
@@ -52,7 +52,11 @@ def select(
     if scores.is_empty():
         raise DataError("no scored sample to select from; the train slice is empty")
     order = _order(scores[schema.SAMPLE_ID])
-    pool = _pool(scores, order, reference or {})
+    scores_asked = (schema.INFLUENCE, schema.EFFORT)
+    absent = [
+        column for column in scores_asked if column not in NEEDS[name] and scores[column].null_count() == len(scores)
+    ]
+    pool = _pool(scores.with_columns(pl.lit(0.0).alias(column) for column in absent), order, reference or {})
 
     def chosen(count: int) -> Choice:
         return choose(pool, _options(config, count=count, seed=seed))

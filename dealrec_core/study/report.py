@@ -89,13 +89,13 @@ def _compared(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
     verdicts = [
         (pl.col("method") == config.reference, "reference"),
         (pl.col("paired seeds") == 0, "not compared"),
-        (pl.col("paired seeds") == 1, "one seed, not judged"),
+        (pl.col("paired seeds") == 1, "one seed, no decision"),
         (sure & (pl.col(f"{metric} low") > 0), "better"),
         (sure & (pl.col(f"{metric} high") < 0), "worse"),
         (pl.lit(True), "no difference shown"),
     ]
     verdict = pl.coalesce([pl.when(fits).then(pl.lit(words)) for fits, words in verdicts])
-    return pl.concat(parts).with_columns(verdict.alias("verdict"))
+    return pl.concat(parts).with_columns(verdict.alias("comparison"))
 
 
 def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
@@ -120,13 +120,13 @@ def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
 
 
 def _line(row: dict[str, object], metric: str) -> str:
-    compared = row["verdict"] not in ("reference", "not compared")
+    compared = row["comparison"] not in ("reference", "not compared")
     accuracies = [f"{row[name]:.4f}" for name in ("recall", "ndcg")]
     gains = [_interval(row, name) if compared else "—" for name in (metric, "log_likelihood")]
     p = "—" if row["p holm"] is None else f"{row['p holm']:.3f}"
     costs = [f"{row[name]:.0f}" for name in ("selection_s", "tuning_s", "tokens")]
     names, teraflops = [row["method"], row["surrogate"], row["seeds"]], f"{float(str(row['flops'])) / 1e12:.2f}"
-    return f"| {' | '.join(map(str, [*names, *accuracies, *gains, p, row['verdict'], *costs, teraflops]))} |"
+    return f"| {' | '.join(map(str, [*names, *accuracies, *gains, p, row['comparison'], *costs, teraflops]))} |"
 
 
 def _interval(row: dict[str, object], metric: str) -> str:
