@@ -3,7 +3,7 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from dealrec_core.ingest import interactions
+from dealrec_core.ingest import interactions, item_files
 from dealrec_core.lake import Lake
 from dealrec_core.settings.sources import InteractionSource, ItemSource, SourcesConfig
 
@@ -47,6 +47,6 @@ def test_items_without_a_header_line_have_their_own_names_delimiter_and_separato
         categories_separator=" / ",
     )
     sources = SourcesConfig(root=str(tmp_path), interactions=InteractionSource(files=["log"]), items=source)
-    assert interactions.ingest_items(lake, sources).inserted == 2
+    assert item_files.ingest_items(lake, sources).inserted == 2
     items = lake.scan("items").collect().sort("item_id")
     assert items["categories"].to_list() == [["Board", "Classic"], ["Board"]]
