@@ -31,7 +31,7 @@ class NightlyLanguageModel(Section):
     """The language model that is tuned."""
 
     base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
-    """Model that is tuned: a causal model of Hugging Face by name or folder (on a GPU), or 'embedded' for a small one built on the spot."""
+    """Model that is tuned: a causal model of Hugging Face by name or folder, or 'embedded' for a small one built on the spot."""
     four_bit: bool = Field(default=False, title="Four bits")
     """Whether the base model is held in 4-bit NF4 (QLoRA). Set it when the GPU is too small; it needs CUDA and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
