@@ -52,11 +52,7 @@ def select(
     if scores.is_empty():
         raise DataError("no scored sample to select from; the train slice is empty")
     order = _order(scores[schema.SAMPLE_ID])
-    scores_asked = (schema.INFLUENCE, schema.EFFORT)
-    absent = [
-        column for column in scores_asked if column not in NEEDS[name] and scores[column].null_count() == len(scores)
-    ]
-    pool = _pool(scores.with_columns(pl.lit(0.0).alias(column) for column in absent), order, reference or {})
+    pool = _pool(_without_nulls(scores, name), order, reference or {})
 
     def chosen(count: int) -> Choice:
         return choose(pool, _options(config, count=count, seed=seed))
@@ -154,6 +150,13 @@ def _order(ids: pl.Series) -> np.ndarray:
     if len(twice):
         raise DataError(f"sample '{twice[0]}' is scored more than once; give each sample one row")
     return ids.arg_sort().to_numpy()
+
+
+def _without_nulls(scores: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The scores with zeros for a score that the method does not need and that was not computed."""
+    unneeded = {schema.INFLUENCE, schema.EFFORT} - set(NEEDS[name])
+    absent = [column for column in sorted(unneeded) if scores[column].null_count() == len(scores)]
+    return scores.with_columns(pl.lit(0.0).alias(column) for column in absent)
 
 
 def _pool(scores: pl.DataFrame, order: np.ndarray, reference: Mapping[str, np.ndarray]) -> Pool:
