@@ -36,6 +36,27 @@ print(sorted({HEAVY!r} & set(sys.modules)))
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_the_status_of_a_lake_with_promotions_needs_no_arrow(tmp_path):
+    program = f"""
+import sys
+from datetime import UTC, datetime
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import Champion
+now = datetime.now(UTC)
+lake, model = Lake({str(tmp_path)!r}), Champion(night="n", bundle="b", version="1", trained_through=now)
+if sys.argv[1] == "write":
+    promotions.record(lake, night=model, action="promoted", reason="", who="me", now=now)
+else:
+    from flows.look import status
+    line = status("deployments/examples/demo.toml", ["lake.root={tmp_path}"]).champion
+    print(line, sorted({{"pyarrow", "numpy"}} & set(sys.modules)))
+"""
+    for what in ("write", "look"):
+        command = [sys.executable, "-c", program, what]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "version 1 of night n []", done.stderr
+
+
 def test_settings_need_no_frames_either():
     program = "import sys, dealrec_core.settings; print(sorted({'polars', 'numpy', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -32,12 +33,8 @@ class Reading:
     sha256: str
     before: int | None
     """Transaction number of the file's last reading, None when this is the first."""
-    rows: int = 0
-    earlier: int = 0
-    due: int = 0
-    quarantined: int = 0
-    filtered: int = 0
-    postponed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """Rows, and how many of them are earlier, due, quarantined, filtered or postponed."""
     bad: list[pl.DataFrame] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     is_broken: bool = False
@@ -79,15 +76,11 @@ class Delivery:
         self.readings.append(reading)
         ingested_through = None if reading.is_replay else before
         constants = sources.folder_values(file.path)
-        mapping = mapping_of(self.source)
-        columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
-        number = len(self.readings) - 1
-
-        def fates_of(batch: Batch) -> _Fates:
-            return self._sort_out(batch, mapping, constants, number, ingested_through)
-
+        fates_of = partial(
+            self._sort_out, constants=constants, number=len(self.readings) - 1, ingested_through=ingested_through
+        )
         try:
-            batches = sources.batches(file.path, columns=columns, options=self.source)
+            batches = sources.batches(file.path, columns=raw_columns(self.source, constants), options=self.source)
             if only is not None and not (only == 0).any():
                 batches = (batch.only(only) for batch in batches)
             for fates in parallel.in_order(fates_of, batches, threads=THREADS):
@@ -112,26 +105,19 @@ class Delivery:
 
     def guard(self, max_bad_fraction: float) -> None:
         """Raises DataError when more than this share of the rows is bad."""
-        rows = sum(reading.rows for reading in self.readings)
-        bad = sum(reading.quarantined for reading in self.readings)
+        rows = sum(reading.counts["rows"] for reading in self.readings)
+        bad = sum(reading.counts["quarantined"] for reading in self.readings)
         if bad > max_bad_fraction * rows:
-            worst = max(self.readings, key=lambda reading: reading.quarantined)
+            worst = max(self.readings, key=lambda reading: reading.counts["quarantined"])
             reason, count = worst.reasons.most_common(1)[0]
             raise DataError(
                 f"{bad:,} of {rows:,} rows are bad, more than sources.max_bad_fraction = {max_bad_fraction:g}; nothing was "
                 f"written. Most often: {reason} ({count:,} × in {worst.file.path}); correct the mapping or the file"
             )
 
-    def _sort_out(
-        self,
-        batch: Batch,
-        mapping: dict[str, str | None],
-        constants: dict[str, str],
-        number: int,
-        ingested_through: int | None,
-    ) -> "_Fates":
+    def _sort_out(self, batch: Batch, constants: dict[str, str], number: int, ingested_through: int | None) -> "_Fates":
         """Counts what becomes of each record, and adds the rows that are due to the spill."""
-        good, filtered, bad = sort_out(batch, self.source, mapping, constants)
+        good, filtered, bad = sort_out(batch, self.source, constants)
         others = self.erased.without(good)
         filtered += good.height - others.height
         due = _before(others, self.through.toordinal() + 1)
@@ -145,15 +131,11 @@ class Delivery:
             self.spill.add(_keyed(due, number, self.partition))
             if self.source.event_id is not None:
                 ids = due[schema.EVENT_ID].drop_nulls().hash()
-        return _Fates(batch.frame.height, earlier, due.height, filtered, postponed, bad, ids)
+        counts = {"rows": batch.frame.height, "earlier": earlier, "due": due.height, "filtered": filtered}
+        return _Fates(counts | {"postponed": postponed, "quarantined": bad.height}, bad, ids)
 
     def _count(self, fates: "_Fates", reading: Reading) -> None:
-        reading.rows += fates.rows
-        reading.earlier += fates.earlier
-        reading.due += fates.due
-        reading.filtered += fates.filtered
-        reading.postponed += fates.postponed
-        reading.quarantined += fates.bad.height
+        reading.counts.update(fates.counts)
         if fates.bad.height:
             reading.bad.append(fates.bad)
             reading.reasons.update(fates.bad[schema.REASON].to_list())
@@ -170,18 +152,18 @@ class Shard:
     event_ids: list[pl.Series]
 
 
-def mapping_of(source: InteractionSource) -> dict[str, str | None]:
-    """Returns the raw column of each of events.FIELDS, None where the log has none."""
-    return {name: getattr(source, name) for name in events.FIELDS}
+def raw_columns(source: InteractionSource, constants: dict[str, str]) -> list[str]:
+    """Returns the mapped columns that a file itself must have."""
+    return [raw for name in events.FIELDS if (raw := getattr(source, name)) is not None and raw not in constants]
 
 
 def sort_out(
-    batch: Batch, source: InteractionSource, mapping: dict[str, str | None], constants: dict[str, str]
+    batch: Batch, source: InteractionSource, constants: dict[str, str]
 ) -> tuple[pl.DataFrame, int, pl.DataFrame]:
     """Returns good events, how many others the filter or the weights turn down, and bad records with their reasons."""
-    checked = events.check(batch, mapping, constants)
-    good = _filtered(_weighted(checked.good, source.event_weights), source.filter)
-    return good, checked.good.height - good.height, checked.bad
+    checked, bad = events.check(batch, {name: getattr(source, name) for name in events.FIELDS}, constants)
+    good = _filtered(_weighted(checked, source.event_weights), source.filter)
+    return good, checked.height - good.height, bad
 
 
 def _weighted(rows: pl.DataFrame, weights: dict[str, float] | None) -> pl.DataFrame:
@@ -195,11 +177,7 @@ def _weighted(rows: pl.DataFrame, weights: dict[str, float] | None) -> pl.DataFr
 class _Fates:
     """How many records of a batch became what, and the bad ones."""
 
-    rows: int
-    earlier: int
-    due: int
-    filtered: int
-    postponed: int
+    counts: dict[str, int]
     bad: pl.DataFrame
     event_ids: pl.Series | None
 
@@ -221,8 +199,7 @@ def period_name(number: int, partition: Partition) -> str:
 
 def _break(reading: Reading, reason: str) -> None:
     """Counts a file as one bad row, whatever was read of it."""
-    reading.rows = reading.quarantined = 1
-    reading.earlier = reading.due = reading.filtered = reading.postponed = 0
+    reading.counts = Counter(rows=1, quarantined=1)
     bad = {schema.ROW: 0, schema.COLUMN: "", schema.REASON: reason, schema.RAW: ""}
     reading.bad = [pl.DataFrame([bad], schema=events.BAD_ROWS)]
     reading.reasons = Counter([reason])

@@ -1,7 +1,6 @@
 """Turns raw records into typed events, and bad records into rows that say why they are bad."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,16 +21,8 @@ EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 _NO_TIME = np.iinfo(np.int64).min
 
 
-@dataclass(frozen=True)
-class Checked:
-    """The records of a batch, each either in `good` (EVENTS) or in `bad` (BAD_ROWS)."""
-
-    good: pl.DataFrame
-    bad: pl.DataFrame
-
-
-def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str]) -> Checked:
-    """Returns typed events, and the bad records with their reasons.
+def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Returns typed events (EVENTS), and the bad records with their reasons (BAD_ROWS).
 
     mapping: the raw column of each of FIELDS, None where the log has none.
     constants: values of raw columns that are the same for the whole file.
@@ -55,8 +46,8 @@ def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str
         pl.any_horizontal(pl.all())
     )[FAULT]
     if not is_bad.any():
-        return Checked(typed, pl.DataFrame(schema=BAD_ROWS))
-    return Checked(typed.filter(~is_bad), _bad_rows(batch, text, faults, is_bad))
+        return typed, pl.DataFrame(schema=BAD_ROWS)
+    return typed.filter(~is_bad), _bad_rows(batch, text, faults, is_bad)
 
 
 def _column(batch: Batch, raw: str, constants: dict[str, str]) -> pl.Expr:

@@ -62,33 +62,21 @@ def _commit(delivery: Delivery, draft: Draft) -> list[ledger.Row]:
     rows = [_row(reading, delivery, inserted.get(number, 0)) for number, reading in landing.items()]
     transactions = {reading.transaction: row["number"] for reading, row in zip(landing.values(), rows, strict=True)}
     # A row from quarantine that is later than the day has a later night read its file again.
-    again = [reading.sha256 for reading in landing.values() if reading.is_replay and reading.postponed]
+    again = [reading.sha256 for reading in landing.values() if reading.is_replay and reading.counts["postponed"]]
     draft.commit(transactions | dict.fromkeys(again, delivery.through.toordinal()), ledger.note(rows))
     return rows
 
 
 def _row(reading: Reading, delivery: Delivery, inserted: int) -> ledger.Row:
+    number = delivery.through.toordinal() if reading.counts["postponed"] else ledger.FINISHED
+    landed = {"inserted": inserted, "duplicates": reading.counts["due"] - inserted}
     return {
-        schema.FILE: reading.sha256,
-        "path": reading.file.path,
-        "stamp": reading.file.stamp,
-        "kind": "replay" if reading.is_replay else "interactions",
-        "through": delivery.through.isoformat(),
-        "rows": reading.rows,
-        "earlier": reading.earlier,
-        "inserted": inserted,
-        "duplicates": reading.due - inserted,
-        "quarantined": reading.quarantined,
-        "filtered": reading.filtered,
-        "postponed": reading.postponed,
-        "number": _number(reading, delivery),
+        **{schema.FILE: reading.sha256, "path": reading.file.path, "stamp": reading.file.stamp},
+        **{"kind": "replay" if reading.is_replay else "interactions", "through": delivery.through.isoformat()},
+        **{name: reading.counts[name] for name in ledger.COUNTS},
+        **landed,
+        "number": (reading.before or 0) + 1 if reading.is_replay else number,
     }
-
-
-def _number(reading: Reading, delivery: Delivery) -> int:
-    if reading.is_replay:
-        return (reading.before or 0) + 1
-    return delivery.through.toordinal() if reading.postponed else ledger.FINISHED
 
 
 def _write(draft: Draft, delivery: Delivery, numbers: list[int]) -> dict[int, int]:

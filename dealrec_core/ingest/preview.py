@@ -6,7 +6,7 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.ingest import events, sources
-from dealrec_core.ingest.delivery import mapping_of, sort_out
+from dealrec_core.ingest.delivery import raw_columns, sort_out
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.settings.sources import SourcesConfig
 
@@ -40,12 +40,10 @@ def preview(config: SourcesConfig, *, files: int, rows: int) -> list[Preview]:
 
 
 def _preview(file: RawFile, config: SourcesConfig, rows: int) -> Preview:
-    source = config.interactions
-    mapping, constants = mapping_of(source), sources.folder_values(file.path)
-    columns = [raw for raw in mapping.values() if raw is not None and raw not in constants]
-    batch = next(sources.batches(file.path, columns=columns, options=source), None)
+    source, constants = config.interactions, sources.folder_values(file.path)
+    batch = next(sources.batches(file.path, columns=raw_columns(source, constants), options=source), None)
     if batch is None:
         return Preview(file, 0, 0, pl.DataFrame(schema=events.EVENTS), 0, pl.DataFrame(schema=events.BAD_ROWS))
-    good, filtered, bad = sort_out(batch, source, mapping, constants)
+    good, filtered, bad = sort_out(batch, source, constants)
     landing = good.head(rows).drop(schema.EVENT_ID) if source.event_id is None else good.head(rows)
     return Preview(file, batch.frame.height, filtered, landing, bad.height, bad.head(rows))

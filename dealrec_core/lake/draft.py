@@ -66,14 +66,10 @@ class Draft:
 
     def remove(self, path: str) -> None:
         """Drops a data file with the next commit; `path` is below the table."""
-        values: dict[str, str | None] = {}
-        for part in path.split("/")[:-1]:
-            name, value = part.split("=", 1)
-            values[name] = value
-        removed = RemoveAction(
-            path, data_change=True, deletion_timestamp=int(time.time() * 1000), partition_values=values
-        )
-        self._removed.append(removed)
+        parts = (part.partition("=") for part in path.split("/")[:-1])
+        values: dict[str, str | None] = {name: value for name, _, value in parts}
+        now = int(time.time() * 1000)
+        self._removed.append(RemoveAction(path, data_change=True, deletion_timestamp=now, partition_values=values))
 
     def write(self, frame: pl.DataFrame, value: str = "") -> None:
         """Writes a data file of one partition, which becomes part of the table with `commit`."""
@@ -196,8 +192,6 @@ def _statistics(rows: pl.DataFrame) -> str:
     if schemas.TIMESTAMP in rows.columns and rows.height:
         times = rows.select(low=pl.col(schemas.TIMESTAMP).min(), high=pl.col(schemas.TIMESTAMP).max()).row(0)
         low, high = (time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for time in times)
-        nulls = {schemas.TIMESTAMP: 0}
-        statistics |= {
-            "minValues": {schemas.TIMESTAMP: low}, "maxValues": {schemas.TIMESTAMP: high}, "nullCount": nulls,
-        }  # fmt: skip
+        bounds = {"minValues": low, "maxValues": high, "nullCount": 0}
+        statistics |= {name: {schemas.TIMESTAMP: value} for name, value in bounds.items()}
     return json.dumps(statistics)

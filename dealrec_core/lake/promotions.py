@@ -25,9 +25,7 @@ def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, n
 
 def decisions(lake: Lake) -> pl.DataFrame:
     """Returns every decision so far, oldest first (PROMOTIONS)."""
-    if not lake.exists(TABLE):
-        return pl.DataFrame(schema=schema.PROMOTIONS)
-    return lake.scan(TABLE).sort("at").collect()
+    return lake.rows(TABLE, schema.PROMOTIONS).sort("at")
 
 
 def champion(lake: Lake) -> Champion | None:
@@ -42,8 +40,7 @@ def previous(lake: Lake) -> Champion:
     Raises:
         DataError: there is no such model.
     """
-    earlier = before_champion(lake)
-    if earlier is None:
+    if (earlier := before_champion(lake)) is None:
         raise DataError("no earlier champion to go back to; `dealrec status` shows the promotions so far")
     return earlier
 

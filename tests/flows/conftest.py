@@ -1,5 +1,6 @@
 """A small town: two nights on a small synthetic log, run once and looked at by many tests."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,7 +80,14 @@ def town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> tupl
     for day in (0, 1):
         found.write(day)
         summaries.append(found.night(day))
+    shutil.copytree(found.lake.root, f"{found.lake.root}-after-two-nights")
     return found, summaries
+
+
+@pytest.fixture(scope="session")
+def two_nights(town: tuple[Town, list[NightSummary]]) -> Lake:
+    """The town's lake as its two nights left it; tests add nights to the town's own."""
+    return Lake(f"{town[0].lake.root}-after-two-nights")
 
 
 @pytest.fixture(scope="session")

@@ -148,13 +148,8 @@ def _clean_lines(content: bytes, layout: Layout) -> pl.DataFrame | None:
 def _read(content: bytes, layout: Layout, lines: int) -> pl.DataFrame | None:
     names = [f"column_{place}" for place in range(len(layout.names))]
     try:
-        frame = pl.read_csv(
-            content,
-            has_header=False,
-            schema=pl.Schema(dict.fromkeys(names, pl.String())),
-            quote_char=None,
-            separator=layout.mark,
-        )
+        schema = pl.Schema(dict.fromkeys(names, pl.String()))
+        frame = pl.read_csv(content, has_header=False, schema=schema, quote_char=None, separator=layout.mark)
     except pl.exceptions.PolarsError:
         return None
     return _named(frame, layout) if frame.height == lines else None
@@ -239,17 +234,11 @@ def _joined(
 
 
 def _is_clean(line: bytes) -> bool:
-    if b"\0" in line or b"\r" in line:
-        return False
-    return line.isascii() or _is_utf8(line)
-
-
-def _is_utf8(content: bytes) -> bool:
     try:
-        content.decode()
+        line.decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return b"\0" not in line and b"\r" not in line
 
 
 def _record(lines: list[bytes], place: int, layout: Layout) -> tuple[list[str | None] | None, str | None, int]:

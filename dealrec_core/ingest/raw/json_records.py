@@ -80,16 +80,10 @@ def _batch(
     lines: list[bytes], records: list[Any], faults: list[str | None] | None, row: int, columns: list[str]
 ) -> Batch:
     texts = {
-        name: pl.Series(
-            [None if record is None else _text(getattr(record, f"c{place}")) for record in records], dtype=pl.String
-        )
+        name: pl.Series([record and _text(getattr(record, f"c{place}")) for record in records], dtype=pl.String)
         for place, name in enumerate(columns)
     }
-    fault = (
-        pl.repeat(None, len(lines), dtype=pl.String, eager=True)
-        if faults is None
-        else pl.Series(faults, dtype=pl.String)
-    )
+    fault = pl.Series(faults or [None] * len(lines), dtype=pl.String)
     frame = pl.DataFrame({ROW: pl.int_range(row, row + len(lines), eager=True), FAULT: fault, **texts})
     return Batch(frame, lambda place: lines[place].decode(errors="replace"))
 

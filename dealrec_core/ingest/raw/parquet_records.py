@@ -38,7 +38,8 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
         for batch in opened.iter_batches(
             _rows_at_once(opened, file, path, columns), columns=columns and list(dict.fromkeys(columns))
         ):
-            frame = _typed(cast(pl.DataFrame, pl.from_arrow(batch)))
+            columns_read = cast(pl.DataFrame, pl.from_arrow(batch))
+            frame = columns_read.with_columns(_simple(column) for column in columns_read)
             yield Batch(numbered(frame, row), _raw_of(frame))
             row += frame.height
     except (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
@@ -83,10 +84,6 @@ def _longest(coded: pq.ParquetFile, group: int, column: str) -> int:
             return int(pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
         break
     return 0
-
-
-def _typed(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(_simple(frame[name]) for name in frame.columns)
 
 
 def _simple(column: pl.Series) -> pl.Series:
