@@ -49,11 +49,11 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> None:
 
 
 def newest(folder: Path, *, fingerprint: str) -> Checkpoint | None:
-    """The newest whole checkpoint whose facts hold this fingerprint; torn and foreign ones are passed over."""
+    """The newest usable checkpoint whose facts hold this fingerprint; torn, foreign and not finite ones are passed over."""
     for path in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
         checkpoint = _read(path)
         if checkpoint is None:
-            log.warning("checkpoint %s is torn, an older one is taken", path.name)
+            log.warning("checkpoint %s is torn or holds a NaN; an older one is taken", path.name)
         elif checkpoint.facts.get("fingerprint") == fingerprint:
             return checkpoint
     return None
@@ -94,6 +94,9 @@ def _read(path: Path) -> Checkpoint | None:
         if whole.changes(path, COMPLETE):
             return None
         facts = json.loads((path / FACTS).read_bytes())
-        return Checkpoint(int(path.name.removeprefix(PREFIX)), safetensors.load((path / TENSORS).read_bytes()), facts)
+        tensors = safetensors.load((path / TENSORS).read_bytes())
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            return None
+        return Checkpoint(int(path.name.removeprefix(PREFIX)), tensors, facts)
     except (OSError, ValueError):
         return None

@@ -53,6 +53,7 @@ def fine_tune(
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)
     learner = _Learner(tuned, rows, held, config, seed, quality)
+    learner.names = [example.sample_id for example in examples]
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()
@@ -75,6 +76,7 @@ class _Learner:
         self._device = next(model.parameters()).device
         described = [config.model_dump_json(), seed, rows, held, quality is not None, checkpoints.fingerprint(model)]
         self.fingerprint = hashlib.sha256(repr(described).encode()).hexdigest()
+        self.names: Sequence[object] = range(len(rows))
         self.samples, self.steps_an_epoch = len(rows), math.ceil(len(rows) / config.batch_size)
         self.tokens = sum(len(prompt) + len(answer) for prompt, answer in rows)
 

@@ -30,6 +30,8 @@ from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
 
 log = logging.getLogger(__name__)
 
+INERT = {"trust_remote_code": False, "use_safetensors": True}
+"""Options of `from_pretrained`: nothing of a model's folder is run, neither its code nor a pickle."""
 PAD, BEGIN, END = "<pad>", "<begin>", "<end>"
 
 
@@ -48,7 +50,7 @@ def load(location: str, *, device: torch.device, four_bit: bool = False) -> Load
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     tokenizer = load_tokenizer(location)
     with _clear_errors(location):
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **options)
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **INERT, **options)
     if four_bit:
         return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
     placed: Any = model  # transformers' annotation of `to` takes the model for the device
@@ -62,7 +64,7 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
         SettingsError: there is no such folder, or the name cannot be had from the hub.
     """
     with _clear_errors(location):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

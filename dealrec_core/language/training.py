@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +65,8 @@ class Learner(Protocol):
     fingerprint: str
     """Tells the inputs apart: a checkpoint of other inputs is not taken up."""
     samples: int
+    names: Sequence[object]
+    """What messages call each sample: its sample_id, or its place where there is none."""
     steps_an_epoch: int
     tokens: int
     """Tokens of an epoch."""
@@ -85,8 +87,10 @@ def train(learner: Learner, pace: Pace, *, checkpoint_folder: Path | None, progr
     checkpoint_folder: keeps checkpoints there and goes on from the newest of the same inputs, to the same bits.
     progress: is told after every step how many are done, of the most there can be.
 
+    A batch that does not fit the memory is computed in halves, quarters and so on; the step stays that of the whole batch.
+
     Raises:
-        NotFinite: the loss or the quality is NaN or infinite.
+        NotFinite: a loss, a gradient or the quality is NaN or infinite; no checkpoint holds what comes of it.
     """
     model = learner.model
     device = next(model.parameters()).device
@@ -116,6 +120,7 @@ class _Run:
         self.qualities: list[float] = []
         self.best: dict[str, Tensor] = {}
         self._total = 0.0  # loss of the running epoch, summed over its samples
+        self._parts = 1  # a batch is computed in so many parts
 
     @property
     def best_epoch(self) -> int:
@@ -168,16 +173,38 @@ class _Run:
             steps = self._config.epochs * self._learner.steps_an_epoch
             for group in self._optimiser.param_groups:
                 group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / steps))
-        self._optimiser.zero_grad()
-        for loss in self._learner.losses(batch, self.step):
-            if not torch.isfinite(loss):
-                advice = f"lower {self._pace.setting} ({self._config.learning_rate})"
-                raise NotFinite(f"the training loss is {loss.item()} at step {self.step}; {advice}")
-            (loss / len(batch)).backward()
-            self._total += loss.item()
-        torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
+        while (total := self._gradients(batch)) is None:
+            self._parts *= 2
+            log.warning(
+                "out of memory at step %d: the batch is computed in %d parts from now on", self.step, self._parts
+            )
+        norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
+        self._require_finite("norm of the gradient", norm.item(), batch)
         self._optimiser.step()
+        self._total = total
         self.step += 1
+
+    def _gradients(self, batch: np.ndarray) -> float | None:
+        """Adds up the gradients of a batch's mean loss; returns the epoch's loss so far, None where memory ran out."""
+        self._optimiser.zero_grad()
+        total = self._total
+        try:
+            for part in np.array_split(batch, min(self._parts, len(batch))):
+                for loss in self._learner.losses(part, self.step):
+                    self._require_finite("training loss", loss.item(), part)
+                    (loss / len(batch)).backward()
+                    total += loss.item()
+        except (MemoryError, RuntimeError) as error:
+            if self._parts >= len(batch) or not _is_out_of_memory(error):
+                raise
+            return None
+        return total
+
+    def _require_finite(self, what: str, value: float, batch: np.ndarray) -> None:
+        if not math.isfinite(value):
+            advice = f"lower {self._pace.setting} ({self._config.learning_rate}), or look at these samples"
+            names = ", ".join(str(self._learner.names[row]) for row in batch[:8]) + (", …" if len(batch) > 8 else "")
+            raise NotFinite(f"the {what} is {value} at step {self.step}, samples {names}; {advice}")
 
     def _validate(self) -> None:
         self._learner.model.eval()
@@ -195,3 +222,10 @@ class _Run:
         facts = {"fingerprint": self._learner.fingerprint, "total": self._total}
         facts |= zip(MEASURES, (self.losses, self.validation_losses, self.qualities), strict=True)
         return checkpoints.Checkpoint(self.step, tensors, facts)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on a CPU (there torch raises a plain RuntimeError)."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -8,6 +8,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from dealrec_core.errors import SettingsError
+from dealrec_core.language.language_model import INERT
 from dealrec_core.samples.items import Catalogue
 
 
@@ -27,7 +28,8 @@ class SentenceContent:
             SettingsError: the model cannot be loaded.
         """
         try:
-            tokenizer, model = AutoTokenizer.from_pretrained(self.location), AutoModel.from_pretrained(self.location)
+            tokenizer = AutoTokenizer.from_pretrained(self.location, trust_remote_code=False)
+            model = AutoModel.from_pretrained(self.location, **INERT)
         except (OSError, ValueError) as error:
             line = str(error).splitlines()[0]
             raise SettingsError(f"embedding '{self.location}' cannot be loaded: {line}; use 'tfidf'") from error

@@ -76,6 +76,7 @@ class _Learner:
         self._config, self._seed = config, seed
         self._lengths = np.minimum(samples.lengths, config.history_length)
         self.samples = len(samples)
+        self.names: Sequence[object] = range(self.samples)
         counts = np.unique(self._lengths, return_counts=True)[1].tolist()
         self.steps_an_epoch = sum(math.ceil(count / config.batch_size) for count in counts)
         self.tokens = int(token_counts(samples.lengths, config, ids.codes.shape[1]).sum())

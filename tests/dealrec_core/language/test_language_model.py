@@ -1,5 +1,6 @@
 """The embedded model: it is a normal Hugging Face folder, it learns the frame, and the seed decides everything."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,26 @@ def test_no_history_of_two_titles_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"language_model\.base_model '.*' cannot be loaded"):
+        language_model.load(str(tmp_path), device=CPU)
+
+
+def test_code_of_a_model_folder_is_never_run_nor_asked_for(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "model.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Model: ...\nclass Config: ...\n")
+    auto = {"AutoConfig": "model.Config", "AutoModelForCausalLM": "model.Model", "AutoTokenizer": ["model.Model", None]}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "strange", "auto_map": auto}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Model", "auto_map": auto}))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(SettingsError, match="cannot be loaded"):
+        language_model.load(str(tmp_path), device=CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_of_pickled_weights_is_refused_in_one_line(series_world: SeriesWorld, tmp_path: Path) -> None:
+    model, tokenizer = series_world.load()
+    tokenizer.save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(SettingsError, match=r"cannot be loaded: .*safetensors"):
         language_model.load(str(tmp_path), device=CPU)
 
 

@@ -24,6 +24,7 @@ class Slope:
     """A weight that falls by AdamW's learning rate with every step, since its gradient is always 1."""
 
     fingerprint, samples, steps_an_epoch, tokens = "slope", 4, 2, 10
+    names = ("s0", "s1", "s2", "s3")
 
     def __init__(self, marks: list[tuple[float, float]], *, loss: float = 1.0) -> None:
         self.model = nn.Linear(1, 1, bias=False)
@@ -76,7 +77,60 @@ def test_a_finished_training_is_taken_up_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_loss_or_quality_that_is_not_finite_says_which_setting_to_lower() -> None:
-    with pytest.raises(NotFinite, match=r"the training loss is nan at step 0; lower x\.rate \(0\.1\)"):
+    with pytest.raises(NotFinite, match=r"the training loss is nan at step 0, samples s0, s1; lower x\.rate \(0\.1\)"):
         trained(Slope([(1.0, 1.0)], loss=float("nan")))
     with pytest.raises(NotFinite, match=r"validation gives nan at step 0; lower x\.rate"):
         trained(Slope([(1.0, float("nan"))]))
+
+
+class Spoilt(Slope):
+    """A loss of 1 whose gradient is NaN in the second epoch."""
+
+    def losses(self, batch: np.ndarray, step: int) -> Iterator[Tensor]:
+        for loss in super().losses(batch, step):
+            weight = self.model.weight.sum()
+            zero = weight - weight.detach()
+            yield (
+                loss + 0 * zero.sqrt() if step == 2 else loss
+            )  # the root has an infinite slope at 0, and 0 times it is NaN
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(tmp_path: Path) -> None:
+    marks = [(1.0, float(epoch)) for epoch in range(5)]
+    with pytest.raises(NotFinite, match=r"the norm of the gradient is nan at step 2, samples s0, s1; lower x\.rate"):
+        trained(Spoilt(marks), tmp_path)
+    healed = trained(Slope(marks[2:]), tmp_path)
+    assert (healed.resumed_at, healed.model.weight.item()) == (2, pytest.approx(-0.8))
+
+
+class Large(Slope):
+    """A batch of more than one sample does not fit the memory."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__([(1.0, float(epoch)) for epoch in range(5)])
+        self.error, self.refused = error, 0
+
+    def losses(self, batch: np.ndarray, step: int) -> Iterator[Tensor]:
+        if len(batch) > 1:
+            self.refused += 1
+            raise self.error
+        return super().losses(batch, step)
+
+
+CPU_FULL = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"
+)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), CPU_FULL], ids=repr)
+def test_a_batch_that_does_not_fit_is_computed_in_parts_as_one_step(error: Exception) -> None:
+    learner = Large(error)
+    result = trained(learner)
+    whole = trained(Slope([(1.0, float(epoch)) for epoch in range(5)]))
+    assert (result.losses, result.steps, learner.refused) == (whole.losses, whole.steps, 1)
+    assert torch.equal(result.model.weight, whole.model.weight)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        trained(Large(RuntimeError("shapes differ")))
