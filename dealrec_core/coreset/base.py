@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from dealrec_core.errors import DataError
-from dealrec_core.settings.coreset import Fill, Normalisation
+from dealrec_core.settings.coreset import CoresetConfig
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,10 @@ class Pool:
         return _array(self.reference, name, "reference")
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the methods."""
+class Options(CoresetConfig):
+    """The settings of a selection, with the number of samples that they come to and the night's seed."""
 
     budget: int
-    groups: int = 50
-    influence_weight: float = 1.0
-    effort_weight: float = 0.3
-    normalisation: Normalisation = "rank"
-    hard_prune: float = 0.0
-    coverage: float = 0.3
-    fill: Fill = "strata"
     seed: int = 0
 
 
