@@ -138,10 +138,8 @@ def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.resume:
         unfinished = [night.name for night in nights(lake) if not night.finished]
         if not unfinished:
-            message = (
-                f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"
-            )
-            raise DataError(message)
+            nothing = "nothing to resume; leave `resume` off to open a new one"
+            raise DataError(f"every night in {lake.root} has finished: {nothing}")
         return reopen(unfinished[-1], lake, run=config.run)
     now = datetime.now(UTC)
     return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)

@@ -1,8 +1,7 @@
 """Input, options and result of every selection method. Each method has a file of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -57,10 +56,8 @@ class Choice:
     effort_share: float = 0.0
 
 
-class Method(Protocol):
-    """Chooses `options.budget` rows of a pool."""
-
-    def __call__(self, pool: Pool, options: Options) -> Choice: ...
+Method = Callable[[Pool, Options], Choice]
+"""Chooses `options.budget` rows of a pool."""
 
 
 def highest(scores: np.ndarray, budget: int) -> np.ndarray:

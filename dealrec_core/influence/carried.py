@@ -23,7 +23,7 @@ from torch import Tensor
 from dealrec_core.influence import operators
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.part import spread
+from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences, joined
 
 VECTORS = "vectors.safetensors"

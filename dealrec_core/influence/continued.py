@@ -10,8 +10,9 @@ import torch
 from dealrec_core.influence import operators
 from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
 from dealrec_core.influence.curvature import Curvature
+from dealrec_core.influence.inverse import Solution
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.scores import InfluenceResult, cosine, score, solve
+from dealrec_core.influence.scores import InfluenceResult, result_of, score, solve
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 
@@ -54,30 +55,20 @@ def score_on(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Continued:
-    """Scores as `influence.score` gives them, at the earlier weights as long as tonight's weights are near.
-
-    Raises:
-        As `influence.score`.
-    """
+    """Scores and errors as of `influence.score`, at the earlier weights as long as tonight's weights are near."""
     reference = _with_new_items(earlier.model, model)
     if reference is None:
         return anew(model, train, risk, config=config, seed=seed, device=device, why="the network is another")
     carried = earlier.carried
     if model.item_count > earlier.model.item_count:
         wide = replace(carried, loss=loss_over_old_items(carried.loss))
-        old = operators.problem(earlier.model, config.parameters, wide.loss, batch_tokens=1, device=device)
-        new = operators.problem(reference, config.parameters, wide.loss, batch_tokens=1, device=device)
+        old, new = (
+            operators.by_settings(network, wide.loss, config=config, device=device)
+            for network in (earlier.model, reference)
+        )
         carried = widened(wide, old=old, new=new)
     before, tonight = (
-        operators.problem(
-            network,
-            config.parameters,
-            carried.loss,
-            batch_tokens=config.batch_tokens,
-            device=device,
-            precision=config.precision,
-        )
-        for network in (reference, model)
+        operators.by_settings(network, carried.loss, config=config, device=device) for network in (reference, model)
     )
     distance = moved(before, tonight, train, carried.q)
     if not distance < config.most_moved:
@@ -91,7 +82,8 @@ def score_on(
         why = f"q corrected: its residual was {carried.residual:.1e}, more than {config.most_residual:g}"
         carried, scores, products = _corrected(before, carried, train, config=config, seed=seed)
         scored = len(train)
-    return Continued(_result(carried, scores, products), reference, scored, why, distance)
+    solution = Solution(carried.q, carried.residual, products, carried.damping, carried.top)
+    return Continued(result_of(scores, solution, carried.v, carried), reference, scored, why, distance)
 
 
 def anew(
@@ -148,17 +140,3 @@ def _corrected(
     image = carried.image + carried.remainder - correction.remainder - carried.damping * correction.q
     better = replace(carried, q=carried.q + correction.q, image=image)
     return better, operators.directional(problem, train, better.q) / len(train), correction.products
-
-
-def _result(carried: Carried, scores: np.ndarray, products: int) -> InfluenceResult:
-    return InfluenceResult(
-        scores=scores,
-        residual=carried.residual,
-        products=products,
-        damping=carried.damping,
-        top_eigenvalue=carried.top,
-        alignment=cosine(carried.q, carried.v),
-        q=carried.q.cpu().numpy(),
-        negatives=carried.loss.negative_items,
-        carried=carried,
-    )

@@ -18,9 +18,9 @@ from torch.autograd import forward_ad
 from dealrec_core.errors import NotFinite
 from dealrec_core.influence.drawn import Drawn, places
 from dealrec_core.influence.losses import Loss
-from dealrec_core.influence.parameters import Method, Parameters, States, call, choose
+from dealrec_core.influence.parameters import Parameters, States, Table, call, choose
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.settings.influence import Precision
+from dealrec_core.settings.influence import InfluenceConfig, Precision
 from dealrec_core.surrogate.logits import blocks
 
 
@@ -30,7 +30,7 @@ class Problem:
 
     parameters: Parameters
     loss: Loss
-    table: Method
+    table: Table
     last: States
     device: torch.device
     batch_tokens: int
@@ -51,7 +51,13 @@ def problem(
     for value in parameters.values.values():
         value.requires_grad_(True)
     last = States(network, precision)
-    return Problem(parameters, loss, Method(network, "item_table"), last, torch.device(device), batch_tokens)
+    return Problem(parameters, loss, Table(network), last, torch.device(device), batch_tokens)
+
+
+def by_settings(model: Any, loss: Loss, *, config: InfluenceConfig, device: torch.device | str) -> Problem:
+    """The problem of that model by the settings of influence."""
+    sizes: dict[str, Any] = {"batch_tokens": config.batch_tokens, "precision": config.precision}
+    return problem(model, config.parameters, loss, device=device, **sizes)
 
 
 def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.device | str) -> np.ndarray:
@@ -183,7 +189,7 @@ def _pulled_back(
 
 def _forward(
     problem: Problem,
-    method: Method | States,
+    method: Table | States,
     along: dict[str, Tensor] | None,
     *arguments: Any,
     table_dot: Tensor | None = None,
@@ -198,7 +204,7 @@ def _forward(
         if table_dot is not None:
             arguments = (*arguments[:-1], forward_ad.make_dual(arguments[-1], table_dot))
         answer, derivative = forward_ad.unpack_dual(call(method, _duals(problem, along), *arguments))
-        return answer, _detached(derivative)
+        return answer, None if derivative is None else derivative.detach()
 
 
 def _add(total: list[Tensor], parts: tuple[Tensor | None, ...]) -> None:
@@ -247,7 +253,3 @@ def _rows_read(histories: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     read, places = torch.unique(torch.cat([items.flatten() for items in histories]), return_inverse=True)
     parts = places.split([items.numel() for items in histories])
     return read, [part.view_as(items) for part, items in zip(parts, histories, strict=True)]
-
-
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,8 +35,8 @@ class StudyData:
     """Held-out samples of the validation period (SAMPLES): risk, aims and early stopping."""
     cases: pl.DataFrame
     """Users of the test period: user_id, history, targets."""
-    counts: Mapping[str, float]
-    """Interactions of each item in the train period."""
+    counts: dict[str, float]
+    """Interactions of each item in the train period, most first, ties by item id."""
 
 
 def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
@@ -67,7 +67,7 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
         for user, (before, after, future) in enumerate(zip(train, valid, test, strict=True))
         if future and (before or after)
     ]
-    random = np.random.default_rng(seed)
+    random, counts = np.random.default_rng(seed), Counter(item for items in train for item in items)
     cases = pl.DataFrame(futures, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
     return StudyData(
         name=name,
@@ -76,7 +76,7 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
         past=_past(train, length=length),
         recent=_drawn(_samples(recent), config.risk_samples, random),
         cases=_drawn(cases, config.users, random),
-        counts=Counter(item for items in train for item in items),
+        counts=dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))),
     )
 
 

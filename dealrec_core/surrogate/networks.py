@@ -9,8 +9,9 @@ from torch import nn
 
 from dealrec_core.errors import SettingsError
 from dealrec_core.surrogate import bert4rec, dcrec, gru4rec, sasrec
+from dealrec_core.surrogate.base import Surrogate
 
-NETWORKS: dict[str, type[nn.Module]] = {
+NETWORKS: dict[str, type[Surrogate]] = {
     "sasrec": sasrec.SASRec,
     "bert4rec": bert4rec.BERT4Rec,
     "gru4rec": gru4rec.GRU4Rec,
@@ -19,7 +20,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
-    """An untrained network of that name (the Surrogate protocol and nn.Module) on the CPU; weights follow `seed` alone.
+    """An untrained network of that name on the CPU; weights follow `seed` alone.
 
     Raises:
         SettingsError: the name is unknown, or the heads do not divide the width.

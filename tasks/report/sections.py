@@ -214,12 +214,10 @@ def _lineage(account: _Account) -> Section:
         ["champion at the start", f"version {manifest.champion.version}" if manifest.champion else "none"],
         ["seed", str(manifest.settings.run.seed)],
     ]
-    made = account.night.snapshots()
-    where = [record.path or f"table {record.table}, version {record.version}" for record in made]
-    places = [
-        [record.stage, place, (record.sha256 or "")[:16], str(record.rows or "")]
-        for record, place in zip(made, where, strict=True)
-    ]
+    places = []
+    for record in account.night.snapshots():
+        place = record.path or f"table {record.table}, version {record.version}"
+        places.append([record.stage, place, (record.sha256 or "")[:16], str(record.rows or "")])
     return Section(
         "Lineage",
         "The inputs that were fixed when the night opened, and everything that its stages made.",
