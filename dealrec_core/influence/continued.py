@@ -46,7 +46,7 @@ class Continued:
 
 
 def score_on(
-    earlier: Earlier,
+    earlier: Earlier | str,
     model: Any,
     train: Sequences,
     risk: Sequences,
@@ -55,25 +55,34 @@ def score_on(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Continued:
-    """Scores and errors as of `influence.score`, at the earlier weights as long as tonight's weights are near."""
+    """Scores and errors as of `influence.score`, at the earlier weights as long as tonight's weights are near.
+
+    earlier: an earlier night's scores, or the reason why there are none.
+    """
+
+    def anew(why: str, distance: float | None = None) -> Continued:
+        result = score(model, train, risk, config=config, seed=seed, device=device)
+        return Continued(result, model, len(train), f"all computed: {why}", distance)
+
+    if isinstance(earlier, str):
+        return anew(earlier)
     reference = _with_new_items(earlier.model, model)
     if reference is None:
-        return anew(model, train, risk, config=config, seed=seed, device=device, why="the network is another")
+        return anew("the network is another")
     carried = earlier.carried
     if model.item_count > earlier.model.item_count:
         wide = replace(carried, loss=loss_over_old_items(carried.loss))
         old, new = (
-            operators.by_settings(network, wide.loss, config=config, device=device)
+            operators.problem(network, wide.loss, config=config, device=device)
             for network in (earlier.model, reference)
         )
         carried = widened(wide, old=old, new=new)
     before, tonight = (
-        operators.by_settings(network, carried.loss, config=config, device=device) for network in (reference, model)
+        operators.problem(network, carried.loss, config=config, device=device) for network in (reference, model)
     )
     distance = moved(before, tonight, train, carried.q)
     if not distance < config.most_moved:
-        why = f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}"
-        return replace(anew(model, train, risk, config=config, seed=seed, device=device, why=why), moved=distance)
+        return anew(f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}", distance)
     carried = followed(before, carried, train=earlier.train, risk=earlier.risk)
     if carried.residual <= config.most_residual:
         scores, scored = _fresh_scores(before, carried, earlier, train)
@@ -84,21 +93,6 @@ def score_on(
         scored = len(train)
     solution = Solution(carried.q, carried.residual, products, carried.damping, carried.top)
     return Continued(result_of(scores, solution, carried.v, carried), reference, scored, why, distance)
-
-
-def anew(
-    model: Any,
-    train: Sequences,
-    risk: Sequences,
-    *,
-    config: InfluenceConfig,
-    seed: int,
-    device: torch.device | str = "cpu",
-    why: str,
-) -> Continued:
-    """All scores, computed at tonight's weights."""
-    result = score(model, train, risk, config=config, seed=seed, device=device)
-    return Continued(result, model, len(train), f"all computed: {why}")
 
 
 def _with_new_items(earlier: Any, tonight: Any) -> Any | None:

@@ -122,14 +122,11 @@ class Loss:
         for rows in self._blocks(state):
             weights = self._weights(self._logits(state[rows], table, targets[rows]))
             columns = drawn_by(weights, at[rows])
-            items.append(columns if self.negatives is None else self._items(columns, targets[rows]))
+            if self.negatives is not None:  # the target is column 0
+                columns = torch.where(columns == 0, targets[rows, None], self.negatives[(columns - 1).clamp(min=0)])
+            items.append(columns)
             counts.append(weights.sum(1) / at.shape[1])
         return torch.cat(items), torch.cat(counts)
-
-    def _items(self, columns: Tensor, targets: Tensor) -> Tensor:
-        """Items of the columns (B, K) of the logits: the target first, then the negatives."""
-        assert self.negatives is not None
-        return torch.where(columns == 0, targets[:, None], self.negatives[(columns - 1).clamp(min=0)])
 
     def _logits(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """(B, V), or (B, 1 + K) with the target first."""

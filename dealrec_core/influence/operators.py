@@ -20,7 +20,7 @@ from dealrec_core.influence.drawn import Drawn, places
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.parameters import Parameters, States, Table, call, choose
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.settings.influence import InfluenceConfig, Precision
+from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.surrogate.logits import blocks
 
 
@@ -36,28 +36,14 @@ class Problem:
     batch_tokens: int
 
 
-def problem(
-    model: Any,
-    which: str,
-    loss: Loss,
-    *,
-    batch_tokens: int,
-    device: torch.device | str,
-    precision: Precision = "float32",
-) -> Problem:
-    """The problem of that model on `device`: dropout off, only the chosen weights differentiable."""
+def problem(model: Any, loss: Loss, *, config: InfluenceConfig, device: torch.device | str) -> Problem:
+    """The problem of that model on `device`: dropout off, only the weights of the settings differentiable."""
     network = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-    parameters = choose(network, which)
+    parameters = choose(network, config.parameters)
     for value in parameters.values.values():
         value.requires_grad_(True)
-    last = States(network, precision)
-    return Problem(parameters, loss, Table(network), last, torch.device(device), batch_tokens)
-
-
-def by_settings(model: Any, loss: Loss, *, config: InfluenceConfig, device: torch.device | str) -> Problem:
-    """The problem of that model by the settings of influence."""
-    sizes: dict[str, Any] = {"batch_tokens": config.batch_tokens, "precision": config.precision}
-    return problem(model, config.parameters, loss, device=device, **sizes)
+    last = States(network, config.precision)
+    return Problem(parameters, loss, Table(network), last, torch.device(device), config.batch_tokens)
 
 
 def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.device | str) -> np.ndarray:

@@ -138,7 +138,7 @@ def problem_of(
         shares = operators.shares(model, some, batch_tokens=config.batch_tokens, device=device)
     drawn: dict[str, Any] = {"negatives": config.negatives, "seed": seed, "shares": shares}
     loss = losses.build(config.loss, item_count=model.item_count, device=device, **drawn)
-    return operators.by_settings(model, loss, config=config, device=device)
+    return operators.problem(model, loss, config=config, device=device)
 
 
 def solve(curvature: Curvature, v: Tensor, *, config: InfluenceConfig, seed: int) -> Solution:

@@ -145,7 +145,11 @@ def cases(
         raise DataError(
             f"no user has events both before and after {bounds.test_start}; raise samples.test_fraction or wait for more data"
         )
-    if users is None or users >= len(held_out):
-        return held_out
-    chosen = np.sort(np.random.default_rng(seed).choice(len(held_out), users, replace=False))
-    return held_out[chosen]
+    return drawn(held_out, users, np.random.default_rng(seed))
+
+
+def drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
+    """At most `most` rows, drawn without replacement and in their own order; all of them for None."""
+    if most is None or len(frame) <= most:
+        return frame
+    return frame[np.sort(random.choice(len(frame), most, replace=False))]

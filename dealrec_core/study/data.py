@@ -13,6 +13,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.errors import SourceError
 from dealrec_core.samples.items import Catalogue
+from dealrec_core.samples.split import drawn
 from dealrec_core.study.config import DatasetConfig
 
 START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,8 +75,8 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
         catalogue=_catalogue(Path(config.folder) / "items.jsonl"),
         pool=_samples(pool),
         past=_past(train, length=length),
-        recent=_drawn(_samples(recent), config.risk_samples, random),
-        cases=_drawn(cases, config.users, random),
+        recent=drawn(_samples(recent), config.risk_samples, random),
+        cases=drawn(cases, config.users, random),
         counts=dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))),
     )
 
@@ -114,9 +115,3 @@ def _past(train: list[list[str]], *, length: int) -> pl.DataFrame:
         for user, items in enumerate(halves)
         for stop in range(max(1, len(items) - STEPS), len(items))
     )
-
-
-def _drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
-    if most is None or len(frame) <= most:
-        return frame
-    return frame[np.sort(random.choice(len(frame), most, replace=False))]

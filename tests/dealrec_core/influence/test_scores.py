@@ -290,7 +290,9 @@ def test_a_sample_with_an_infinite_score_is_named() -> None:
     loss = influence.losses.Loss("bce", torch.tensor([3]), ITEMS)
     with torch.no_grad():
         network.items.weight[2] = torch.inf
-    problem = influence.operators.problem(network, "released", loss, batch_tokens=100, device="cpu")
+    problem = influence.operators.problem(
+        network, loss, config=influence.InfluenceConfig(parameters="released", batch_tokens=100), device="cpu"
+    )
     along = torch.ones(problem.parameters.size, dtype=torch.float64)
     with pytest.raises(NotFinite, match=r"1 of 3 samples .* first sample 2"):
         influence.operators.directional(problem, train, along)
