@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from dealrec_core.influence import operators
-from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
+from dealrec_core.influence.carried import Carried, Change, followed, moved, widened
 from dealrec_core.influence.curvature import Curvature
 from dealrec_core.influence.inverse import Solution
 from dealrec_core.influence.operators import Problem
+from dealrec_core.influence.parameters import choose
 from dealrec_core.influence.scores import InfluenceResult, result_of, score, solve
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
@@ -71,12 +72,8 @@ def score_on(
         return anew("the network is another")
     carried = earlier.carried
     if model.item_count > earlier.model.item_count:
-        wide = replace(carried, loss=loss_over_old_items(carried.loss))
-        old, new = (
-            operators.problem(network, wide.loss, config=config, device=device)
-            for network in (earlier.model, reference)
-        )
-        carried = widened(wide, old=old, new=new)
+        old, new = (choose(network, config.parameters) for network in (earlier.model, reference))
+        carried = widened(carried, old=old, new=new)
     before, tonight = (
         operators.problem(network, carried.loss, config=config, device=device) for network in (reference, model)
     )

@@ -48,7 +48,7 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
     Raises:
         SourceError: a file is missing, or its lines are not those of the other files.
     """
-    train, valid, test = (_lines(Path(config.folder) / f"sequential_{period}.txt") for period in PERIODS)
+    train, valid, test = (histories(Path(config.folder) / f"sequential_{period}.txt") for period in PERIODS)
     if not len(train) == len(valid) == len(test):
         raise SourceError(f"{config.folder}: {len(train)}, {len(valid)} and {len(test)} users; the lines must match")
     length = config.history_length
@@ -81,7 +81,12 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
     )
 
 
-def _lines(path: Path) -> list[list[str]]:
+def histories(path: Path) -> list[list[str]]:
+    """The items of each user, in order of time, in a file sequential_*.txt.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
     try:
         return [line.split()[1:] for line in path.read_text("utf-8").splitlines()]
     except OSError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dealrec_core import influence
 from dealrec_core.errors import NumericsError
@@ -26,6 +26,7 @@ from dealrec_core.evaluation.comparison import Difference
 from dealrec_core.language import whole
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.study import fidelity_data, refits
 from dealrec_core.study.refits import Fit, RefitConfig
@@ -51,10 +52,8 @@ FORMAT = 2
 """Format of finished starts; it changes where the same settings come to mean something else."""
 
 
-class FidelityConfig(BaseModel):
+class FidelityConfig(Section):
     """The small problem and its refits: the settings file of `dealrec study fidelity`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: Literal["movielens", "released"]
     """movielens: ratings.csv of MovieLens, ratings of 4 and more; released: the train period of DEALRec's release."""

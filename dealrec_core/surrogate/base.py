@@ -4,8 +4,10 @@ Axes: B batch, L history length, D width, V items, M predictions of a training b
 """
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,9 @@ class Surrogate(nn.Module):
 
     released_parameter: str
     """Name of the one weight that the released DEALRec code differentiates, or of its counterpart."""
+
+    def read(self, windows: Sequence[np.ndarray]) -> None:
+        """Computes buffers, where a network has some, from windows (W, L + 1) of the training histories."""
 
     @property
     def item_count(self) -> int:

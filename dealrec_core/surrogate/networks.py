@@ -1,9 +1,7 @@
 """The surrogate networks by name."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -34,12 +32,6 @@ def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[name](shape)
-
-
-def show(model: nn.Module, windows: Sequence[np.ndarray]) -> None:
-    """Shows the training windows (W, L + 1) to a network that computes buffers from them: the graphs of DCRec."""
-    if isinstance(model, dcrec.DCRec):
-        model.read(windows)
 
 
 def name_of(model: nn.Module) -> str:

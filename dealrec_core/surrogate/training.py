@@ -79,7 +79,7 @@ def train(
     model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
     parts = (windows.alone if alone else windows.windows)(train, length=config.history_length)
     predict = partial(_target, model) if alone else model.predictions
-    networks.show(model, parts)
+    model.read(parts)
     cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = validation.sampled(config.validation_samples, seed=seed)
     history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []

@@ -4,6 +4,7 @@ import numpy as np
 
 from dealrec_core.influence import losses, operators
 from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 

@@ -32,7 +32,7 @@ def sequences(count: int, *, seed: int, items: int = ITEMS) -> Sequences:
 
 def model(name: str = "sasrec", *, seed: int = 0):
     built = networks.build(name, Shape(ITEMS, width=WIDTH, layers=2, heads=2, history_length=6), seed=seed).double()
-    networks.show(built, windows(sequences(20, seed=9), length=6))
+    built.read(windows(sequences(20, seed=9), length=6))
     with torch.no_grad():  # larger weights than at the start, so that curvature is not all of one size
         for value in built.parameters():
             value.add_(0.5 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
