@@ -189,7 +189,7 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
         train=Change(samples.take(new), nothing),
         risk=Change(recent.take(np.arange(len(recent) - slid, len(recent))), recent.take(np.arange(slid))),
     )
-    problem = operators.problem(model, "all", before.carried.loss, batch_tokens=config.batch_tokens, device="cpu")
+    problem = operators.problem(model, before.carried.loss, config=config, device="cpu")
     unit = _seconds(lambda: _mean_loss(problem, samples))
     v_s = _seconds(lambda: operators.gradient(problem, risk_now))
     product_s = _seconds(lambda: operators.gauss_newton(problem, samples, before.carried.q))
@@ -214,9 +214,7 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
             kept = again.result.scores
         else:
             found["kept against corrected"] = _agreement(kept, again.result.scores)
-    tonight = operators.problem(
-        trained.model, "all", before.carried.loss, batch_tokens=config.batch_tokens, device="cpu"
-    )
+    tonight = operators.problem(trained.model, before.carried.loss, config=config, device="cpu")
     found["movement of a warm start"] = {
         "epochs": trained.epochs,
         "best epoch": trained.best.epoch,

@@ -3,11 +3,9 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from dealrec_core import settings
-from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import Champion
 from tasks import champions
-from tasks.nights import PIPELINE
+from tasks.nights import PIPELINE, NightRequest, hold
 
 
 @flow(name="follow-registry", result_serializer="json")
@@ -16,9 +14,7 @@ def follow_registry(config: str = PIPELINE, overrides: list[str] = []) -> Champi
 
     Nightly does the same when it opens, so an event that is lost is made up for.
     """
-    loaded = settings.load(config, overrides)
-    lake = Lake(loaded.lake.root)
-    with lock(lake, home=loaded.run.home):
+    with hold(NightRequest(config=config, overrides=overrides)) as (loaded, lake):
         champion = champions.follow_registry(loaded.registry, lake)
     if champion is not None:
         message = f"Version {champion.version} of night {champion.night} was made champion in MLflow."

@@ -25,14 +25,10 @@ class Word(RunInput):
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
     """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate asks for one."""
     with one_night(request) as night:
-        if _waits_for_a_person(night):
+        is_open = night.find("promotion") is None and promotion.approval_of(night) is None
+        if night.config.gate.approval and is_open and promotion.verdict_of(Tonight(night)).promoted:
             promotion.record_approval(night, _ask(night))
         return promotion.promote(night)
-
-
-def _waits_for_a_person(night: Night) -> bool:
-    asks = night.config.gate.approval and night.find("promotion") is None and promotion.approval_of(night) is None
-    return asks and promotion.verdict_of(Tonight(night)).promoted
 
 
 def _ask(night: Night) -> Approval:

@@ -4,14 +4,13 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict, Field
 
 from dealrec_core import settings
+from dealrec_core.settings.section import Section
 from dealrec_core.study.config import StudyConfig, cells
 from tasks.study import run_cell, write_tables
 
 
-class StudyRequest(BaseModel):
+class StudyRequest(Section):
     """Which study to run or continue; this is the form in the Prefect UI."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     config: str = Field(default="deployments/studies/games.toml", title="Settings file of the study")
     """Path of the TOML file, from the checkout's root."""

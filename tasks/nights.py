@@ -15,6 +15,7 @@ from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, lock, promotions
 from dealrec_core.lake.nights import Night, nights, open_night, reopen
 from dealrec_core.settings import Config
+from dealrec_core.settings.section import Section
 
 PIPELINE = "deployments/pipeline.toml"
 
@@ -30,10 +31,8 @@ CHANGEABLE = (
 """Settings with a field of their own in the form. No booleans: an untouched box is sent as no."""
 
 
-class Given(BaseModel):
+class Given(Section):
     """Serialises without empty fields; otherwise Prefect's form sends them back as null and rejects its own input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: Callable[[BaseModel], dict[str, Any]]) -> dict[str, Any]:
@@ -138,10 +137,8 @@ def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.resume:
         unfinished = [night.name for night in nights(lake) if not night.finished]
         if not unfinished:
-            message = (
-                f"every night in {lake.root} has finished: nothing to resume; leave `resume` off to open a new one"
-            )
-            raise DataError(message)
+            nothing = "nothing to resume; leave `resume` off to open a new one"
+            raise DataError(f"every night in {lake.root} has finished: {nothing}")
         return reopen(unfinished[-1], lake, run=config.run)
     now = datetime.now(UTC)
     return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)

@@ -195,5 +195,5 @@ class Tonight:
 
     def _samples(self, which: Split) -> pl.DataFrame:
         table = self._scan("samples").select(schema.SAMPLES.names())
-        part = split.split_lazily(table, self.boundaries, which, self.config.samples.mode)
+        part = split.split(table, self.boundaries, which, self.config.samples.mode)
         return part.sort(schema.SAMPLE_ID).collect()

@@ -1,13 +1,12 @@
 """Input, options and result of every selection method. Each method has a file of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from dealrec_core.errors import DataError
-from dealrec_core.settings.coreset import Fill, Normalisation
+from dealrec_core.settings.coreset import CoresetConfig
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,10 @@ class Pool:
         return _array(self.reference, name, "reference")
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the methods."""
+class Options(CoresetConfig):
+    """The settings of a selection, with the number of samples that they come to and the night's seed."""
 
     budget: int
-    groups: int = 50
-    influence_weight: float = 1.0
-    effort_weight: float = 0.3
-    normalisation: Normalisation = "rank"
-    hard_prune: float = 0.0
-    coverage: float = 0.3
-    fill: Fill = "strata"
     seed: int = 0
 
 
@@ -65,10 +56,8 @@ class Choice:
     effort_share: float = 0.0
 
 
-class Method(Protocol):
-    """Chooses `options.budget` rows of a pool."""
-
-    def __call__(self, pool: Pool, options: Options) -> Choice: ...
+Method = Callable[[Pool, Options], Choice]
+"""Chooses `options.budget` rows of a pool."""
 
 
 def highest(scores: np.ndarray, budget: int) -> np.ndarray:

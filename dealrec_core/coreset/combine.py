@@ -29,11 +29,9 @@ def combine(
     ([0.0, 1.5], 0.333)
     """
     with ThreadPoolExecutor(2) as threads:
-        scaled = list(threads.map(partial(normalise, how=normalisation), [influence, effort]))
-    weighted_influence, weighted_effort = (
-        weight * values for weight, values in zip((influence_weight, effort_weight), scaled, strict=True)
-    )
-    overall = weighted_influence + weighted_effort
+        scaled_influence, scaled_effort = threads.map(partial(normalise, how=normalisation), [influence, effort])
+    weighted_effort = effort_weight * scaled_effort
+    overall = influence_weight * scaled_influence + weighted_effort
     spread = overall - overall.mean()
     variance = float(spread @ spread)
     if variance == 0:

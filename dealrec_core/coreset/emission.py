@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.language.prompts import SEPARATOR, words
+from dealrec_core.language.prompts import SEPARATOR, clean, words
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.language import PromptConfig
 
@@ -40,12 +40,7 @@ DATASET_INFO = {
 
 
 def files(
-    chosen: pl.DataFrame,
-    catalogue: Catalogue,
-    *,
-    prompt: PromptConfig,
-    history_length: int,
-    facts: Mapping[str, Any],
+    chosen: pl.DataFrame, catalogue: Catalogue, *, prompt: PromptConfig, history_length: int, facts: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """The content of every file, by name; line n of a JSONL file is row n of the Parquet file.
 
@@ -54,20 +49,16 @@ def files(
     """
     rows = _titled(chosen.sort(schema.SAMPLE_ID), catalogue)
     texts = _texts(rows, prompt=prompt, history_length=history_length)
+    chats = [
+        [{"role": "user", "content": f"{task}\n\n{given}"}, {"role": "assistant", "content": answer}]
+        for task, given, answer in texts
+    ]
+    table = io.BytesIO()
+    rows.write_parquet(table, compression="zstd", statistics=False)
     contents = {
-        PARQUET: _parquet(rows),
+        PARQUET: table.getvalue(),
         ALPACA: _lines([{"instruction": task, "input": given, "output": answer} for task, given, answer in texts]),
-        CHAT: _lines(
-            [
-                {
-                    "messages": [
-                        {"role": "user", "content": f"{task}\n\n{given}"},
-                        {"role": "assistant", "content": answer},
-                    ]
-                }
-                for task, given, answer in texts
-            ]
-        ),
+        CHAT: _lines([{"messages": messages} for messages in chats]),
         INFO: _json(DATASET_INFO),
     }
     entries = {**facts, "chosen": len(rows), "content": content_hash(rows)}
@@ -89,19 +80,8 @@ def content_hash(chosen: pl.DataFrame) -> str:
 def _titled(chosen: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     title_of = catalogue.title_of
     histories = [[title_of[item] for item in items] for items in chosen[schema.HISTORY].to_list()]
-    columns = [
-        schema.SAMPLE_ID,
-        schema.USER_ID,
-        schema.ITEM_ID,
-        schema.TIMESTAMP,
-        schema.HISTORY,
-        schema.SCORE,
-        schema.INFLUENCE,
-        schema.EFFORT,
-        schema.GROUP,
-        schema.REASON,
-    ]
-    return chosen.select(columns).with_columns(
+    scores = [schema.SCORE, schema.INFLUENCE, schema.EFFORT, schema.GROUP, schema.REASON]
+    return chosen.select(*schema.SAMPLES, *scores).with_columns(
         pl.Series("history_titles", histories, dtype=pl.List(pl.String)),
         pl.Series(schema.TITLE, [title_of[item] for item in chosen[schema.ITEM_ID]], dtype=pl.String),
     )
@@ -110,20 +90,14 @@ def _titled(chosen: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 def _texts(rows: pl.DataFrame, *, prompt: PromptConfig, history_length: int) -> list[tuple[str, str, str]]:
     """Instruction, input and output of each row: the text of the tuned model before its bound on tokens."""
     task, given = words(prompt)
-
-    def clean(title: str) -> str:
-        return " ".join(title.split())[: prompt.title_characters]
-
     return [
-        (task, given + SEPARATOR.join(clean(title) for title in titles[-history_length:]), clean(target))
+        (
+            task,
+            given + SEPARATOR.join(clean(title, prompt) for title in titles[-history_length:]),
+            clean(target, prompt),
+        )
         for titles, target in rows.select("history_titles", schema.TITLE).iter_rows()
     ]
-
-
-def _parquet(rows: pl.DataFrame) -> bytes:
-    target = io.BytesIO()
-    rows.write_parquet(target, compression="zstd", statistics=False)
-    return target.getvalue()
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -10,6 +10,5 @@ def choose(pool: Pool, options: Options) -> Choice:
     """The first `budget` by score; of equal scores the first."""
     scores, share = overall(pool, options)
     eligible = pruned(scores, options)
-    return Choice(
-        eligible[highest(scores[eligible], options.budget)], scores, np.zeros(len(scores), dtype=np.int64), share
-    )
+    rows = eligible[highest(scores[eligible], options.budget)]
+    return Choice(rows, scores, np.zeros(len(scores), dtype=np.int64), share)

@@ -21,44 +21,27 @@ from dealrec_core.coreset import (
 from dealrec_core.coreset.base import Method
 from dealrec_core.errors import SettingsError
 
-METHODS: dict[str, Method] = {
-    "dealrec": dealrec.choose,
-    "dealrec-released": dealrec_released.choose,
-    "greedy": greedy.choose,
-    "random": uniform.choose,
-    "ccs": ccs.choose,
-    "coverage": coverage.choose,
-    "datainf": datainf.choose,
-    "dsir": dsir.choose,
-    "el2n": el2n.choose,
-    "goracs": goracs.choose,
-    "gradsim-diverse": gradsim_diverse.choose,
-    "grand": grand.choose,
-    "less": less.choose,
-    "rds": rds.choose,
-    "recranker": recranker.choose,
-    "tf-dcon": tf_dcon.choose,
+_TABLE: dict[str, tuple[Method, tuple[str, ...]]] = {
+    "dealrec": (dealrec.choose, ("influence", "effort")),
+    "dealrec-released": (dealrec_released.choose, ("influence", "effort")),
+    "greedy": (greedy.choose, ("influence", "effort")),
+    "random": (uniform.choose, ()),
+    "ccs": (ccs.choose, ("el2n",)),
+    "coverage": (coverage.choose, ("influence", "effort", "category", "popularity", "recency")),
+    "datainf": (datainf.choose, ("layer_gradients",)),
+    "dsir": (dsir.choose, ("item",)),
+    "el2n": (el2n.choose, ("el2n",)),
+    "goracs": (goracs.choose, ("vector", "effort")),
+    "gradsim-diverse": (gradsim_diverse.choose, ("gradient",)),
+    "grand": (grand.choose, ("grand",)),
+    "less": (less.choose, ("adam_gradient", "gradient")),
+    "rds": (rds.choose, ("hidden",)),
+    "recranker": (recranker.choose, ("user", "history_length", "owner")),
+    "tf-dcon": (tf_dcon.choose, ("user", "text")),
 }
-
-NEEDS: dict[str, tuple[str, ...]] = {
-    "dealrec": ("influence", "effort"),
-    "dealrec-released": ("influence", "effort"),
-    "greedy": ("influence", "effort"),
-    "random": (),
-    "ccs": ("el2n",),
-    "coverage": ("influence", "effort", "category", "popularity", "recency"),
-    "datainf": ("layer_gradients",),
-    "dsir": ("item",),
-    "el2n": ("el2n",),
-    "goracs": ("vector", "effort"),
-    "gradsim-diverse": ("gradient",),
-    "grand": ("grand",),
-    "less": ("adam_gradient", "gradient"),
-    "rds": ("hidden",),
-    "recranker": ("user", "history_length", "owner"),
-    "tf-dcon": ("user", "text"),
-}
-"""Features that each method needs of the samples, and of recent samples where it aims at them."""
+"""The methods, with the features that each needs of the samples, and of recent samples where it aims at them."""
+METHODS = {name: choose for name, (choose, _) in _TABLE.items()}
+NEEDS = {name: needs for name, (_, needs) in _TABLE.items()}
 
 
 def method(name: str) -> Method:

@@ -15,11 +15,6 @@ Gradients = Iterator[tuple[np.ndarray, dict[str, Tensor]]]
 """Batches as (rows, gradient (B, out, in) of each row by each matrix)."""
 
 
-def projected(gradients: Gradients, count: int, *, width: int, seed: int) -> list[np.ndarray]:
-    """The projected gradients of `count` samples, float32 (N, p) per matrix, matrices in order of name."""
-    return _gathered(gradients, count, width=width, seed=seed, scale=None)
-
-
 def adam_projected(
     gradients: Callable[[], Gradients], sampled: Callable[[], Gradients], count: int, *, width: int, seed: int
 ) -> list[np.ndarray]:
@@ -27,13 +22,17 @@ def adam_projected(
 
     V, Adam's second moment, is the mean square over `sampled`, gradients of some samples; the momentum is left out.
     """
-    return _gathered(gradients(), count, width=width, seed=seed, scale=_scales(sampled()))
+    return projected(gradients(), count, width=width, seed=seed, scale=_scales(sampled()))
 
 
-def _gathered(
-    gradients: Gradients, count: int, *, width: int, seed: int, scale: dict[str, Tensor] | None
+def projected(
+    gradients: Gradients, count: int, *, width: int, seed: int, scale: dict[str, Tensor] | None = None
 ) -> list[np.ndarray]:
-    projected: dict[str, np.ndarray] = {}
+    """The projected gradients of `count` samples, float32 (N, p) per matrix, matrices in order of name.
+
+    scale: divides each matrix's gradient, (out, in).
+    """
+    matrix_of: dict[str, np.ndarray] = {}
     drawn: dict[str, Tensor] = {}
     for rows, matrices in gradients:
         for name, matrix in matrices.items():
@@ -41,10 +40,10 @@ def _gathered(
             if name not in drawn:
                 drawn[name] = _projection(max(values.shape[1:]), width, name=name, seed=seed).to(values)
             small = _shrunk(values, drawn[name]).flatten(1).cpu().numpy()
-            if name not in projected:
-                projected[name] = np.zeros((count, small.shape[1]), dtype=np.float32)
-            projected[name][rows] = small
-    return [projected[name] for name in sorted(projected)]
+            if name not in matrix_of:
+                matrix_of[name] = np.zeros((count, small.shape[1]), dtype=np.float32)
+            matrix_of[name][rows] = small
+    return [matrix_of[name] for name in sorted(matrix_of)]
 
 
 def _shrunk(values: Tensor, projection: Tensor) -> Tensor:

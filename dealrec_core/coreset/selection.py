@@ -52,10 +52,11 @@ def select(
     if scores.is_empty():
         raise DataError("no scored sample to select from; the train slice is empty")
     order = _order(scores[schema.SAMPLE_ID])
-    pool = _pool(_without_nulls(scores, name), order, reference or {})
+    columns = Columns(_without_nulls(scores, name), order)
+    pool = Pool(columns[schema.INFLUENCE], columns[schema.EFFORT], features=columns, reference=reference or {})
 
     def chosen(count: int) -> Choice:
-        return choose(pool, _options(config, count=count, seed=seed))
+        return choose(pool, Options(**config.model_dump(), budget=count, seed=seed))
 
     choice = (
         chosen(budget.samples(config, len(pool)))
@@ -117,20 +118,6 @@ def within(token_budget: int, chosen: Callable[[int], Choice], tokens: np.ndarra
     return best
 
 
-def _options(config: CoresetConfig, *, count: int, seed: int) -> Options:
-    return Options(
-        budget=count,
-        groups=config.groups,
-        influence_weight=config.influence_weight,
-        effort_weight=config.effort_weight,
-        normalisation=config.normalisation,
-        hard_prune=config.hard_prune,
-        coverage=config.coverage,
-        fill=config.fill,
-        seed=seed,
-    )
-
-
 def _order(ids: pl.Series) -> np.ndarray:
     """Rows of the ids in an order that depends on the ids alone, (N,).
 
@@ -157,11 +144,6 @@ def _without_nulls(scores: pl.DataFrame, name: str) -> pl.DataFrame:
     unneeded = {schema.INFLUENCE, schema.EFFORT} - set(NEEDS[name])
     absent = [column for column in sorted(unneeded) if scores[column].null_count() == len(scores)]
     return scores.with_columns(pl.lit(0.0).alias(column) for column in absent)
-
-
-def _pool(scores: pl.DataFrame, order: np.ndarray, reference: Mapping[str, np.ndarray]) -> Pool:
-    columns = Columns(scores, order)
-    return Pool(columns[schema.INFLUENCE], columns[schema.EFFORT], features=columns, reference=reference)
 
 
 class Columns(Mapping[str, np.ndarray]):

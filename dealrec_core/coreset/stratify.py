@@ -37,7 +37,8 @@ def draw(membership: np.ndarray, taken: np.ndarray, *, seed: int) -> np.ndarray:
     """Rows drawn at random without replacement, `taken[g]` from each group g of `membership` (N,), sorted."""
     generator = np.random.default_rng(seed)
     sizes = np.bincount(membership, minlength=len(taken))
-    by_group = np.argsort(membership.astype(_smallest_integer(len(taken))), kind="stable")  # a radix sort: linear in N
+    least_bytes = np.min_scalar_type(max(len(taken) - 1, 0))
+    by_group = np.argsort(membership.astype(least_bytes), kind="stable")  # a radix sort: linear in N
     starts = np.cumsum(sizes) - sizes
     drawn = [
         by_group[starts[group] + generator.choice(int(sizes[group]), int(taken[group]), replace=False, shuffle=False)]
@@ -52,10 +53,6 @@ def spread(membership: np.ndarray, rows: np.ndarray, budget: int, *, seed: int) 
         return rows
     inside = membership[rows]
     return rows[draw(inside, allot(np.bincount(inside), budget), seed=seed)]
-
-
-def _smallest_integer(groups: int) -> np.dtype:
-    return np.min_scalar_type(max(groups - 1, 0))
 
 
 def proportional(sizes: np.ndarray, budget: int) -> np.ndarray:

@@ -23,7 +23,8 @@ from torch import Tensor
 from dealrec_core.influence import operators
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.part import spread
+from dealrec_core.influence.parameters import Parameters
+from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences, joined
 
 VECTORS = "vectors.safetensors"
@@ -98,18 +99,19 @@ def loss_over_old_items(loss: Loss) -> Loss:
     return Loss("sampled", torch.arange(loss.item_count), loss.item_count + 1)
 
 
-def widened(carried: Carried, *, old: Problem, new: Problem) -> Carried:
-    """The vectors for a network whose first axes have grown by new items; no earlier sample has seen these, so they get zeros."""
+def widened(carried: Carried, *, old: Parameters, new: Parameters) -> Carried:
+    """The sums for a network whose first axes have grown by new items; no earlier sample has seen these, so they get zeros."""
 
     def wider(vector: Tensor) -> Tensor:
         parts = []
-        for name, part in old.parameters.split(vector).items():
-            whole = torch.zeros_like(new.parameters.values[name]).detach()
+        for name, part in old.split(vector).items():
+            whole = torch.zeros_like(new.values[name]).detach()
             whole[tuple(slice(size) for size in part.shape)] = part
             parts.append(whole)
-        return new.parameters.flat(parts)
+        return new.flat(parts)
 
-    return replace(carried, q=wider(carried.q), v=wider(carried.v), image=wider(carried.image))
+    loss = loss_over_old_items(carried.loss)
+    return replace(carried, q=wider(carried.q), v=wider(carried.v), image=wider(carried.image), loss=loss)
 
 
 def save(folder: Path, carried: Carried, *, lineage: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from dealrec_core.influence import operators
-from dealrec_core.influence.carried import Carried, Change, followed, loss_over_old_items, moved, widened
+from dealrec_core.influence.carried import Carried, Change, followed, moved, widened
 from dealrec_core.influence.curvature import Curvature
+from dealrec_core.influence.inverse import Solution
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.scores import InfluenceResult, cosine, score, solve
+from dealrec_core.influence.parameters import choose
+from dealrec_core.influence.scores import InfluenceResult, result_of, score, solve
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 
@@ -45,7 +47,7 @@ class Continued:
 
 
 def score_on(
-    earlier: Earlier,
+    earlier: Earlier | str,
     model: Any,
     train: Sequences,
     risk: Sequences,
@@ -54,35 +56,30 @@ def score_on(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Continued:
-    """Scores as `influence.score` gives them, at the earlier weights as long as tonight's weights are near.
+    """Scores and errors as of `influence.score`, at the earlier weights as long as tonight's weights are near.
 
-    Raises:
-        As `influence.score`.
+    earlier: an earlier night's scores, or the reason why there are none.
     """
+
+    def anew(why: str, distance: float | None = None) -> Continued:
+        result = score(model, train, risk, config=config, seed=seed, device=device)
+        return Continued(result, model, len(train), f"all computed: {why}", distance)
+
+    if isinstance(earlier, str):
+        return anew(earlier)
     reference = _with_new_items(earlier.model, model)
     if reference is None:
-        return anew(model, train, risk, config=config, seed=seed, device=device, why="the network is another")
+        return anew("the network is another")
     carried = earlier.carried
     if model.item_count > earlier.model.item_count:
-        wide = replace(carried, loss=loss_over_old_items(carried.loss))
-        old = operators.problem(earlier.model, config.parameters, wide.loss, batch_tokens=1, device=device)
-        new = operators.problem(reference, config.parameters, wide.loss, batch_tokens=1, device=device)
-        carried = widened(wide, old=old, new=new)
+        old, new = (choose(network, config.parameters) for network in (earlier.model, reference))
+        carried = widened(carried, old=old, new=new)
     before, tonight = (
-        operators.problem(
-            network,
-            config.parameters,
-            carried.loss,
-            batch_tokens=config.batch_tokens,
-            device=device,
-            precision=config.precision,
-        )
-        for network in (reference, model)
+        operators.problem(network, carried.loss, config=config, device=device) for network in (reference, model)
     )
     distance = moved(before, tonight, train, carried.q)
     if not distance < config.most_moved:
-        why = f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}"
-        return replace(anew(model, train, risk, config=config, seed=seed, device=device, why=why), moved=distance)
+        return anew(f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}", distance)
     carried = followed(before, carried, train=earlier.train, risk=earlier.risk)
     if carried.residual <= config.most_residual:
         scores, scored = _fresh_scores(before, carried, earlier, train)
@@ -91,22 +88,8 @@ def score_on(
         why = f"q corrected: its residual was {carried.residual:.1e}, more than {config.most_residual:g}"
         carried, scores, products = _corrected(before, carried, train, config=config, seed=seed)
         scored = len(train)
-    return Continued(_result(carried, scores, products), reference, scored, why, distance)
-
-
-def anew(
-    model: Any,
-    train: Sequences,
-    risk: Sequences,
-    *,
-    config: InfluenceConfig,
-    seed: int,
-    device: torch.device | str = "cpu",
-    why: str,
-) -> Continued:
-    """All scores, computed at tonight's weights."""
-    result = score(model, train, risk, config=config, seed=seed, device=device)
-    return Continued(result, model, len(train), f"all computed: {why}")
+    solution = Solution(carried.q, carried.residual, products, carried.damping, carried.top)
+    return Continued(result_of(scores, solution, carried.v, carried), reference, scored, why, distance)
 
 
 def _with_new_items(earlier: Any, tonight: Any) -> Any | None:
@@ -148,17 +131,3 @@ def _corrected(
     image = carried.image + carried.remainder - correction.remainder - carried.damping * correction.q
     better = replace(carried, q=carried.q + correction.q, image=image)
     return better, operators.directional(problem, train, better.q) / len(train), correction.products
-
-
-def _result(carried: Carried, scores: np.ndarray, products: int) -> InfluenceResult:
-    return InfluenceResult(
-        scores=scores,
-        residual=carried.residual,
-        products=products,
-        damping=carried.damping,
-        top_eigenvalue=carried.top,
-        alignment=cosine(carried.q, carried.v),
-        q=carried.q.cpu().numpy(),
-        negatives=carried.loss.negative_items,
-        carried=carried,
-    )

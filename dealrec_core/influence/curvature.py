@@ -9,7 +9,7 @@ from torch import Tensor
 from dealrec_core.influence import operators
 from dealrec_core.influence.drawn import Drawn
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.part import spread
+from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 

@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -113,11 +113,11 @@ def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: 
     while True:
         image = _finite(G @ basis[-1])
         alphas.append(_dot(basis[-1], image))
-        for _ in range(2):
-            image = _projected_out(image, basis)
+        for direction in [*basis, *basis]:
+            image = image - _dot(direction, image) * direction
         betas.append(image.double().norm().item())
         iterate = _iterate(alphas, betas, damping=damping)
-        if iterate.settled(tolerance):
+        if iterate.residual <= tolerance and iterate.is_top_known:
             break
         if len(alphas) >= most_steps:
             raise NotConverged(
@@ -131,15 +131,7 @@ def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: 
     return Solution(q, iterate.residual, len(alphas), iterate.damping, iterate.top, remainder)
 
 
-def prepared(
-    G: Operator,
-    C: Operator,
-    v: Tensor,
-    *,
-    damping: Damping,
-    tolerance: float,
-    most_steps: int,
-) -> Solution:
+def prepared(G: Operator, C: Operator, v: Tensor, *, damping: Damping, tolerance: float, most_steps: int) -> Solution:
     """q by generalised conjugate residuals, each direction prepared with a cheap operator C that is nearly G.
 
     A direction is p ≈ (C + dI)⁻¹ r for the residual r, by conjugate gradients. Were C equal to G, one product with G would
@@ -190,17 +182,13 @@ def _cheaply(C: Operator, residual: Tensor, *, damping: Damping, tolerance: floa
         ) from error
 
 
-@dataclass(frozen=True)
-class _Iterate:
+class _Iterate(NamedTuple):
     weights: Tensor
     residual: float
     damping: float
     top: float
-    top_error: float
-    wants_top: bool
-
-    def settled(self, tolerance: float) -> bool:
-        return self.residual <= tolerance and (not self.wants_top or self.top_error <= TOP_TOLERANCE * self.top)
+    is_top_known: bool
+    """True also where the damping does not follow the top eigenvalue."""
 
 
 def _iterate(alphas: list[float], betas: list[float], *, damping: Damping) -> _Iterate:
@@ -211,11 +199,12 @@ def _iterate(alphas: list[float], betas: list[float], *, damping: Damping) -> _I
     largest = int(values.abs().argmax())
     top, top_error = abs(values[largest].item()), betas[-1] * abs(vectors[-1, largest].item())
     added = damping.given(top)
-    if damping.rule != "top" or top_error <= TOP_TOLERANCE * top:
+    is_top_known = damping.rule != "top" or top_error <= TOP_TOLERANCE * top
+    if is_top_known:
         # Values found so far lie within the spectrum: what is not positive here is not positive at all.
         _check_definite(values[0].item(), damping=added, top=top)
     weights = vectors @ (vectors[0] / (values + added))
-    return _Iterate(weights, betas[-1] * abs(weights[-1].item()), added, top, top_error, damping.rule == "top")
+    return _Iterate(weights, betas[-1] * abs(weights[-1].item()), added, top, is_top_known)
 
 
 def _check_definite(smallest: float, *, damping: float, top: float) -> None:
@@ -278,7 +267,8 @@ def lissa(
         NotFinite: v or a product holds NaN or infinity.
     """
     size = _norm(v)
-    top, spent = _top(G, v)
+    estimate = conjugate_gradients(G, v, damping=Damping(1.0, "top"), tolerance=0.1, most_steps=50)
+    top, spent = estimate.top, float(estimate.products)
     added = damping.given(top)
     current, stretch, residual = torch.zeros_like(v), max(1, round(2 / share)), 1.0
     while spent + stretch * share + 1 <= most_steps:
@@ -317,12 +307,6 @@ def released(G: Operator, sample: Callable[[], Operator], v: Tensor, *, steps: i
     return Solution(q, residual, 1, 0.25, 0.0)
 
 
-def _top(G: Operator, v: Tensor) -> tuple[float, float]:
-    """Largest eigenvalue as v sees it, and the number of products spent on it."""
-    solution = conjugate_gradients(G, v, damping=Damping(1.0, "top"), tolerance=0.1, most_steps=50)
-    return solution.top, float(solution.products)
-
-
 def identity(v: Tensor) -> Solution:
     """q = v: the plain gradient product, for comparison."""
     _norm(v)
@@ -346,12 +330,6 @@ def _finite(vector: Tensor) -> Tensor:
             f"{bad} of {len(vector)} entries of a gradient or curvature product are NaN or infinite; "
             "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
         )
-    return vector
-
-
-def _projected_out(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    for direction in basis:
-        vector = vector - _dot(direction, vector) * direction
     return vector
 
 

@@ -52,13 +52,7 @@ class Loss:
 
     @torch.no_grad()
     def gradient(
-        self,
-        state: Tensor,
-        table: Tensor,
-        targets: Tensor,
-        *,
-        into: Tensor | None = None,
-        signs: Tensor | None = None,
+        self, state: Tensor, table: Tensor, targets: Tensor, *, into: Tensor | None = None, signs: Tensor | None = None
     ) -> Tensor:
         """Derivative (B, D) of the summed loss by the state.
 
@@ -76,11 +70,6 @@ class Loss:
     def width(self) -> int:
         """Number of logits of a sample: V, or 1 + K."""
         return self.item_count if self.negatives is None else 1 + len(self.negatives)
-
-    @property
-    def negative_items(self) -> np.ndarray:
-        """The negatives (K,) on the CPU, empty for softmax."""
-        return np.empty(0, np.int64) if self.negatives is None else self.negatives.cpu().numpy()
 
     @torch.no_grad()
     def tangents(
@@ -119,8 +108,10 @@ class Loss:
             return sums.state
         for rows in self._blocks(state):
             w = self._weights(self._logits(state[rows], table, targets[rows]))
-            curved = self._curved(w, self._products(states[rows], outs, targets[rows]))
-            self._pull_back(sums, curved, rows, state, table, targets)
+            logits_dot = self._products(states[rows], outs, targets[rows])
+            if self.name != "bce":
+                logits_dot -= torch.linalg.vecdot(w, logits_dot)[:, None]
+            self._pull_back(sums, logits_dot.mul_(w), rows, state, table, targets)
         return sums.state
 
     @torch.no_grad()
@@ -131,14 +122,11 @@ class Loss:
         for rows in self._blocks(state):
             weights = self._weights(self._logits(state[rows], table, targets[rows]))
             columns = drawn_by(weights, at[rows])
-            items.append(columns if self.negatives is None else self._items(columns, targets[rows]))
+            if self.negatives is not None:  # the target is column 0
+                columns = torch.where(columns == 0, targets[rows, None], self.negatives[(columns - 1).clamp(min=0)])
+            items.append(columns)
             counts.append(weights.sum(1) / at.shape[1])
         return torch.cat(items), torch.cat(counts)
-
-    def _items(self, columns: Tensor, targets: Tensor) -> Tensor:
-        """Items of the columns (B, K) of the logits: the target first, then the negatives."""
-        assert self.negatives is not None
-        return torch.where(columns == 0, targets[:, None], self.negatives[(columns - 1).clamp(min=0)])
 
     def _logits(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """(B, V), or (B, 1 + K) with the target first."""
@@ -184,12 +172,6 @@ class Loss:
             return logits.softmax(1)
         weight = torch.cat([torch.ones_like(logits[0, :1]), self._shares(logits)])
         return weight * torch.sigmoid(logits) * torch.sigmoid(-logits)
-
-    def _curved(self, weights: Tensor, logits_dot: Tensor) -> Tensor:
-        """Hessian by the logits times `logits_dot`, written over `logits_dot`."""
-        if self.name != "bce":
-            logits_dot -= torch.linalg.vecdot(weights, logits_dot)[:, None]
-        return logits_dot.mul_(weights)
 
     def _pull_back(
         self, sums: "_Sums", slope: Tensor, rows: slice, state: Tensor, table: Tensor, targets: Tensor

@@ -18,9 +18,9 @@ from torch.autograd import forward_ad
 from dealrec_core.errors import NotFinite
 from dealrec_core.influence.drawn import Drawn, places
 from dealrec_core.influence.losses import Loss
-from dealrec_core.influence.parameters import Method, Parameters, States, call, choose
+from dealrec_core.influence.parameters import Parameters, States, Table, call, choose
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.settings.influence import Precision
+from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.surrogate.logits import blocks
 
 
@@ -30,28 +30,20 @@ class Problem:
 
     parameters: Parameters
     loss: Loss
-    table: Method
+    table: Table
     last: States
     device: torch.device
     batch_tokens: int
 
 
-def problem(
-    model: Any,
-    which: str,
-    loss: Loss,
-    *,
-    batch_tokens: int,
-    device: torch.device | str,
-    precision: Precision = "float32",
-) -> Problem:
-    """The problem of that model on `device`: dropout off, only the chosen weights differentiable."""
+def problem(model: Any, loss: Loss, *, config: InfluenceConfig, device: torch.device | str) -> Problem:
+    """The problem of that model on `device`: dropout off, only the weights of the settings differentiable."""
     network = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-    parameters = choose(network, which)
+    parameters = choose(network, config.parameters)
     for value in parameters.values.values():
         value.requires_grad_(True)
-    last = States(network, precision)
-    return Problem(parameters, loss, Method(network, "item_table"), last, torch.device(device), batch_tokens)
+    last = States(network, config.precision)
+    return Problem(parameters, loss, Table(network), last, torch.device(device), config.batch_tokens)
 
 
 def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.device | str) -> np.ndarray:
@@ -183,7 +175,7 @@ def _pulled_back(
 
 def _forward(
     problem: Problem,
-    method: Method | States,
+    method: Table | States,
     along: dict[str, Tensor] | None,
     *arguments: Any,
     table_dot: Tensor | None = None,
@@ -198,7 +190,7 @@ def _forward(
         if table_dot is not None:
             arguments = (*arguments[:-1], forward_ad.make_dual(arguments[-1], table_dot))
         answer, derivative = forward_ad.unpack_dual(call(method, _duals(problem, along), *arguments))
-        return answer, _detached(derivative)
+        return answer, None if derivative is None else derivative.detach()
 
 
 def _add(total: list[Tensor], parts: tuple[Tensor | None, ...]) -> None:
@@ -247,7 +239,3 @@ def _rows_read(histories: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     read, places = torch.unique(torch.cat([items.flatten() for items in histories]), return_inverse=True)
     parts = places.split([items.numel() for items in histories])
     return read, [part.view_as(items) for part, items in zip(parts, histories, strict=True)]
-
-
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()

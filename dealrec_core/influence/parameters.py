@@ -52,16 +52,16 @@ def choose(model: Any, which: str) -> Parameters:
     return Parameters(chosen)
 
 
-class Method(nn.Module):
-    """Makes one method of a model callable with other weights, through torch.func.functional_call."""
+class Table(nn.Module):
+    """Computes the item table of a model, also with other weights through `call`."""
 
-    def __init__(self, model: nn.Module, name: str) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.name = model, name
+        self.model: Any = model
 
-    def forward(self, *arguments: Any) -> Any:
-        """Calls the method."""
-        return getattr(self.model, self.name)(*arguments)
+    def forward(self) -> Tensor:
+        """(V, D or wider)."""
+        return self.model.item_table()
 
 
 class States(nn.Module):

@@ -25,7 +25,7 @@ from dealrec_core.influence.carried import Carried
 from dealrec_core.influence.curvature import Curvature
 from dealrec_core.influence.inverse import Damping, Solution
 from dealrec_core.influence.operators import Problem
-from dealrec_core.influence.part import spread
+from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 
@@ -54,8 +54,6 @@ class InfluenceResult:
     """Cosine of q and v: 1 means that the curvature changed nothing."""
     q: np.ndarray
     """(P,), for reuse as a start and for checks."""
-    negatives: np.ndarray
-    """Items (K,) of the loss, empty for softmax."""
     carried: Carried | None = None
     """Sums that the next night can start from; None where the solver gives none."""
 
@@ -98,40 +96,31 @@ def score(
         (rows, counted), (_, risk) = _without_target(train), _without_target(risk)
         _check(counted, risk)
     v = operators.gradient(problem, risk)
-    curved = _drawn(counted, config.curvature_samples, seed=seed)
+    curved = counted.sampled(config.curvature_samples, seed=seed)
     curvature = Curvature(problem, curved, config.curvature)
     solution = solve(curvature, v, config=config, seed=seed)
     scores = np.zeros(len(train))
     scores[rows] = operators.directional(problem, counted, solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     carried = None
-    if curved is train and config.curvature == "gauss_newton":
-        carried = _carried(problem, v, solution, train=len(train), risk=len(risk))
+    if curved is train and config.curvature == "gauss_newton" and solution.remainder is not None:
+        image = v - solution.remainder - solution.damping * solution.q
+        counts = {"train_count": len(train), "risk_count": len(risk)}
+        carried = Carried(solution.q, v, image, solution.damping, solution.top, problem.loss, **counts)
+    return result_of(scores, solution, v, carried)
+
+
+def result_of(scores: np.ndarray, solution: Solution, v: Tensor, carried: Carried | None) -> InfluenceResult:
+    """The scores along the solution for v, with its evidence."""
     return InfluenceResult(
         scores=scores,
         residual=solution.residual,
         products=solution.products,
         damping=solution.damping,
         top_eigenvalue=solution.top,
-        alignment=cosine(solution.q, v),
+        alignment=_cosine(solution.q, v),
         q=solution.q.cpu().numpy(),
-        negatives=problem.loss.negative_items,
         carried=carried,
-    )
-
-
-def _carried(problem: Problem, v: Tensor, solution: Solution, *, train: int, risk: int) -> Carried | None:
-    if solution.remainder is None:
-        return None
-    return Carried(
-        q=solution.q,
-        v=v,
-        image=v - solution.remainder - solution.damping * solution.q,
-        damping=solution.damping,
-        top=solution.top,
-        loss=problem.loss,
-        train_count=train,
-        risk_count=risk,
     )
 
 
@@ -147,30 +136,13 @@ def problem_of(
     if config.loss == "sampled" and config.negatives < model.item_count:
         some = spread(train, SHARE_SAMPLES)
         shares = operators.shares(model, some, batch_tokens=config.batch_tokens, device=device)
-    loss = losses.build(
-        config.loss,
-        item_count=model.item_count,
-        negatives=config.negatives,
-        seed=seed,
-        shares=shares,
-        device=device,
-    )
-    return operators.problem(
-        model,
-        config.parameters,
-        loss,
-        batch_tokens=config.batch_tokens,
-        device=device,
-        precision=config.precision,
-    )
+    drawn: dict[str, Any] = {"negatives": config.negatives, "seed": seed, "shares": shares}
+    loss = losses.build(config.loss, item_count=model.item_count, device=device, **drawn)
+    return operators.problem(model, loss, config=config, device=device)
 
 
 def solve(curvature: Curvature, v: Tensor, *, config: InfluenceConfig, seed: int) -> Solution:
-    """q = (G + dI)⁻¹ v by the solver of the settings, d by the rule of the settings.
-
-    Raises:
-        As `score`.
-    """
+    """q = (G + dI)⁻¹ v by the solver of the settings, d by the rule of the settings; raises the solver's errors."""
     cheap = curvatures.cheap(curvature, config=config)
     damping, probes = Damping(config.damping, config.damping_rule), 0
     if config.damping_rule == "trace" and config.solver in ("cg", "lissa", "exact"):
@@ -183,13 +155,7 @@ def solve(curvature: Curvature, v: Tensor, *, config: InfluenceConfig, seed: int
 
 
 def _solved(
-    curvature: Curvature,
-    cheap: Curvature | None,
-    v: Tensor,
-    *,
-    damping: Damping,
-    config: InfluenceConfig,
-    seed: int,
+    curvature: Curvature, cheap: Curvature | None, v: Tensor, *, damping: Damping, config: InfluenceConfig, seed: int
 ) -> Solution:
     random, count = np.random.default_rng(seed), len(curvature.samples)
     limits: dict[str, Any] = {"damping": damping, "tolerance": config.tolerance, "most_steps": config.most_steps}
@@ -201,11 +167,7 @@ def _solved(
         case "lissa":
             size = min(config.lissa_samples, count)
             return inverse.lissa(
-                curvature,
-                lambda: curvature.take(random.permutation(count)[:size]),
-                v,
-                share=size / count,
-                **limits,
+                curvature, lambda: curvature.take(random.permutation(count)[:size]), v, share=size / count, **limits
             )
         case "released":
             return inverse.released(curvature, lambda: curvature.take(random.integers(count, size=1)), v)
@@ -222,12 +184,6 @@ def _check(train: Sequences, risk: Sequences) -> None:
         raise DataError("0 risk samples; raise samples.validation_fraction or set influence.risk = 'train'")
 
 
-def _drawn(samples: Sequences, most: int | None, *, seed: int) -> Sequences:
-    if most is None or len(samples) <= most:
-        return samples
-    return samples.take(np.sort(np.random.default_rng(seed).choice(len(samples), most, replace=False)))
-
-
 def _without_target(samples: Sequences) -> tuple[np.ndarray, Sequences]:
     """Rows with two or more items of history, and these samples one step earlier."""
     rows = np.flatnonzero(samples.lengths > 1)
@@ -237,7 +193,6 @@ def _without_target(samples: Sequences) -> tuple[np.ndarray, Sequences]:
     return rows, Sequences(np.delete(longer.items, ends), offsets, longer.items[ends])
 
 
-def cosine(first: Tensor, second: Tensor) -> float:
-    """Cosine of two vectors, in float64."""
+def _cosine(first: Tensor, second: Tensor) -> float:
     first, second = first.double(), second.double()
     return (first @ second / (first.norm() * second.norm())).item()

@@ -46,6 +46,11 @@ def words(config: PromptConfig) -> tuple[str, str]:
     )
 
 
+def clean(title: str, config: PromptConfig) -> str:
+    """The title as one line of bounded length."""
+    return " ".join(title.split())[: config.title_characters]
+
+
 class Prompter:
     """Turns titles into token ids with one tokenizer; control tokens inside titles stay plain text."""
 
@@ -57,8 +62,8 @@ class Prompter:
 
     def prompt(self, titles: Sequence[str]) -> list[int]:
         """Token ids up to the place where the answer begins."""
-        parts = [self._title(title + SEPARATOR) for title in map(self.clean, titles[:-1])]
-        parts += [self._title(self.clean(title)) for title in titles[-1:]]
+        lines = [clean(title, self._config) for title in titles]
+        parts = [self._title(line + SEPARATOR) for line in lines[:-1]] + [self._title(line) for line in lines[-1:]]
         room = self._config.most_tokens - len(self._before) - len(self._after)
         while len(parts) > 1 and sum(map(len, parts)) > room:
             parts.pop(0)
@@ -66,7 +71,7 @@ class Prompter:
 
     def answer(self, title: str) -> list[int]:
         """Token ids of the answer, with the end-of-text token."""
-        return [*self._title(self.clean(title)), self._tokenizer.eos_token_id]
+        return [*self._title(clean(title, self._config)), self._tokenizer.eos_token_id]
 
     def row(self, example: Example) -> Row:
         """Prompt and answer of an example."""
@@ -75,10 +80,6 @@ class Prompter:
     def length(self, example: Example) -> int:
         """Tokens of prompt and answer together."""
         return sum(map(len, self.row(example)))
-
-    def clean(self, title: str) -> str:
-        """One line of bounded length."""
-        return " ".join(title.split())[: self._config.title_characters]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """Token ids before the first title and after the last one."""

@@ -30,3 +30,10 @@ def hashes(samples: Sequences) -> tuple[np.ndarray, np.ndarray]:
         terms = code[samples.items[ends[0] : ends[-1]]] * power[items_after]
         of_history[start : start + _ROWS] = np.add.reduceat(terms, ends[:-1] - ends[0])
     return of_history, of_history * BASE + code[samples.targets]
+
+
+def spread(samples: Sequences, count: int) -> Sequences:
+    """The `count` samples whose contents hash lowest, in the order of their hashes: a uniform draw for most purposes."""
+    _, numbers = hashes(samples)
+    numbers ^= numbers >> np.uint64(31)  # mixes the high bits in: the order must not follow the last items
+    return samples.take(np.argsort(numbers * BASE, kind="stable")[:count])

@@ -44,6 +44,12 @@ class Sequences:
         flat = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Sequences(self.items[flat], offsets, self.targets[rows])
 
+    def sampled(self, most: int | None, *, seed: int) -> "Sequences":
+        """At most `most` of the samples, drawn without replacement and in their own order; all of them for None."""
+        if most is None or len(self) <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
+
     def batches(self, max_tokens: int) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Yields (rows, histories (B, L), targets (B,)) in batches of one exact length L: no padding is ever computed.
 

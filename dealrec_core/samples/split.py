@@ -48,7 +48,7 @@ def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before:
     ordered = np.partition(moments, places)
     test, validation = (int(ordered[place]) for place in places)
     if not_before is not None:
-        test = max(test, _microseconds(not_before))
+        test = max(test, int(pl.Series([not_before]).cast(schema.UTC_TIME).to_physical()[0]))
     test = max(test, earliest[2])
     validation = min(max(validation, earliest[1]), int(moments[moments < test].max()))
     starts = pl.Series([validation, test, int(moments.max()) + 1]).cast(schema.UTC_TIME).to_list()
@@ -64,10 +64,6 @@ def _earliest(moments: np.ndarray, count: int) -> list[int]:
     return earliest
 
 
-def _microseconds(moment: datetime) -> int:
-    return int(pl.Series([moment]).cast(schema.UTC_TIME).to_physical()[0])
-
-
 def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
     """Every sample of the log (SAMPLES), by user, then time.
 
@@ -78,24 +74,17 @@ def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
 
 
 def split(
-    samples: pl.DataFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
-) -> pl.DataFrame:
+    samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
+) -> pl.LazyFrame:
     """The samples whose target falls into one slice; in `last` mode only each user's newest sample of the slice.
 
     >>> from datetime import UTC
     >>> day = lambda number: datetime(2026, 1, number, tzinfo=UTC)
-    >>> samples = pl.DataFrame({"sample_id": ["s", "t", "u"], "timestamp": [day(1), day(2), day(3)]})
+    >>> samples = pl.LazyFrame({"sample_id": ["s", "t", "u"], "timestamp": [day(1), day(2), day(3)]})
     >>> bounds = Boundaries(validation_start=day(2), test_start=day(3), end=day(4))
-    >>> [split(samples, bounds, which)["sample_id"].to_list() for which in SPLITS]
+    >>> [split(samples, bounds, which).collect()["sample_id"].to_list() for which in SPLITS]
     [['s'], ['t'], ['u']]
     """
-    return split_lazily(samples.lazy(), bounds, which, mode).collect()
-
-
-def split_lazily(
-    samples: pl.LazyFrame, bounds: Boundaries, which: Split, mode: Literal["sliding", "last"] = "sliding"
-) -> pl.LazyFrame:
-    """The samples of one slice as `split` gives them, for a table that need not fit into memory."""
     in_slice = samples.filter(_inside(bounds, which))
     if mode == "sliding":
         return in_slice
@@ -156,7 +145,11 @@ def cases(
         raise DataError(
             f"no user has events both before and after {bounds.test_start}; raise samples.test_fraction or wait for more data"
         )
-    if users is None or users >= len(held_out):
-        return held_out
-    chosen = np.sort(np.random.default_rng(seed).choice(len(held_out), users, replace=False))
-    return held_out[chosen]
+    return drawn(held_out, users, np.random.default_rng(seed))
+
+
+def drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
+    """At most `most` rows, drawn without replacement and in their own order; all of them for None."""
+    if most is None or len(frame) <= most:
+        return frame
+    return frame[np.sort(random.choice(len(frame), most, replace=False))]

@@ -57,7 +57,7 @@ def tuned(
         config = config.model_copy(update={"tiger": tiger})
     opened = build(name, config, seed=seed).open(base, data.catalogue)
     held = data.recent.tail(config.fine_tune.validation_examples)
-    model = opened.tune(chosen, held, ItemStatistics(_popularity(data)))
+    model = opened.tune(chosen, held, ItemStatistics(data.counts))
     likelihood = backend.log_likelihoods(opened, model.recommender, _first_targets(data))
     return CellModel(model.recommender, likelihood, model.tokens, model.flops)
 
@@ -67,7 +67,7 @@ def tuned_proxy(chosen: pl.DataFrame, *, data: StudyData, config: StudyConfig, s
     item_ids = data.catalogue.item_ids
     settings = proxy.config(**config.proxy.model_dump())
     trained = proxy.fit(chosen, data.recent, item_ids, settings=settings, seed=seed)
-    ranker = SurrogateRecommender(trained.model, item_ids, popular=ItemStatistics(_popularity(data)).popular)
+    ranker = SurrogateRecommender(trained.model, item_ids, popular=ItemStatistics(data.counts).popular)
     tokens = int(chosen[schema.HISTORY].list.len().sum()) * trained.epochs
     parameters = sum(weight.numel() for weight in trained.model.parameters())
     cases = encode(_first_targets(data), item_ids)
@@ -87,8 +87,3 @@ def _first_targets(data: StudyData) -> pl.DataFrame:
     """The cases as samples of their first target; a user is a sample."""
     first = pl.col("targets").list.first().alias(schema.ITEM_ID)
     return data.cases.with_columns(first, pl.col(schema.USER_ID).alias(schema.SAMPLE_ID))
-
-
-def _popularity(data: StudyData) -> dict[str, float]:
-    """Interactions of each item in the train period, most first, ties by item id."""
-    return dict(sorted(data.counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.errors import SourceError
 from dealrec_core.samples.items import Catalogue
+from dealrec_core.samples.split import drawn
 from dealrec_core.study.config import DatasetConfig
 
 START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,8 +36,8 @@ class StudyData:
     """Held-out samples of the validation period (SAMPLES): risk, aims and early stopping."""
     cases: pl.DataFrame
     """Users of the test period: user_id, history, targets."""
-    counts: Mapping[str, float]
-    """Interactions of each item in the train period."""
+    counts: dict[str, float]
+    """Interactions of each item in the train period, most first, ties by item id."""
 
 
 def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
@@ -47,7 +48,7 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
     Raises:
         SourceError: a file is missing, or its lines are not those of the other files.
     """
-    train, valid, test = (_lines(Path(config.folder) / f"sequential_{period}.txt") for period in PERIODS)
+    train, valid, test = (histories(Path(config.folder) / f"sequential_{period}.txt") for period in PERIODS)
     if not len(train) == len(valid) == len(test):
         raise SourceError(f"{config.folder}: {len(train)}, {len(valid)} and {len(test)} users; the lines must match")
     length = config.history_length
@@ -67,20 +68,25 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
         for user, (before, after, future) in enumerate(zip(train, valid, test, strict=True))
         if future and (before or after)
     ]
-    random = np.random.default_rng(seed)
+    random, counts = np.random.default_rng(seed), Counter(item for items in train for item in items)
     cases = pl.DataFrame(futures, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
     return StudyData(
         name=name,
         catalogue=_catalogue(Path(config.folder) / "items.jsonl"),
         pool=_samples(pool),
         past=_past(train, length=length),
-        recent=_drawn(_samples(recent), config.risk_samples, random),
-        cases=_drawn(cases, config.users, random),
-        counts=Counter(item for items in train for item in items),
+        recent=drawn(_samples(recent), config.risk_samples, random),
+        cases=drawn(cases, config.users, random),
+        counts=dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))),
     )
 
 
-def _lines(path: Path) -> list[list[str]]:
+def histories(path: Path) -> list[list[str]]:
+    """The items of each user, in order of time, in a file sequential_*.txt.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
     try:
         return [line.split()[1:] for line in path.read_text("utf-8").splitlines()]
     except OSError as error:
@@ -114,9 +120,3 @@ def _past(train: list[list[str]], *, length: int) -> pl.DataFrame:
         for user, items in enumerate(halves)
         for stop in range(max(1, len(items) - STEPS), len(items))
     )
-
-
-def _drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
-    if most is None or len(frame) <= most:
-        return frame
-    return frame[np.sort(random.choice(len(frame), most, replace=False))]

@@ -11,14 +11,14 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dealrec_core import influence
 from dealrec_core.errors import NumericsError
@@ -26,6 +26,7 @@ from dealrec_core.evaluation.comparison import Difference
 from dealrec_core.language import whole
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.study import fidelity_data, refits
 from dealrec_core.study.refits import Fit, RefitConfig
@@ -51,10 +52,8 @@ FORMAT = 2
 """Format of finished starts; it changes where the same settings come to mean something else."""
 
 
-class FidelityConfig(BaseModel):
+class FidelityConfig(Section):
     """The small problem and its refits: the settings file of `dealrec study fidelity`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: Literal["movielens", "released"]
     """movielens: ratings.csv of MovieLens, ratings of 4 and more; released: the train period of DEALRec's release."""
@@ -110,34 +109,20 @@ def estimators(decay: float) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Refits:
-    """Risks that the refits of one start led to."""
+class Start:
+    """Risks that the refits of one start led to, and what each estimator predicted for them."""
 
     facts: dict[str, float]
     risks: list[float]
     """Risk after a refit on each half."""
     moved: list[float]
     """Rise of the risk without each of the samples left out."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions of each estimator for the refits of one start."""
-
     sums: dict[str, list[float]]
     """For each half: the sum of the estimator's scores over the samples left out."""
     alone: dict[str, list[float]]
     """Scores of the samples that are left out one by one."""
     evidence: dict[str, dict[str, Any]]
     """Residual, products, damping, or the error of an estimator that gave no answer."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """Refits and predictions of one start."""
-
-    refits: Refits
-    predictions: Predictions
 
 
 def study(config: FidelityConfig) -> dict[str, Any]:
@@ -158,8 +143,8 @@ def study(config: FidelityConfig) -> dict[str, Any]:
             "loss of popularity": fidelity_data.popularity_loss(train, risk, items=config.items),
         },
         "config": config.model_dump(),
-        "starts": [start.refits.facts for start in starts],
-        "estimators": {name: _summary(name, starts) for name in starts[0].predictions.evidence},
+        "starts": [start.facts for start in starts],
+        "estimators": {name: _summary(name, starts) for name in starts[0].evidence},
     }
 
 
@@ -190,11 +175,9 @@ def _start(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: i
         for name, changes in estimators(config.refit.decay).items()
     }
     folder, all_settings = Path(config.folder), {**settings, "estimators": by_estimator}
-    refits = _stored(folder, f"refits-{seed}", settings, lambda: asdict(_refits(train, risk, config=config, seed=seed)))
-    predictions = _stored(
-        folder, f"scores-{seed}", all_settings, lambda: asdict(_predictions(train, risk, config=config, seed=seed))
-    )
-    return Start(Refits(**refits), Predictions(**predictions))
+    refits = _stored(folder, f"refits-{seed}", settings, partial(_refits, train, risk, config=config, seed=seed))
+    predict = partial(_predictions, train, risk, config=config, seed=seed)
+    return Start(**refits, **_stored(folder, f"scores-{seed}", all_settings, predict))
 
 
 def _stored(folder: Path, name: str, settings: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -207,7 +190,8 @@ def _stored(folder: Path, name: str, settings: dict[str, Any], make: Callable[[]
     return content
 
 
-def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Refits:
+def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> dict[str, Any]:
+    """The facts, risks and rises of a `Start`."""
     began = time.process_time()
     fitted = _fitted(train, risk, config=config, seed=seed)
     learnt = _halves(train, config=config, seed=seed)
@@ -220,8 +204,8 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
         gentle = config.refit.model_copy(update={"learning_rate": config.refit.learning_rate / 10})
         again = partial(refits.refit, fitted, config=gentle)
         moved = refits.leave_one_out(again, train, risk, rows=_left_out(train, config=config, seed=seed))
-    return Refits(
-        facts={
+    return {
+        "facts": {
             "train loss": refits.risk_of(fitted, train),
             "risk": refits.risk_of(fitted, risk),
             "risk over halves, mean": float(risks.mean()),
@@ -230,20 +214,19 @@ def _refits(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: 
             "slope of the objective left": refits.slope_left(fitted, train, config.refit),
             "cpu_s": round(time.process_time() - began, 1),
         },
-        risks=risks.tolist(),
-        moved=moved.tolist(),
-    )
+        "risks": risks.tolist(),
+        "moved": moved.tolist(),
+    }
 
 
-def _predictions(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> Predictions:
+def _predictions(train: Sequences, risk: Sequences, *, config: FidelityConfig, seed: int) -> dict[str, Any]:
+    """The sums, single scores and evidence of a `Start`."""
     fitted = _fitted(train, risk, config=config, seed=seed)
     scores, evidence = _scores(fitted, train, risk, decay=config.refit.decay, seed=seed)
     learnt, rows = _halves(train, config=config, seed=seed), _left_out(train, config=config, seed=seed)
-    return Predictions(
-        sums={name: refits.left_out_sums(values, learnt).tolist() for name, values in scores.items()},
-        alone={name: values[rows].tolist() for name, values in scores.items()},
-        evidence=evidence,
-    )
+    sums = {name: refits.left_out_sums(values, learnt).tolist() for name, values in scores.items()}
+    alone = {name: values[rows].tolist() for name, values in scores.items()}
+    return {"sums": sums, "alone": alone, "evidence": evidence}
 
 
 def _network(config: FidelityConfig, *, seed: int) -> Any:
@@ -322,12 +305,12 @@ def _scores(
 
 def _summary(name: str, starts: list[Start]) -> dict[str, Any]:
     """Mean correlations over the starts, with intervals, and the paired gains over each baseline."""
-    summary: dict[str, Any] = {"evidence": [start.predictions.evidence[name] for start in starts]}
-    if any(name not in start.predictions.sums for start in starts):
+    summary: dict[str, Any] = {"evidence": [start.evidence[name] for start in starts]}
+    if any(name not in start.sums for start in starts):
         return summary  # the estimator failed in one of the starts; its evidence gives the error
     for title, predicted, happened in (
-        ("lds", lambda start: start.predictions.sums, lambda start: start.refits.risks),
-        ("leave one out", lambda start: start.predictions.alone, lambda start: start.refits.moved),
+        ("lds", lambda start: start.sums, lambda start: start.risks),
+        ("leave one out", lambda start: start.alone, lambda start: start.moved),
     ):
         if not happened(starts[0]):
             continue

@@ -8,19 +8,23 @@ import polars as pl
 
 from dealrec_core.errors import DataError, SourceError
 from dealrec_core.samples.sequences import Sequences
+from dealrec_core.study.data import histories
 
 
 def movielens(folder: Path) -> pl.DataFrame:
     """Columns user and item: the movies that each user rated 4 or more, in order of time."""
-    ratings = pl.read_csv(_there(folder / "ratings.csv"), truncate_ragged_lines=True)
+    path = folder / "ratings.csv"
+    if not path.is_file():
+        raise SourceError(f"no file '{path}'; set `data` to the folder of the data set")
+    ratings = pl.read_csv(path, truncate_ragged_lines=True)
     liked = ratings.filter(pl.col("rating") >= 4).sort("userId", "timestamp", "movieId")
     return liked.select(user="userId", item="movieId")
 
 
 def released(folder: Path) -> pl.DataFrame:
     """Columns user and item: each user's items in the train period, in order of time."""
-    lines = _there(folder / "sequential_train.txt").read_text("utf-8").splitlines()
-    rows = [(user, int(item)) for user, line in enumerate(lines) for item in line.split()[1:]]
+    users = histories(folder / "sequential_train.txt")
+    rows = [(user, int(item)) for user, items in enumerate(users) for item in items]
     return pl.DataFrame(rows, schema=["user", "item"], orient="row")
 
 
@@ -58,9 +62,3 @@ def _sequences(places: list[tuple[list[int], int]], history: int) -> Sequences:
     histories = np.array([items[at - history : at] for items, at in places])
     targets = np.array([items[at] for items, at in places])
     return Sequences(histories.ravel(), np.arange(len(places) + 1) * history, targets)
-
-
-def _there(path: Path) -> Path:
-    if not path.is_file():
-        raise SourceError(f"no file '{path}'; set `data` to the folder of the data set")
-    return path

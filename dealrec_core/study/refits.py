@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.stats import ConstantInputWarning, pearsonr, rankdata
 from torch import Tensor
 
@@ -23,15 +23,14 @@ from dealrec_core.errors import DataError, NotFinite
 from dealrec_core.evaluation.comparison import Difference, interval, resampled
 from dealrec_core.influence import losses
 from dealrec_core.samples.sequences import Sequences
+from dealrec_core.settings.section import Section
 
 Fit = Callable[[Sequences], Any]
 """Returns a model fitted to the samples; no chance is involved."""
 
 
-class RefitConfig(BaseModel):
+class RefitConfig(Section):
     """Settings of one refit of the small surrogate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     steps: int = Field(default=100, ge=1, title="Steps of Adam")
     """Each step sees all samples at once; the step size falls to zero as a cosine."""

@@ -152,7 +152,7 @@ class Workshop:
             ids = self.data.catalogue.item_ids
             pool, recent = encode(self.data.pool, ids), encode(self.data.recent, ids)
             trained = train_surrogate(pool, recent, item_count=len(ids), config=settings, seed=self.config.seed)
-            checkpoint.save(folder, trained.model, item_ids=ids, config=settings, lineage={"ndcg": trained.best_ndcg})
+            checkpoint.save(folder, trained.model, item_ids=ids, config=settings, lineage={"ndcg": trained.best.ndcg})
 
         folder = shelf.folder_of(f"surrogate-{network}", make)
         return checkpoint.load(folder)[0], shelf.seconds(f"surrogate-{network}")

@@ -1,11 +1,13 @@
-"""The protocol of surrogate networks, and item tables that follow a growing catalogue.
+"""The base class of surrogate networks, and item tables that follow a growing catalogue.
 
 Axes: B batch, L history length, D width, V items, M predictions of a training batch.
 """
 
 import copy
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,8 +27,8 @@ class Predictions(NamedTuple):
     """Auxiliary loss added to the ranking loss, summed over the batch; None if the network has none."""
 
 
-class Surrogate(Protocol):
-    """A next-item network. Items are numbered from 0; there is no padding item and batches have one exact length.
+class Surrogate(nn.Module):
+    """Base of the next-item networks. Items are numbered from 0; there is no padding item and batches have one exact length.
 
     Logits are `state @ outputs(table, state).T`. The table is an argument so that a network which computes it (a graph
     convolution) does so once for many batches, and so that derivatives reach it from both sides.
@@ -38,22 +40,25 @@ class Surrogate(Protocol):
     released_parameter: str
     """Name of the one weight that the released DEALRec code differentiates, or of its counterpart."""
 
+    def read(self, windows: Sequence[np.ndarray]) -> None:
+        """Computes buffers, where a network has some, from windows (W, L + 1) of the training histories."""
+
     @property
     def item_count(self) -> int:
         """V."""
-        ...
+        return self.items.num_embeddings
 
     def item_table(self) -> Tensor:
-        """Output vectors of all items, (V, D); further columns are for the network alone."""
-        ...
+        """Output vectors of all items, (V, D), which are the input vectors too; further columns are for the network alone."""
+        return self.items.weight
 
     def last(self, items: Tensor, table: Tensor) -> Tensor:
         """The state (B, D) after histories (B, L), oldest item first; it reads the table's rows of these items alone."""
-        ...
+        raise NotImplementedError
 
     def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
         """Training predictions from windows (B, L + 1)."""
-        ...
+        raise NotImplementedError
 
 
 def outputs(table: Tensor, state: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.base import Predictions
+from dealrec_core.surrogate.base import Predictions, Surrogate
 from dealrec_core.surrogate.sasrec import Block, Shape, initialise, scaled
 
 MASKED_SHARE = 0.2
 
 
-class BERT4Rec(nn.Module):
-    """The Surrogate protocol; histories are read in both directions."""
+class BERT4Rec(Surrogate):
+    """Histories are read in both directions."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -35,15 +35,6 @@ class BERT4Rec(nn.Module):
         self.apply(initialise)
         nn.init.normal_(self.positions, std=0.02)
         nn.init.normal_(self.mask, std=0.02)
-
-    @property
-    def item_count(self) -> int:
-        """V."""
-        return self.items.num_embeddings
-
-    def item_table(self) -> Tensor:
-        """The input vectors are the output vectors, (V, D)."""
-        return self.items.weight
 
     def last(self, items: Tensor, table: Tensor) -> Tensor:
         """The state (B, D) of a mask put after histories (B, L)."""

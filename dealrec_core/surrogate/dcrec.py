@@ -18,7 +18,6 @@ the co-interaction graph is made symmetric. A graph stays as it is when a sample
 graphs is no part of its influence.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,38 +27,26 @@ from torch.nn import functional
 
 from dealrec_core.surrogate import graphs
 from dealrec_core.surrogate.base import Predictions
-from dealrec_core.surrogate.sasrec import Block, Shape, initialise, scaled
+from dealrec_core.surrogate.sasrec import Shape, Transformer, initialise, scaled
 
 CONTRAST = 0.1
 """Weight of the contrastive terms beside the mean cross-entropy; the authors' for Amazon data."""
 MEAN_CONFORMITY = 0.5
 
 
-class DCRec(nn.Module):
-    """The Surrogate protocol, causal: every position predicts the next item."""
+class DCRec(Transformer):
+    """Causal: every position predicts the next item."""
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.items = nn.Embedding(shape.item_count, shape.width)
-        self.positions = nn.Parameter(torch.empty(shape.history_length, shape.width))
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.dropout) for _ in range(shape.layers))
-        self.norm = nn.LayerNorm(shape.width)
+        super().__init__(shape)
         self.graph_norm = nn.LayerNorm(shape.width)
         self.fusion = nn.Linear(shape.width, shape.width, bias=False)
         self.choice = nn.Parameter(torch.empty(shape.width))
-        self.dropout = nn.Dropout(shape.dropout)
         self.transitions = graphs.Graph()
         self.companions = graphs.Graph()
-        self.released_parameter = f"blocks.{shape.layers - 1}.attention.output.weight"
         self.apply(initialise)
         nn.init.normal_(self.positions, std=0.02)
         nn.init.normal_(self.choice, std=0.02)
-
-    @property
-    def item_count(self) -> int:
-        """V."""
-        return self.items.num_embeddings
 
     def read(self, windows: Sequence[np.ndarray]) -> None:
         """Makes the graphs from windows (W, L + 1) of the training histories."""
@@ -73,35 +60,20 @@ class DCRec(nn.Module):
         return torch.cat([self.items.weight, *views], 1)
 
     def last(self, items: Tensor, table: Tensor) -> Tensor:
-        """The state (B, D) after histories (B, L); the last block computes that one position only."""
-        states = self._embed(items, table)
-        for block in self.blocks[:-1]:
-            states = block(states)
-        sequence = self.norm(self.blocks[-1](states, last_only=True))[:, -1]
+        """The state (B, D) after histories (B, L): the transformer's view and those in both graphs."""
+        sequence = super().last(items, table[:, : self.shape.width])
         return self._fused(sequence, *self._views(items[:, -1], table))
-
-    def hidden(self, items: Tensor, table: Tensor) -> Tensor:
-        """The transformer's view after every item of histories (B, L): (B, L, D)."""
-        states = self._embed(items, table)
-        for block in self.blocks:
-            states = block(states)
-        return self.norm(states)
 
     def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
         """Every item of windows (B, L + 1) but the first is predicted from those before it; the contrast beside it."""
         histories, targets = windows[:, :-1], windows[:, 1:].flatten()
-        sequence = self.hidden(histories, table)
+        sequence = self.hidden(histories, table[:, : self.shape.width])
         transition, companion = self._views(histories, table)
         states = self._fused(sequence.flatten(0, 1), transition.flatten(0, 1), companion.flatten(0, 1))
         conformity = self._conformity(windows)
         mainstream = conformity * _contrast(sequence[:, -1], transition[:, -1])
         personal = (conformity.max() - conformity) * _contrast(transition[:, -1], companion[:, -1])
         return Predictions(states, targets, CONTRAST * (mainstream + personal).mean() * len(targets))
-
-    def _embed(self, items: Tensor, table: Tensor) -> Tensor:
-        items = items[:, -self.shape.history_length :]
-        vectors = functional.embedding(items, table[:, : self.shape.width])
-        return self.dropout(scaled(vectors, math.sqrt(self.shape.width)) + self.positions[: items.shape[1]])
 
     def _view(self, edges: Tensor, weights: Tensor, items: Tensor) -> Tensor:
         once = graphs.product(edges, weights, items)

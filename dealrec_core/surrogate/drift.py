@@ -55,11 +55,11 @@ def follow(
     fit = partial(training.train, train, validation, item_count=item_count, **settings)
     warm = fit(initial=initial)
     if not reference:
-        return Followed(warm, warm.best_ndcg, 0.0, None)
-    lost = 1 - warm.best_ndcg / reference
+        return Followed(warm, warm.best.ndcg, 0.0, None)
+    lost = 1 - warm.best.ndcg / reference
     if lost <= config.drift_tolerance:
         return Followed(warm, reference, lost, None)
     log.info("surrogate: the warm start lost %.0f%% of NDCG@10 %.4f: training from scratch", 100 * lost, reference)
     scratch = fit()
-    better = scratch if scratch.best_ndcg > warm.best_ndcg else warm
-    return Followed(better, better.best_ndcg, lost, scratch)
+    better = scratch if scratch.best.ndcg > warm.best.ndcg else warm
+    return Followed(better, better.best.ndcg, lost, scratch)

@@ -27,19 +27,11 @@ def norms(
     """el2n and grand of each sample, float64 (N,): means over early epochs and initialisations."""
     totals = {"el2n": np.zeros(len(samples)), "grand": np.zeros(len(samples))}
     one_epoch = surrogate.model_copy(update={"epochs": 1})
+    alike: dict[str, Any] = {"item_count": item_count, "config": one_epoch, "device": device}
     for start in range(config.initialisations):
         model = None
         for epoch in range(config.epochs):
-            trained = train(
-                samples,
-                validation,
-                item_count=item_count,
-                config=one_epoch,
-                seed=seed + 1000 * start + epoch,
-                device=device,
-                initial=model,
-            )
-            model = trained.model
+            model = train(samples, validation, seed=seed + 1000 * start + epoch, initial=model, **alike).model
             figures = of_model(model, samples)
             for name in totals:
                 totals[name] += figures[name]
@@ -47,12 +39,12 @@ def norms(
 
 
 def of_model(model: Any, samples: Sequences) -> dict[str, np.ndarray]:
-    """el2n, grand and loss of each sample by one model, float64 (N,).
+    """el2n and grand of each sample by one model, float64 (N,).
 
     el2n = ‖p − onehot(y)‖. grand = ‖p − onehot(y)‖ · ‖h‖, the norm of the gradient by the output table, exactly: that
     gradient is (p − onehot(y)) hᵀ. Where inputs share the table, the part through the inputs is left out.
     """
-    figures = {name: np.empty(len(samples)) for name in ("el2n", "grand", "loss")}
+    figures = {name: np.empty(len(samples)) for name in ("el2n", "grand")}
     for rows, states, logits, targets in blocks(model, samples, cells=2**21):
         log_shares = logits.log_softmax(1)
         of_target = log_shares.gather(1, targets)[:, 0]
@@ -60,7 +52,6 @@ def of_model(model: Any, samples: Sequences) -> dict[str, np.ndarray]:
         error = (shares.square().sum(1) - 2 * of_target.exp() + 1).clamp(min=0).sqrt()
         figures["el2n"][rows] = error.cpu().numpy()
         figures["grand"][rows] = (error * states.norm(dim=1)).cpu().numpy()
-        figures["loss"][rows] = -of_target.cpu().numpy()
     return figures
 
 

@@ -34,15 +34,12 @@ class Graph(nn.Module):
         self.edges = torch.from_numpy(places).to(self.edges.device)
         self.weights = torch.from_numpy(entries.data).to(self.weights)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """A x for vectors (V, D)."""
-        return product(self.edges, self.weights, vectors)
-
 
 def transitions(windows: Sequence[np.ndarray], *, item_count: int) -> sparse.csr_matrix:
     """Number of times that two items are neighbours in windows (W, L + 1), in either order, and 1 on the diagonal; scaled."""
     before, after = (np.concatenate([part[:, side].ravel() for part in windows]) for side in (np.s_[:-1], np.s_[1:]))
-    counts = _matrix(before, after, item_count)
+    counts = sparse.csr_matrix((np.ones(len(before)), (before, after)), shape=(item_count, item_count))
+    counts.sum_duplicates()
     both = (counts + counts.T).tolil()
     both.setdiag(1.0)
     return _scaled(both.tocsr())
@@ -92,12 +89,6 @@ class _Product(torch.autograd.Function):
     def jvp(context: Any, _edges: Any, _weights: Any, along: Tensor) -> Tensor:
         edges, weights = context.saved_tensors
         return product(edges, weights, along)
-
-
-def _matrix(rows: np.ndarray, columns: np.ndarray, item_count: int) -> sparse.csr_matrix:
-    counts = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(item_count, item_count))
-    counts.sum_duplicates()
-    return counts
 
 
 def _scaled(matrix: sparse.csr_matrix) -> sparse.csr_matrix:

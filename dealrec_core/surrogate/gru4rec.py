@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.base import Predictions
+from dealrec_core.surrogate.base import Predictions, Surrogate
 from dealrec_core.surrogate.sasrec import Shape, initialise, scaled
 
 
-class GRU4Rec(nn.Module):
-    """The Surrogate protocol, causal: every position predicts the next item."""
+class GRU4Rec(Surrogate):
+    """Causal: every position predicts the next item."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -27,15 +27,6 @@ class GRU4Rec(nn.Module):
         for name, value in self.named_parameters():
             if name.endswith("recurrent.weight"):
                 nn.init.orthogonal_(value)
-
-    @property
-    def item_count(self) -> int:
-        """V."""
-        return self.items.num_embeddings
-
-    def item_table(self) -> Tensor:
-        """The input vectors are the output vectors, (V, D)."""
-        return self.items.weight
 
     def hidden(self, items: Tensor, table: Tensor) -> Tensor:
         """The state after every item of histories (B, L): (B, L, D)."""

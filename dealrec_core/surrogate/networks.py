@@ -1,16 +1,15 @@
 """The surrogate networks by name."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from dealrec_core.errors import SettingsError
 from dealrec_core.surrogate import bert4rec, dcrec, gru4rec, sasrec
+from dealrec_core.surrogate.base import Surrogate
 
-NETWORKS: dict[str, type[nn.Module]] = {
+NETWORKS: dict[str, type[Surrogate]] = {
     "sasrec": sasrec.SASRec,
     "bert4rec": bert4rec.BERT4Rec,
     "gru4rec": gru4rec.GRU4Rec,
@@ -19,7 +18,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
-    """An untrained network of that name (the Surrogate protocol and nn.Module) on the CPU; weights follow `seed` alone.
+    """An untrained network of that name on the CPU; weights follow `seed` alone.
 
     Raises:
         SettingsError: the name is unknown, or the heads do not divide the width.
@@ -33,12 +32,6 @@ def build(name: str, shape: sasrec.Shape, *, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[name](shape)
-
-
-def show(model: nn.Module, windows: Sequence[np.ndarray]) -> None:
-    """Shows the training windows (W, L + 1) to a network that computes buffers from them: the graphs of DCRec."""
-    if isinstance(model, dcrec.DCRec):
-        model.read(windows)
 
 
 def name_of(model: nn.Module) -> str:

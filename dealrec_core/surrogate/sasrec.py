@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dealrec_core.surrogate.base import Predictions
+from dealrec_core.surrogate.base import Predictions, Surrogate
 
 
 class Shape(NamedTuple):
@@ -26,8 +26,8 @@ class Shape(NamedTuple):
     dropout: float = 0.2
 
 
-class SASRec(nn.Module):
-    """The Surrogate protocol, causal: every position predicts the next item."""
+class Transformer(Surrogate):
+    """Causal blocks over item histories, not yet initialised."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -38,17 +38,6 @@ class SASRec(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
         self.dropout = nn.Dropout(shape.dropout)
         self.released_parameter = f"blocks.{shape.layers - 1}.attention.output.weight"
-        self.apply(initialise)
-        nn.init.normal_(self.positions, std=0.02)
-
-    @property
-    def item_count(self) -> int:
-        """V."""
-        return self.items.num_embeddings
-
-    def item_table(self) -> Tensor:
-        """The input vectors are the output vectors, (V, D)."""
-        return self.items.weight
 
     def hidden(self, items: Tensor, table: Tensor) -> Tensor:
         """The state after every item of histories (B, L): (B, L, D)."""
@@ -64,14 +53,23 @@ class SASRec(nn.Module):
             states = block(states)
         return self.norm(self.blocks[-1](states, last_only=True))[:, -1]
 
-    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
-        """Every item of windows (B, L + 1) but the first is predicted from those before it: (B·L, D), (B·L,)."""
-        return Predictions(self.hidden(windows[:, :-1], table).flatten(0, 1), windows[:, 1:].flatten())
-
     def _embed(self, items: Tensor, table: Tensor) -> Tensor:
         items = items[:, -self.shape.history_length :]
         vectors = scaled(functional.embedding(items, table), math.sqrt(self.shape.width))  # (B, L, D)
         return self.dropout(vectors + self.positions[: items.shape[1]])
+
+
+class SASRec(Transformer):
+    """Causal: every position predicts the next item."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.apply(initialise)
+        nn.init.normal_(self.positions, std=0.02)
+
+    def predictions(self, windows: Tensor, table: Tensor, *, seed: int) -> Predictions:
+        """Every item of windows (B, L + 1) but the first is predicted from those before it: (B·L, D), (B·L,)."""
+        return Predictions(self.hidden(windows[:, :-1], table).flatten(0, 1), windows[:, 1:].flatten())
 
 
 class Block(nn.Module):

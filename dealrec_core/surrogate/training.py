@@ -46,11 +46,6 @@ class Trained:
     best: Epoch
 
     @property
-    def best_ndcg(self) -> float:
-        """Validation NDCG@10 of the model."""
-        return self.best.ndcg
-
-    @property
     def epochs(self) -> int:
         """Passes over the log."""
         return self.history[-1].epoch
@@ -84,9 +79,9 @@ def train(
     model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
     parts = (windows.alone if alone else windows.windows)(train, length=config.history_length)
     predict = partial(_target, model) if alone else model.predictions
-    networks.show(model, parts)
+    model.read(parts)
     cut = [torch.from_numpy(part).to(device) for part in parts]
-    validation = _sampled(validation, config.validation_samples, seed=seed)
+    validation = validation.sampled(config.validation_samples, seed=seed)
     history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
     best, best_model = (history[0], copy.deepcopy(model)) if history else (None, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -182,21 +177,8 @@ def _epoch(model: Any, validation: Sequences, *, number: int, loss: float | None
 def _start(item_count: int, *, config: SurrogateConfig, seed: int, initial: Any | None) -> Any:
     if initial is not None:
         return base.grown(initial, item_count, seed=seed)
-    shape = Shape(
-        item_count=item_count,
-        width=config.width,
-        layers=config.layers,
-        heads=config.heads,
-        history_length=config.history_length,
-        dropout=config.dropout,
-    )
-    return networks.build(config.network, shape, seed=seed)
-
-
-def _sampled(samples: Sequences, most: int, *, seed: int) -> Sequences:
-    if len(samples) <= most:
-        return samples
-    return samples.take(np.sort(np.random.default_rng(seed).choice(len(samples), most, replace=False)))
+    sizes = config.model_dump(include=set(Shape._fields))
+    return networks.build(config.network, Shape(item_count, **sizes), seed=seed)
 
 
 def _check(train: Sequences, validation: Sequences, *, item_count: int) -> None:

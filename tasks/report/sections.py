@@ -66,10 +66,10 @@ class _Account:
         records = ((label, night.find(stage)) for label, night in self.lately)
         return [(label, record) for label, record in records if record is not None]
 
-    def lines(self, title: str, stage: str, series: dict[str, Callable[[Snapshot], float | None]]) -> Lines:
-        """One line for each series, night by night, over the records of a stage."""
+    def lines(self, title: str, stage: str, facts: dict[str, str]) -> Lines:
+        """One line for each of these facts of a stage, by the names on the chart, night by night."""
         records = self.records(stage)
-        points = {name: [value(record) for _, record in records] for name, value in series.items()}
+        points = {name: [_number(record.facts.get(fact)) for _, record in records] for name, fact in facts.items()}
         return Lines(title, [label for label, _ in records], points)
 
 
@@ -86,7 +86,7 @@ def _incoming(account: _Account) -> Section:
         f"{ingested.rows or 0:,} new rows, {ingested.facts['quarantined']} in quarantine, {ingested.facts['postponed']} "
         f"postponed because they are later than {account.night.day}.",
         [_facts(ingested), *quarantined],
-        [account.lines("New rows, night by night", "ingest", {"rows new": lambda record: float(record.rows or 0)})],
+        [account.lines("New rows, night by night", "ingest", {"rows new": "rows new"})],
     )
 
 
@@ -99,7 +99,7 @@ def _surrogate(account: _Account) -> Section:
         "Surrogate",
         f"Trained {started}; {name} {record.facts[name]}.",
         [_facts(record)],
-        [account.lines(f"Drift: {name}, night by night", "surrogate", {name: _fact(name)})],
+        [account.lines(f"Drift: {name}, night by night", "surrogate", {name: name})],
     )
 
 
@@ -175,7 +175,7 @@ def _comparison(account: _Account) -> Section:
     means = frame.group_by("recommender").agg(pl.col("recall", "ndcg", "mrr").mean()).sort(metric, descending=True)
     rows = [[str(name), *(f"{value:.4f}" for value in rest)] for name, *rest in means.iter_rows()]
     names = [name for name in ("candidate", "champion", "surrogate") if f"{name} recall" in record.facts]
-    series = {name: _fact(f"{name} recall") for name in names}
+    series = {name: f"{name} recall" for name in names}
     return Section(
         "Candidate, champion and baselines",
         f"{record.facts['users']} held-out users, full ranking, {metric}@{k} with 95% intervals; best: {bars[0].label}.",
@@ -214,12 +214,10 @@ def _lineage(account: _Account) -> Section:
         ["champion at the start", f"version {manifest.champion.version}" if manifest.champion else "none"],
         ["seed", str(manifest.settings.run.seed)],
     ]
-    made = account.night.snapshots()
-    where = [record.path or f"table {record.table}, version {record.version}" for record in made]
-    places = [
-        [record.stage, place, (record.sha256 or "")[:16], str(record.rows or "")]
-        for record, place in zip(made, where, strict=True)
-    ]
+    places = []
+    for record in account.night.snapshots():
+        place = record.path or f"table {record.table}, version {record.version}"
+        places.append([record.stage, place, (record.sha256 or "")[:16], str(record.rows or "")])
     return Section(
         "Lineage",
         "The inputs that were fixed when the night opened, and everything that its stages made.",
@@ -251,10 +249,6 @@ def _shown(value: Fact) -> str:
 
 def _number(value: Fact) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def _fact(name: str) -> Callable[[Snapshot], float | None]:
-    return lambda record: _number(record.facts.get(name))
 
 
 def _quarantine_reasons(night: Night, ingested: Snapshot) -> list[list[str]]:

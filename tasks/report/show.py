@@ -11,8 +11,6 @@ from tasks import registry, report, tracking
 from tasks.nights import NightSummary
 
 REPORT = "report.html"
-PAGES = [stage.replace("_", "-") for stage in STAGES]
-"""Keys of the artifacts of the stages; the page of a run in Prefect lists only those of the run itself."""
 
 
 def show_stage(night: Night, snapshot: Snapshot) -> None:
@@ -76,7 +74,8 @@ def markdown(summary: NightSummary, links: dict[str, str]) -> str:
     facts = {"rows new": summary.rows_new, "samples": summary.samples, "coreset": summary.coreset}
     models = {"model version": summary.version or "none", "champion": summary.champion or "none"}
     recall = [f"| {name} | {value:.4f} |" for name, value in summary.recall.items()]
-    stages = ", ".join(f"[{key}](/artifacts/key/{key})" for key in PAGES)
+    pages = [stage.replace("_", "-") for stage in STAGES]  # the page of a run lists only the artifacts of that run
+    stages = ", ".join(f"[{key}](/artifacts/key/{key})" for key in pages)
     return "\n".join(
         [
             f"# Night {summary.night}: {summary.outcome}\n\n{summary.message}\n",

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -30,8 +29,10 @@ def score_effort(tonight: Tonight) -> Snapshot:
     earlier champion scored. Every shard is one commit, so a killed night goes on after the last whole one.
     """
     config, train, model = tonight.config, with_content(tonight.train), _model_name(tonight)
-    work = _work(tonight, train, model)
-    shard_frames = list(work.open_rows.iter_slices(config.effort.shard_samples))
+    missing, stale = _work(tonight, train, model)
+    done = newest_efforts(tonight.lake, model, version=None).filter(pl.col(schema.MODEL) == model)
+    open_rows = pl.concat([missing, stale]).join(done, on=KEYS, how="anti").sort(schema.SAMPLE_ID)
+    shard_frames = list(open_rows.iter_slices(config.effort.shard_samples))
     scored = 0
     engine = shards.engine(config.run, name="effort", device=tonight.device.type)
     with engine as over, shown("effort", "samples") as progress:
@@ -40,12 +41,12 @@ def score_effort(tonight: Tonight) -> Snapshot:
             rows = shard.select(*KEYS, pl.Series(schema.EFFORT, norms), **names).select(schema.EFFORTS.names())
             tonight.lake.append("efforts", rows, schema=schema.EFFORTS)
             scored += len(shard)
-            progress(scored, len(work.open_rows))
-    computed = work.missing + work.stale
+            progress(scored, len(open_rows))
+    computed = len(missing) + len(stale)
     facts: dict[str, Fact] = {
         "samples": len(train),
         "computed": computed,
-        "refreshed": work.stale,
+        "refreshed": len(stale),
         "kept": len(train) - computed,
         "model": model,
     }
@@ -53,22 +54,11 @@ def score_effort(tonight: Tonight) -> Snapshot:
     return Snapshot(stage="effort", table="efforts", version=version, rows=computed, facts=facts)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Tonight's work: samples without an effort, samples with an old one, and the rows that are still to be scored, by sample_id."""
-
-    missing: int
-    stale: int
-    open_rows: pl.DataFrame
-
-
-def _work(tonight: Tonight, train: pl.DataFrame, model: str) -> _Work:
+def _work(tonight: Tonight, train: pl.DataFrame, model: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Samples that had no effort when the night opened, and samples with an old one that are tonight's to refresh."""
     before = newest_efforts(tonight.lake, model, version=tonight.night.manifest.versions["efforts"])
     missing = train.join(before, on=KEYS, how="anti")
-    stale = stale_samples(train, before, model=model, share=tonight.config.effort.refresh)
-    now = newest_efforts(tonight.lake, model, version=None).filter(pl.col(schema.MODEL) == model)
-    open_rows = pl.concat([missing, stale]).join(now, on=KEYS, how="anti").sort(schema.SAMPLE_ID)
-    return _Work(len(missing), len(stale), open_rows)
+    return missing, stale_samples(train, before, model=model, share=tonight.config.effort.refresh)
 
 
 def _norms(tonight: Tonight, shard_frames: list[pl.DataFrame], over: Over | None) -> Iterator[np.ndarray]:

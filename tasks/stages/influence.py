@@ -66,12 +66,10 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
 
 def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
     """The scores of tonight's train samples: from what an earlier night left where that may be used, else anew."""
-    earlier = _earlier(tonight, risk)
     model, item_ids = tonight.surrogate
     samples, aims = encode(tonight.train, item_ids), encode(risk, item_ids)
     config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
-    if isinstance(earlier, str):
-        return continued.anew(model, samples, aims, config=config, seed=seed, device=device, why=earlier)
+    earlier = _earlier(tonight, risk)
     return continued.score_on(earlier, model, samples, aims, config=config, seed=seed, device=device)
 
 

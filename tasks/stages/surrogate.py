@@ -53,7 +53,7 @@ def _trained(
     with shown("surrogate", "epochs at most") as progress:
         if start is None:
             trained = training.train(*slices, progress=progress, **options)
-            return trained, {REFERENCE: round(trained.best_ndcg, 4), "full retrain": "no: the first training"}
+            return trained, {REFERENCE: round(trained.best.ndcg, 4), "full retrain": "no: the first training"}
         before = None if reference is None else float(reference)
         followed = drift.follow(*slices, initial=start, reference=before, progress=progress, **options)
     facts: dict[str, Fact] = {
@@ -63,7 +63,7 @@ def _trained(
     }
     if followed.scratch is not None:
         facts["full retrain"] = BESIDE if followed.is_warm else KEPT
-        facts["ndcg@10 from scratch"] = round(followed.scratch.best_ndcg, 4)
+        facts["ndcg@10 from scratch"] = round(followed.scratch.best.ndcg, 4)
     return followed.trained, facts
 
 

@@ -234,7 +234,9 @@ def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(
     train, risk = Tonight(second).train, risk_samples(Tonight(second))
     folder = place.lake.local_path(str(second.need("influence").path))
     left, _ = influence.carried.load(folder)
-    problem = influence.operators.problem(model, "all", left.loss, batch_tokens=1000, device="cpu")
+    problem = influence.operators.problem(
+        model, left.loss, config=influence.InfluenceConfig(batch_tokens=1000), device="cpu"
+    )
     v = influence.operators.gradient(problem, sequences.encode(risk, item_ids))
     torch.testing.assert_close(left.v, v, rtol=1e-3, atol=1e-6)
     expected = influence.operators.directional(problem, sequences.encode(train, item_ids), left.q) / len(train)

@@ -43,7 +43,7 @@ def test_the_carried_sums_and_residual_are_those_of_all_of_tonights_samples(loss
     config = EXACTLY.model_copy(update={"loss": loss, "negatives": 4, "solver": solver})
     network, earlier, train, risk = nights(config)
     found = continued.score_on(earlier, network, train, risk, config=config, seed=0)
-    problem = influence.operators.problem(network, "all", earlier.carried.loss, batch_tokens=100, device="cpu")
+    problem = influence.operators.problem(network, earlier.carried.loss, config=EXACTLY, device="cpu")
     q = earlier.carried.q
     v = influence.operators.gradient(problem, risk)
     image = influence.operators.gauss_newton(problem, train, q)
@@ -57,7 +57,7 @@ def test_the_carried_sums_and_residual_are_those_of_all_of_tonights_samples(loss
 def test_a_kept_q_scores_new_samples_alone_and_gives_every_sample_its_product_with_it() -> None:
     network, earlier, train, risk = nights(EXACTLY)
     found = continued.score_on(earlier, network, train, risk, config=EXACTLY, seed=0)
-    problem = influence.operators.problem(network, "all", earlier.carried.loss, batch_tokens=100, device="cpu")
+    problem = influence.operators.problem(network, earlier.carried.loss, config=EXACTLY, device="cpu")
     expected = influence.operators.directional(problem, train, earlier.carried.q) / len(train)
     np.testing.assert_allclose(found.result.scores, expected, rtol=1e-9, atol=1e-15)
     assert found.scored == 4
@@ -119,7 +119,7 @@ def test_new_items_leave_the_old_samples_with_their_old_catalogue() -> None:
     assert found.scored == 5
     # Over the old items alone the softmax is what it was; v has nothing on the new rows yet.
     old, new = (
-        influence.operators.problem(each, "all", earlier.carried.loss, batch_tokens=100, device="cpu")
+        influence.operators.problem(each, earlier.carried.loss, config=EXACTLY, device="cpu")
         for each in (network, tonight)
     )
     before = old.parameters.split(influence.operators.gradient(old, risk))

@@ -32,7 +32,7 @@ def sequences(count: int, *, seed: int, items: int = ITEMS) -> Sequences:
 
 def model(name: str = "sasrec", *, seed: int = 0):
     built = networks.build(name, Shape(ITEMS, width=WIDTH, layers=2, heads=2, history_length=6), seed=seed).double()
-    networks.show(built, windows(sequences(20, seed=9), length=6))
+    built.read(windows(sequences(20, seed=9), length=6))
     with torch.no_grad():  # larger weights than at the start, so that curvature is not all of one size
         for value in built.parameters():
             value.add_(0.5 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
@@ -290,7 +290,9 @@ def test_a_sample_with_an_infinite_score_is_named() -> None:
     loss = influence.losses.Loss("bce", torch.tensor([3]), ITEMS)
     with torch.no_grad():
         network.items.weight[2] = torch.inf
-    problem = influence.operators.problem(network, "released", loss, batch_tokens=100, device="cpu")
+    problem = influence.operators.problem(
+        network, loss, config=influence.InfluenceConfig(parameters="released", batch_tokens=100), device="cpu"
+    )
     along = torch.ones(problem.parameters.size, dtype=torch.float64)
     with pytest.raises(NotFinite, match=r"1 of 3 samples .* first sample 2"):
         influence.operators.directional(problem, train, along)

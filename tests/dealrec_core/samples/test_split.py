@@ -75,14 +75,14 @@ def test_a_log_without_a_second_event_gives_no_sample():
 def test_slices_follow_global_time():
     found = split.build(LOG, SamplesConfig())
     at = bounds(3, 5, 6)
-    assert split.split(found, at, "train")["item_id"].to_list() == ["b"]
-    assert split.split(found, at, "validation")["item_id"].to_list() == ["c", "y"]
-    assert split.split(found, at, "test")["item_id"].to_list() == ["d"]
+    assert split.split(found.lazy(), at, "train").collect()["item_id"].to_list() == ["b"]
+    assert split.split(found.lazy(), at, "validation").collect()["item_id"].to_list() == ["c", "y"]
+    assert split.split(found.lazy(), at, "test").collect()["item_id"].to_list() == ["d"]
 
 
 def test_in_last_mode_a_slice_holds_the_newest_sample_of_each_user():
     found = split.build(LOG, SamplesConfig())
-    assert set(split.split(found, bounds(5, 6, 7), "train", "last")["item_id"]) == {"c", "y"}
+    assert set(split.split(found.lazy(), bounds(5, 6, 7), "train", "last").collect()["item_id"]) == {"c", "y"}
 
 
 def test_boundaries_leave_the_configured_shares():
@@ -147,5 +147,5 @@ def test_the_counts_are_those_of_the_slices(mode):
     keys = {schema.SAMPLE_ID: list("abcdef"), schema.USER_ID: list("uuvuuv"), schema.TIMESTAMP: moments}
     table = pl.DataFrame(keys).lazy()
     bounds = Boundaries(validation_start=moments[3], test_start=moments[5], end=datetime(2024, 1, 5, tzinfo=UTC))
-    sizes = {which: len(split.split_lazily(table, bounds, which, mode).collect()) for which in split.SPLITS}
+    sizes = {which: len(split.split(table, bounds, which, mode).collect()) for which in split.SPLITS}
     assert split.counts(table, bounds, mode) == sizes

@@ -18,7 +18,7 @@ WINDOWS = [np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([[1, 3], [0, 5]])]
 @pytest.fixture
 def model():
     built = networks.build("dcrec", Shape(9, width=8, heads=2, history_length=6), seed=0).double().eval()
-    networks.show(built, WINDOWS)
+    built.read(WINDOWS)
     return built
 
 
