@@ -17,8 +17,7 @@ from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
 from flows.select_coreset import select_coreset
-from tasks.champions import poll_registry
-from tasks.nights import NightRequest, NightSummary, hold, one_night, summarise
+from tasks.nights import NightRequest, NightSummary, one_night, summarise
 from tasks.report.show import show_night
 
 NIGHT = (ingest, retrain_surrogate, score_samples, select_coreset, fine_tune, evaluate_candidate, promote)
@@ -29,13 +28,11 @@ ON_GPU = {retrain_surrogate.name, score_samples.name, fine_tune.name, evaluate_c
 @flow(name="nightly", flow_run_name="nightly {request}", result_serializer="json")
 def nightly(request: NightRequest = NightRequest()) -> NightSummary:
     """Runs or continues one night; a finished night changes nothing and says so."""
-    with hold(request) as (config, lake):
-        poll_registry(config.registry, lake)
-        with one_night(request) as night:
-            if night.finished:
-                return show_night(night, summarise(night, before=True))
-            if night.config.run.placement == "here":
-                return _steps(night, request)
+    with one_night(request) as night:
+        if night.finished:
+            return show_night(night, summarise(night, before=True))
+        if night.config.run.placement == "here":
+            return _steps(night, request)
     return _steps(night, request)  # the lake is free: every step holds it for itself, on whatever machine it runs
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from prefect.logging import get_run_logger
 
-from dealrec_core.errors import RegistryError
+from dealrec_core.errors import DataError, RegistryError
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Champion, Night, reopen
 from dealrec_core.settings.run import RegistryConfig
@@ -16,15 +16,14 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
 
     A champion that is gone from MLflow raises the event champion.lost and leaves the aliases as they are.
     """
+    changed = registry.heal_aliases(config, versions={registry.CANDIDATE: candidate}) if candidate else []
     champion, before = promotions.champion(lake), promotions.before_champion(lake)
-    models = {registry.CHAMPION: champion, registry.PREVIOUS: before}
-    versions = {alias: model.version if model else None for alias, model in models.items()}
-    changed = registry.heal_aliases(config, versions={registry.CANDIDATE: candidate})
+    if champion is None:
+        return changed
+    versions = {registry.CHAMPION: champion.version, registry.PREVIOUS: before.version if before else None}
     try:
         return [*changed, *registry.heal_aliases(config, versions=versions)]
     except RegistryError as error:
-        if champion is None:
-            raise
         message = f"version {champion.version} is champion but not in MLflow ({error}); `dealrec rollback` or register it again"
         get_run_logger().error(message)
         events.champion_lost(lake, version=champion.version, message=message)
@@ -32,7 +31,18 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
 
 
 def follow_registry(config: RegistryConfig, lake: Lake) -> Champion | None:
-    """Takes over a champion that someone set in MLflow: a row with the gate's verdict on it; None when nobody did."""
+    """Takes over a champion that someone set in MLflow; None when nobody did.
+
+    Then it heals the aliases: a promotion or rollback that was killed may not have come to move them.
+    """
+    champion = _taken_over(config, lake)
+    if changed := heal(config, lake):
+        get_run_logger().info("aliases changed: %s", changed)
+    return champion
+
+
+def _taken_over(config: RegistryConfig, lake: Lake) -> Champion | None:
+    """The model whose alias someone moved: a row of `promotions` with the gate's verdict on it."""
     version = registry.set_by_hand(config)
     present = promotions.champion(lake)
     if version is None or (present is not None and present.version == version):
@@ -44,24 +54,29 @@ def follow_registry(config: RegistryConfig, lake: Lake) -> Champion | None:
     champion, action = model_of(night, version), promotions.SET_BY_HAND
     promotions.record(lake, night=champion, action=action, reason=reason, who="MLflow", now=datetime.now(UTC))
     registry.tag_version(config, version, "dealrec.set_by_hand", reason)
-    heal(config, lake)
     return champion
 
 
 def poll_registry(config: RegistryConfig, lake: Lake) -> None:
-    """Takes over what was set by hand while nobody listened; a registry that does not answer stops no night."""
+    """Does what `follow_registry` does, at the start of a night or rollback; a registry that does not answer stops neither."""
     log = get_run_logger()
     try:
         if champion := follow_registry(config, lake):
             log.info("version %s was made champion in MLflow: this night starts from it", champion.version)
-    except RegistryError as error:
+    except (RegistryError, DataError) as error:
         log.warning("the champion is taken from the table `promotions` alone: %s", error)
 
 
 def roll_back(config: RegistryConfig, lake: Lake, *, who: str, reason: str) -> Champion:
-    """Puts the previous champion back in charge: a new row in `promotions`, then the aliases."""
-    restored, action = promotions.previous(lake), promotions.ROLLED_BACK
-    promotions.record(lake, night=restored, action=action, reason=reason, who=who, now=datetime.now(UTC))
+    """Puts the model in charge that was so before the last promotion: a new row in `promotions`, then the aliases.
+
+    Sent again, it writes no row and moves only an alias that was not moved.
+    """
+    poll_registry(config, lake)
+    restored, champion = promotions.previous(lake), promotions.champion(lake)
+    if champion is None or champion.version != restored.version:
+        action = promotions.ROLLED_BACK
+        promotions.record(lake, night=restored, action=action, reason=reason, who=who, now=datetime.now(UTC))
     heal(config, lake)
     return restored
 

@@ -16,6 +16,7 @@ from dealrec_core.lake import Lake, lock, promotions
 from dealrec_core.lake.nights import Night, nights, open_night, reopen
 from dealrec_core.settings import Config
 from dealrec_core.settings.section import Section
+from tasks.champions import poll_registry
 
 PIPELINE = "deployments/pipeline.toml"
 
@@ -108,6 +109,8 @@ _held: ContextVar[str | None] = ContextVar("held", default=None)
 def hold(request: NightRequest) -> Iterator[tuple[Config, Lake]]:
     """The settings and the lake of the request, held by this process alone until the block ends.
 
+    A champion set by hand in MLflow is then taken over, and an alias that was not moved is healed.
+
     Raises:
         NightBusy: another process holds a night on this lake.
     """
@@ -119,6 +122,7 @@ def hold(request: NightRequest) -> Iterator[tuple[Config, Lake]]:
     with lock(lake, home=config.run.home):
         token = _held.set(lake.root)
         try:
+            poll_registry(config.registry, lake)
             yield config, lake
         finally:
             _held.reset(token)

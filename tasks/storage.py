@@ -12,8 +12,7 @@ from pathlib import Path
 
 from dealrec_core.errors import LakeError
 from dealrec_core.lake import Lake
-
-SUMS = "sha256sums.json"
+from dealrec_core.lake.store import SUMS
 
 
 @dataclass

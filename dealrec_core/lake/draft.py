@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Lake, parallel
+from dealrec_core.lake import Lake, damage, parallel
 from dealrec_core.lake.commit import FENCE, Result, commit, until_committed
 from dealrec_core.lake.store import s3_options
 from dealrec_core.lake.tables import configuration
@@ -46,7 +47,12 @@ class Draft:
         return int(self.files()["rows"].sum())
 
     def files(self) -> pl.DataFrame:
-        """Returns the table's data files: path (below the table), rows and the partition column where there is one."""
+        """Returns the table's data files: path (below the table), rows and the partition column where there is one.
+
+        Raises:
+            LakeError: one of them is torn or gone.
+        """
+        damage.require_whole(self.lake, self.table, self.handle)
         actions = pl.DataFrame(self.handle.get_add_actions(flatten=True))
         names = {"path": "path", "num_records": "rows", f"partition.{self.partition}": self.partition or ""}
         columns = [pl.col(old).alias(new) for old, new in names.items() if old in actions.columns]
@@ -78,7 +84,12 @@ class Draft:
             rows = rows.drop(self.partition)
         name = f"{uuid.uuid4().hex}.parquet"
         path = f"{self.partition}={value}/{name}" if self.partition else name
-        size = self._store(rows, f"{self.table}/{path}")
+        try:
+            size = self._store(rows, f"{self.table}/{path}")
+        except BaseException:
+            with suppress(LakeError):  # the disk may be gone, too
+                self.lake.remove(f"{self.table}/{path}")
+            raise
         partitions: dict[str, str | None] = {self.partition: value} if self.partition else {}
         self._added.append(AddAction(path, size, partitions, 0, True, _statistics(rows)))
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError
-from dealrec_core.lake import Lake, upkeep
+from dealrec_core.lake import Lake, damage, upkeep
 from dealrec_core.lake.draft import Draft, change
 from dealrec_core.lake.erased import SALT, TABLE, hashed
 from dealrec_core.lake.nights import TABLES
+from dealrec_core.lake.store import SUMS
 
 EMITTED = "emitted/coresets"
 PARTITIONS = {"interactions": schema.PERIOD, "samples": schema.PERIOD}
@@ -32,20 +33,21 @@ class Erasure(BaseModel):
     withdrawn: list[str]
     """Folders of emitted coresets that held the user's samples."""
     remaining: list[str]
-    """Data files of older versions that still hold the user."""
+    """Data files of older versions that still hold the user, and files of killed writers, which nobody can look into."""
 
 
 def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
     """Removes a user from every table and emitted coreset, and returns a report.
 
-    The caller holds the lake's lock. An erasure that was killed is simply run again.
+    The caller holds the lake's lock. An erasure that was killed is simply run again. A file that a killed writer left torn stops
+    nothing: no version names it, so no row of it is in a table.
 
     now: whether the user goes from older versions as well, by removing every file that the newest versions do not need. Else
         upkeep removes those files after its retention, whatever a night names.
 
     Raises:
         DataError: the id is empty.
-        LakeError: other writers were faster too many times.
+        LakeError: other writers were faster too many times, or a file that the newest version of a table names is torn.
     """
     if not user_id:
         raise DataError("the user id is empty; give the id as it stands in the log")
@@ -58,7 +60,10 @@ def erase(lake: Lake, user_id: str, *, at: datetime, now: bool) -> Erasure:
         for table in rows:
             upkeep.vacuum(lake, table, keep=set(), retention_hours=0)
     remaining = [
-        path for table in rows for path in upkeep.data_files(lake, table) if _holds(lake, path, user_id, sample_ids)
+        path
+        for table in rows
+        for path in [*upkeep.data_files(lake, table), *damage.unfinished(lake, table)]
+        if _may_hold(lake, path, user_id, sample_ids)
     ]
     counts = {table: count for table, count in rows.items() if count}
     return Erasure(rows=counts, withdrawn=withdrawn, remaining=remaining)
@@ -84,7 +89,7 @@ def _remember(lake: Lake, user_id: str, at: datetime, versions: dict[str, int]) 
 
 def _sample_ids(lake: Lake, user_id: str) -> pl.Series:
     """The ids of all samples that the user ever had, in any version."""
-    paths = [lake.uri(path) for path in upkeep.data_files(lake, "samples")]
+    paths = [lake.uri(path) for path in upkeep.data_files(lake, "samples") if not damage.torn(lake, path)]
     if not paths:
         return pl.Series(schema.SAMPLE_ID, dtype=pl.String)
     rows = lake.read_parquet(paths).filter(pl.col(schema.USER_ID) == user_id)
@@ -92,17 +97,33 @@ def _sample_ids(lake: Lake, user_id: str) -> pl.Series:
 
 
 def _withdraw(lake: Lake, sample_ids: pl.Series) -> list[str]:
-    """Removes the emitted coresets that hold a sample of the user, and returns their folders."""
-    folders = []
+    """Removes the emitted coresets that hold a sample of the user, and returns their folders.
+
+    A folder without its list of hashes goes too: an emission or a withdrawal was killed there, and no record names it.
+    """
+    folders: dict[str, list[str]] = {}
     for path in lake.list_paths(EMITTED):
-        if path.endswith(".parquet"):
-            rows = lake.read_parquet([lake.uri(path)]).collect()
-            if schema.SAMPLE_ID in rows.columns and rows[schema.SAMPLE_ID].is_in(sample_ids.implode()).any():
-                folders.append(path.rsplit("/", 1)[0])
-    for folder in folders:
-        for path in lake.list_paths(folder):
-            lake.remove(path)
-    return folders
+        folders.setdefault(path.rsplit("/", 1)[0], []).append(path)
+    withdrawn = []
+    for folder, paths in folders.items():
+        listing = f"{folder}/{SUMS}"
+        if listing not in paths or any(_holds_sample(lake, path, sample_ids) for path in paths):
+            for path in [listing, *paths]:  # the list first: a kill from here on leaves an unfinished folder
+                lake.remove(path)
+            withdrawn.append(folder)
+    for path in damage.unfinished(lake, EMITTED):
+        lake.remove(path)
+    return withdrawn
+
+
+def _holds_sample(lake: Lake, path: str, sample_ids: pl.Series) -> bool:
+    """Whether a file of a coreset holds a sample of the user; a torn one may, and is of no use."""
+    if not path.endswith(".parquet"):
+        return False
+    if damage.torn(lake, path):
+        return True
+    rows = lake.read_parquet([lake.uri(path)]).collect()
+    return schema.SAMPLE_ID in rows.columns and bool(rows[schema.SAMPLE_ID].is_in(sample_ids.implode()).any())
 
 
 def _remove(lake: Lake, table: str, user_id: str, sample_ids: pl.Series) -> int:
@@ -149,6 +170,9 @@ def _is_users(rows: pl.DataFrame, user_id: str, sample_ids: pl.Series) -> pl.Ser
     return pl.repeat(False, rows.height, eager=True)
 
 
-def _holds(lake: Lake, path: str, user_id: str, sample_ids: pl.Series) -> bool:
+def _may_hold(lake: Lake, path: str, user_id: str, sample_ids: pl.Series) -> bool:
+    """Whether a data file holds the user, or cannot be looked into because its writer was killed."""
+    if not path.endswith(".parquet") or damage.torn(lake, path):
+        return True
     rows = lake.read_parquet([lake.uri(path)]).collect()
     return bool(_is_users(rows, user_id, sample_ids).any())

@@ -1,4 +1,4 @@
-"""The decisions about models in a Delta table: its last one says which model is champion. MLflow's aliases are copies of it."""
+"""The decisions about models in a Delta table: its last commit says which model is champion. MLflow's aliases are copies."""
 
 from datetime import datetime
 
@@ -7,6 +7,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake
+from dealrec_core.lake.draft import Draft, change
 from dealrec_core.lake.nights import Champion
 
 TABLE = "promotions"
@@ -18,24 +19,30 @@ IN_CHARGE = [PROMOTED, ROLLED_BACK, SET_BY_HAND]
 
 
 def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, now: datetime) -> int:
-    """Appends one decision about a model, and returns the table's new version."""
+    """Adds one decision about a model, with a number larger than those before it; returns the table's new version."""
     row = {"at": now, "action": action, **night.model_dump(), schema.REASON: reason, "who": who}
-    return lake.append(TABLE, pl.DataFrame([row], schema=schema.PROMOTIONS), schema=schema.PROMOTIONS)
+
+    def attempt(draft: Draft) -> int:
+        numbered = {**row, "number": draft.handle.version() + 1}  # no other commit that saw this version gets in
+        draft.write(pl.DataFrame([numbered], schema=schema.PROMOTIONS))
+        return draft.commit({})
+
+    return change(lake, TABLE, attempt, schema=schema.PROMOTIONS)
 
 
 def decisions(lake: Lake) -> pl.DataFrame:
-    """Returns every decision so far, oldest first (PROMOTIONS)."""
-    return lake.rows(TABLE, schema.PROMOTIONS).sort("at")
+    """Returns every decision so far (PROMOTIONS) in the order of their commits: no clock can put one before another."""
+    return lake.rows(TABLE, schema.PROMOTIONS).sort("number", "at", nulls_last=False)
 
 
 def champion(lake: Lake) -> Champion | None:
     """Returns the model in charge, None before the first promotion."""
     reigns = _reigns(lake)
-    return reigns[-1] if reigns else None
+    return reigns[-1][1] if reigns else None
 
 
 def previous(lake: Lake) -> Champion:
-    """Returns the model that a rollback restores: the last one in charge that is not the present champion.
+    """Returns the model that a rollback restores, however often it is sent: the one in charge before the last promotion.
 
     Raises:
         DataError: there is no such model.
@@ -48,9 +55,18 @@ def previous(lake: Lake) -> Champion:
 def before_champion(lake: Lake) -> Champion | None:
     """Returns the model that `previous` would return, None where there is no such model."""
     reigns = _reigns(lake)
-    return next((reign for reign in reversed(reigns) if reign.version != reigns[-1].version), None)
+    promoted = [place for place, (action, _) in enumerate(reigns) if action != ROLLED_BACK]
+    if not promoted:
+        return None
+    last = reigns[promoted[-1]][1]
+    earlier = [model for _, model in reigns[: promoted[-1]] if model.version != last.version]
+    return earlier[-1] if earlier else None
 
 
-def _reigns(lake: Lake) -> list[Champion]:
+def _reigns(lake: Lake) -> list[tuple[str, Champion]]:
+    """The models in charge so far, oldest first, each with the action that put it there."""
     in_charge = decisions(lake).filter(pl.col("action").is_in(IN_CHARGE))
-    return [Champion(**row) for row in in_charge.select(*Champion.model_fields).iter_rows(named=True)]
+    return [
+        (row["action"], Champion(**{name: row[name] for name in Champion.model_fields}))
+        for row in in_charge.iter_rows(named=True)
+    ]

@@ -3,6 +3,9 @@
 import os
 from typing import Any
 
+SUMS = "sha256sums.json"
+"""The hashes of a published folder, its last file: a folder without them is unfinished."""
+
 
 def fsspec_options(uri: str) -> dict[str, Any]:
     """Returns fsspec's options: endpoint and addressing for S3, none for folders. They come from the variables that delta-rs reads."""

@@ -4,7 +4,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
+from dealrec_core.lake import damage
 from dealrec_core.lake.commit import FENCE, commit, until_committed
 from dealrec_core.lake.store import fsspec_options, line, s3_options
 
@@ -49,21 +50,23 @@ class Lake:
         """Returns the rows of a table at a version (the newest when None); their order is not defined.
 
         Raises:
-            LakeError: there is no such table or version.
+            LakeError: there is no such table or version, or a data file of it is torn or gone.
         """
         try:
             handle = DeltaTable(self.uri(table), version=version, storage_options=s3_options(self.root))
         except (TableNotFoundError, DeltaError, OSError) as error:
             at = "" if version is None else f", version {version}"
             raise LakeError(f"no table '{table}'{at} in {self.root}: {line(error)}; run `dealrec nightly`") from error
+        damage.require_whole(self, table, handle)
         return pl.scan_delta(handle)
 
     def rows(self, table: str, schema: pl.Schema) -> pl.DataFrame:
         """Returns all rows of a small table, none when it does not exist, without pyarrow, which takes a second to import."""
         handle = self.open(table)
         files = [] if handle is None else handle.file_uris()
-        if not files:
+        if handle is None or not files:
             return pl.DataFrame(schema=schema)
+        damage.require_whole(self, table, handle)
         options = s3_options(self.root)
         scan = pl.scan_parquet(
             files, schema=schema, missing_columns="insert", extra_columns="ignore", storage_options=options
@@ -168,9 +171,14 @@ class Lake:
             return
         local.parent.mkdir(parents=True, exist_ok=True)
         part = local.with_name(f".{local.name}.{uuid.uuid4().hex}")
-        part.write_bytes(content)
-        _sync(part)
-        part.rename(local)
+        try:
+            part.write_bytes(content)
+            _sync(part)
+            part.rename(local)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
         _sync(local.parent)
 
     def sync(self, path: str) -> None:

@@ -4,6 +4,7 @@ A version is pinned, and every file of it stays, while a night may still be aske
 night whose model is registered, and every night that made a champion.
 """
 
+import time
 from collections import defaultdict
 from functools import partial
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake import Lake, damage, promotions
 from dealrec_core.lake.commit import commit, until_committed
 from dealrec_core.lake.nights import TABLES, Night, nights
 from dealrec_core.lake.store import line
@@ -106,9 +107,20 @@ def vacuum(lake: Lake, table: str, *, keep: set[int], retention_hours: int) -> i
         doomed = clear(dry_run=True)
         if doomed:
             clear(dry_run=False)
-        return len(doomed)
+        return len(doomed) + _remove_unfinished(lake, table, retention_hours)
     except (DeltaError, OSError) as error:
         raise LakeError(f"cannot vacuum table '{table}' in {lake.root}: {line(error)}; nothing was lost") from error
+
+
+def _remove_unfinished(lake: Lake, table: str, retention_hours: int) -> int:
+    """Removes what killed writers left under names that the table library does not look at; returns how many files."""
+    limit, removed = time.time() - 3600 * retention_hours, 0
+    for path in damage.unfinished(lake, table):
+        local = lake.local_path(path)
+        if local is not None and local.stat().st_mtime <= limit:
+            lake.remove(path)
+            removed += 1
+    return removed
 
 
 def settle(lake: Lake, table: str) -> None:

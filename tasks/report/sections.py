@@ -189,7 +189,7 @@ def _comparison(account: _Account) -> Section:
 
 def _verdict(account: _Account) -> Section:
     record = account.night.need("promotion")
-    decided = promotions.decisions(account.night.lake).sort("at", descending=True).head(20)
+    decided = promotions.decisions(account.night.lake).reverse().head(20)
     texts = decided.with_columns(pl.col("at").dt.strftime("%Y-%m-%d %H:%M"))
     rows = texts.select("at", "action", "version", schema.NIGHT, "who", schema.REASON).rows()
     outcome = "promoted" if record.facts["promoted"] else "rejected"

@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from dealrec_core.settings import Config
+from tasks import nights
 from tasks.nights import CHANGEABLE, Changes, NightRequest, one_night
 
 DEMO = "deployments/examples/demo.toml"
@@ -47,7 +48,8 @@ def test_a_run_is_named_by_the_night_it_means():
 
 
 @pytest.mark.parametrize("how", ["again", "by name", "resume"])
-def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_opened_with(tmp_path, how):
+def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_opened_with(tmp_path, how, monkeypatch):
+    monkeypatch.setattr(nights, "poll_registry", lambda *_: None)
     places = [f"run.home={tmp_path}", f"lake.root={tmp_path}/lake", f"sources.root={tmp_path}"]
     with one_night(NightRequest(day=date(2026, 1, 1), config=DEMO, overrides=[*places, "run.device=cpu"])) as night:
         opened = night.config

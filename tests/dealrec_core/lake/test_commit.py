@@ -1,5 +1,6 @@
 """Commits whose answer was lost, whose writer was overtaken, or who fail: what is in the table decides, not the answer."""
 
+import errno
 import os
 from datetime import date
 from pathlib import Path
@@ -122,6 +123,30 @@ def test_files_that_were_written_before_an_attempt_failed_are_removed(lake):
     with pytest.raises(KeyboardInterrupt):
         change(lake, "t", attempt, schema=SCHEMA)
     assert upkeep.data_files(lake, "t") == []
+
+
+def test_a_data_file_whose_write_failed_is_removed_and_the_error_stays(lake, monkeypatch):
+    def full(_: pl.DataFrame, path: Path, **__: object) -> None:
+        path.write_bytes(b"PAR1, and then no space")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        change(lake, "t", lambda draft: add(draft, 1), schema=SCHEMA)
+    assert upkeep.data_files(lake, "t") == []
+
+
+def test_a_file_whose_write_failed_leaves_neither_itself_nor_its_beginning(lake, monkeypatch):
+    lake.write_bytes("nights/a.json", b"1")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        lake.write_bytes("nights/a.json", b"2")
+    assert lake.list_paths("nights") == ["nights/a.json"]
+    assert lake.read_bytes("nights/a.json") == b"1"
 
 
 def test_an_interrupt_during_a_commit_removes_no_file_that_the_commit_may_have_added(lake, monkeypatch):

@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 
 from dealrec_core import schema
-from dealrec_core.errors import DataError
+from dealrec_core.errors import DataError, LakeError
 from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake, erasure, upkeep
+from dealrec_core.lake.store import SUMS
 from dealrec_core.samples import sample_table
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
@@ -45,6 +46,7 @@ def lake(tmp_path) -> Lake:
     folder.mkdir(parents=True)
     samples.write_parquet(folder / "samples.parquet")
     (folder / "alpaca.jsonl").write_text("{}")
+    (folder / SUMS).write_text("{}")
     return made
 
 
@@ -119,6 +121,42 @@ def test_an_erasure_that_was_killed_is_run_again(lake, step, monkeypatch):
             erasure.erase(lake, USER, at=NOW, now=True)
     erasure.erase(lake, USER, at=NOW, now=True)
     assert bytes_with(lake, USER) == []
+
+
+def test_files_that_killed_writers_left_torn_stop_no_erasure_and_are_named_until_they_are_removed(lake):
+    whole = upkeep.data_files(lake, "samples")[0]
+    half = lake.read_bytes(whole)[:-40]
+    orphans = [whole.replace(".parquet", "0.parquet"), "interactions/orphan.parquet", "efforts/orphan.parquet#1"]
+    for path in orphans:
+        lake.write_bytes(path, half)
+    report = erasure.erase(lake, USER, at=NOW, now=False)
+    assert report.rows == {"interactions": 6, "samples": 5, "efforts": 5, "quarantine": 2}
+    assert set(orphans) <= set(report.remaining)
+    assert erasure.erase(lake, USER, at=NOW, now=True).remaining == bytes_with(lake, USER) == []
+
+
+def test_a_torn_file_that_a_table_needs_is_told_and_nothing_counts_as_removed(lake):
+    path = lake.open("interactions").file_uris()[0]
+    Path(path).write_bytes(Path(path).read_bytes()[:-40])
+    with pytest.raises(
+        LakeError, match=r"interactions/.* of version \d+ in .* has .* bytes of .*; run `dealrec doctor`"
+    ):
+        erasure.erase(lake, USER, at=NOW, now=True)
+
+
+def test_coresets_whose_emission_or_withdrawal_was_killed_are_withdrawn_and_those_of_others_stay(lake):
+    others = lake.scan("samples").collect().filter(user_id="other")
+    for folder, names in {"killed": ["alpaca.jsonl"], "others": ["alpaca.jsonl", SUMS]}.items():
+        path = Path(lake.root) / erasure.EMITTED / folder
+        path.mkdir()
+        for name in names:
+            (path / name).write_text("{}")
+    others.write_parquet(path / "samples.parquet")
+    (path / f".card.md.{'0' * 32}").write_text("a writer was killed")
+    report = erasure.erase(lake, USER, at=NOW, now=False)
+    assert set(report.withdrawn) == {"emitted/coresets/night", "emitted/coresets/killed"}
+    names = ["alpaca.jsonl", "samples.parquet", SUMS]
+    assert lake.list_paths(erasure.EMITTED) == [f"{erasure.EMITTED}/others/{name}" for name in names]
 
 
 def test_only_words_of_a_raw_text_are_the_user(lake):
