@@ -49,6 +49,7 @@ def tuned(
         "started from": "base" if champion is None else "champion",
         "steps": trained.steps,
         "tokens": trained.tokens,
+        "learning rate": round(trained.learning_rate, 6),
         "first loss": round(trained.losses[0], 4),
         "last loss": round(trained.losses[-1], 4),
         "best epoch": trained.best_epoch,
