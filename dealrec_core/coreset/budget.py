@@ -6,12 +6,14 @@ from dealrec_core.settings.coreset import CoresetConfig
 
 
 def samples(config: CoresetConfig, pool_size: int) -> int:
-    """Number of samples by the settings' count or ratio: at least 1, at most all.
+    """Number of samples by the settings' count, or by ratio and least: at least 1, at most all.
 
     >>> samples(CoresetConfig(ratio=0.02), 5000), samples(CoresetConfig(count=1024), 5000), samples(CoresetConfig(), 3)
     (100, 1024, 1)
+    >>> [samples(CoresetConfig(ratio=0.02, least=1024), size) for size in (100_000, 5000, 900)]
+    [2000, 1024, 900]
     """
-    return min(config.count or max(1, round(config.ratio * pool_size)), pool_size)
+    return min(config.count or max(config.least, round(config.ratio * pool_size)), pool_size)
 
 
 def counts_tokens(config: CoresetConfig) -> bool:

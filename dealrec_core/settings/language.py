@@ -89,8 +89,9 @@ class NightlyFineTune(Section):
     """Weights that tuning starts from. base: a fresh adapter; champion: those of the model in charge, when the log changes slowly."""
     replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
     """Number of earlier nights whose coresets are learned again. Raise it when a model that starts from the champion forgets."""
-    epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
-    """Largest number of passes over the coreset; 50 in the paper. Raise it when the best epoch is the last one; time grows with it."""
+    epochs: int = Field(default=4, ge=1, le=1000, title="Most epochs")
+    """Largest number of passes over the samples; 50 in the paper. More samples in fewer passes teach more in the same time, so raise
+    `coreset.least` first."""
     patience: int | None = Field(default=None, ge=1, title="Patience")
     """Epochs without a better one on the validation examples before tuning stops; the best epoch is used. None never stops
     early below a billion weights, and after 2 such epochs above."""
