@@ -21,16 +21,16 @@ def counts_tokens(config: CoresetConfig) -> bool:
     return bool(config.tokens or config.gpu_minutes)
 
 
-def tokens(config: CoresetConfig, *, epochs: int, measured: Callable[[], float]) -> int | None:
+def tokens(config: CoresetConfig, *, passes: float, measured: Callable[[], float]) -> int | None:
     """Tokens of one epoch that the settings allow; None where they name a number or a share of samples.
 
-    epochs: passes of fine-tuning over the coreset. measured: returns a measured speed in tokens per second; it is called
-    only for a budget in minutes without `tokens_per_second`.
+    passes: epochs over the coreset, with those over what is learnt again beside it. measured: returns a measured speed in tokens
+    per second; it is called only for a budget in minutes without `tokens_per_second`.
 
-    >>> tokens(CoresetConfig(gpu_minutes=2, tokens_per_second=100), epochs=3, measured=lambda: 0.0)  # 2 · 60 · 100 / 3
+    >>> tokens(CoresetConfig(gpu_minutes=2, tokens_per_second=100), passes=3, measured=lambda: 0.0)  # 2 · 60 · 100 / 3
     4000
     """
     if config.gpu_minutes is None:
         return config.tokens
     speed = config.tokens_per_second or measured()
-    return int(config.gpu_minutes * 60 * speed / epochs)
+    return int(config.gpu_minutes * 60 * speed / passes)

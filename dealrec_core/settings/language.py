@@ -85,11 +85,13 @@ class NightlyFineTune(Section):
     """How the language model is tuned on the coreset."""
 
     lora: NightlyLora = NightlyLora()
-    start: Literal["base", "champion"] = Field(default="base", title="Start")
-    """Weights that tuning starts from. base: a fresh adapter; champion: those of the model in charge, when the log changes slowly."""
-    replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
-    """Number of earlier nights whose coresets are learned again. Raise it when a model that starts from the champion forgets."""
-    epochs: int = Field(default=4, ge=1, le=1000, title="Most epochs")
+    start: Literal["base", "champion"] = Field(default="champion", title="Start")
+    """Weights that tuning starts from. champion: those of the model in charge (the base where there is none), so that nights add
+    up; base: a fresh adapter every night, with a larger `memory`."""
+    memory: float = Field(default=1.0, ge=0, le=1000, title="Memory")
+    """Samples of earlier coresets that are learnt again, newest nights first, at most this many for each of tonight's. Raise it
+    when the model forgets; the time of tuning grows with it. 0 learns tonight's coreset alone."""
+    epochs: int = Field(default=3, ge=1, le=1000, title="Most epochs")
     """Largest number of passes over the samples; 50 in the paper. More samples in fewer passes teach more in the same time, so raise
     `coreset.least` first."""
     patience: int | None = Field(default=None, ge=1, title="Patience")

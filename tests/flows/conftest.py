@@ -92,11 +92,11 @@ def two_nights(town: tuple[Town, list[NightSummary]]) -> Lake:
 
 @pytest.fixture(scope="session")
 def tiger_town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Town:
-    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and replays."""
+    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and learns the first coreset again."""
     place = new_town(tmp_path_factory.mktemp("tiger"))
     place = Town([*place.overrides, *TIGER])
     place.write(0)
     place.night(0)
     place.write(1)
-    nightly(place.request(1, "fine_tune.replay_nights=1", "tiger.tuning=lora"))
+    nightly(place.request(1, "tiger.tuning=lora"))
     return place
