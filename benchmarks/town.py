@@ -25,6 +25,7 @@ SMALL = [
     "evaluation.users=40",
     "fine_tune.epochs=2",
     "coreset.ratio=0.1",
+    "coreset.least=1",
     "gate.resamples=200",
 ]
 

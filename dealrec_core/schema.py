@@ -67,8 +67,8 @@ PROMOTIONS = pl.Schema(
         **{"trained_through": UTC_TIME, REASON: TEXT, "who": TEXT, "number": pl.Int64()},
     }
 )
-"""The action is promoted, rejected, rolled back or set by hand. NIGHT made the model; version is the registered model's, bundle a
-folder below the lake's root. The number grows with every commit; it is null in rows of older programs, which are the oldest."""
+"""The action is promoted, rejected, unchanged, rolled back or set by hand. NIGHT made the model; version is the registered model's,
+bundle a folder below the lake's root. The number grows with every commit; it is null in rows of older programs, the oldest ones."""
 
 ERASURES = pl.Schema({"at": UTC_TIME, "user": TEXT, "versions": TEXT})
 """The user is a salted hash of the id. Versions are JSON: by table, the first version without the user; {} before the rows are

@@ -146,7 +146,7 @@ def _line(night: Night) -> NightLine:
     records = {snapshot.stage: snapshot for snapshot in night.snapshots()}
     outcome = "empty day" if night.finished else "unfinished: start it again to continue"
     if promotion := records.get("promotion"):
-        outcome = "promoted" if promotion.facts["promoted"] else "rejected"
+        outcome = promotions.outcome(promotion.facts)
     return NightLine(
         night=night.name,
         stages=f"{len(records)} done, last {list(records)[-1]}" if records else "none",

@@ -155,7 +155,7 @@ class NightSummary(BaseModel):
 
     night: str
     day: date
-    outcome: Literal["promoted", "rejected", "empty", "done before", "in part"]
+    outcome: Literal["promoted", "rejected", "unchanged", "empty", "done before", "in part"]
     message: str
     rows_new: int = 0
     samples: int = 0
@@ -184,7 +184,7 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
     recalls = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
     return summary(
         rows_new=0 if before else ingested.rows or 0,
-        outcome="done before" if before else ("promoted" if promotion.facts["promoted"] else "rejected"),
+        outcome="done before" if before else promotions.outcome(promotion.facts),
         message=done_before if before else reason,
         samples=night.need("samples").rows or 0,
         coreset=night.need("coreset").rows or 0,

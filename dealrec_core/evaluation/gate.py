@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from dealrec_core.evaluation.comparison import difference
 from dealrec_core.settings.evaluation import GateConfig
 
+CHAMPION = "champion"
+"""Name of the model in charge among those that are evaluated."""
+SMALLEST_SLICE = 30
+"""Users below which a slice is ignored, because its mean is noise."""
+
 
 class Verdict(BaseModel):
     """The gate's decision about promotion, and the numbers behind it."""
@@ -17,7 +22,7 @@ class Verdict(BaseModel):
     promoted: bool
     reason: str
     against: str
-    """Name of what the candidate had to beat: the champion, or popularity while there is none."""
+    """Name of what the candidate had to beat: the champion, or while there is none the best of `gate.first_beats`."""
     metric: str
     users: int
     candidate: float
@@ -30,6 +35,14 @@ class Verdict(BaseModel):
     """Share of resamples in which the gain exceeds the minimum."""
     slices: dict[str, float] = {}
     """Mean gain of every slice of users that is large enough to count."""
+
+
+def opponent(means: Mapping[str, float], config: GateConfig) -> str:
+    """What the candidate must beat: the champion where it was evaluated, else the best of `gate.first_beats`.
+
+    means: the gate's metric of every recommender that was evaluated, by name.
+    """
+    return CHAMPION if CHAMPION in means else max(config.first_beats, key=lambda name: means[name])
 
 
 def decide(
@@ -59,7 +72,7 @@ def decide(
     """
     gain = difference(candidate, incumbent, threshold=config.minimum_gain, resamples=config.resamples, seed=seed)
     is_better = gain.mean > config.minimum_gain and gain.above >= config.confidence
-    slice_gains = _slice_gains(candidate - incumbent, slices or {}, smallest=config.slice_users)
+    slice_gains = _slice_gains(candidate - incumbent, slices or {})
     loser = _loser(slice_gains, config.maximum_slice_loss)
     reason = (
         f"{metric} went from {incumbent.mean():.4f} ({against}) to {candidate.mean():.4f}: 95% interval of the change "
@@ -85,8 +98,8 @@ def decide(
     )
 
 
-def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray], *, smallest: int) -> dict[str, float]:
-    return {name: float(gains[users].mean()) for name, users in slices.items() if users.sum() >= smallest}
+def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(gains[users].mean()) for name, users in slices.items() if users.sum() >= SMALLEST_SLICE}
 
 
 def _loser(slice_gains: Mapping[str, float], limit: float | None) -> str | None:

@@ -1,6 +1,8 @@
 """The decisions about models in a Delta table: its last commit says which model is champion. MLflow's aliases are copies."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, Literal
 
 import polars as pl
 
@@ -13,9 +15,22 @@ from dealrec_core.lake.nights import Champion
 TABLE = "promotions"
 PROMOTED = "promoted"
 REJECTED = "rejected"
+UNCHANGED = "unchanged"
+"""Not promoted, because tuning changed nothing: the candidate is the model that it started from."""
 ROLLED_BACK = "rolled back"
 SET_BY_HAND = "set by hand"
 IN_CHARGE = [PROMOTED, ROLLED_BACK, SET_BY_HAND]
+
+
+def outcome(facts: Mapping[str, Any]) -> Literal["promoted", "rejected", "unchanged"]:
+    """What became of a candidate, by the facts of the stage `promotion`: `promoted`, and `unchanged` where tuning changed nothing.
+
+    >>> outcome({"promoted": False}), outcome({"promoted": False, "unchanged": "none of 3 epochs was better than the start"})
+    ('rejected', 'unchanged')
+    """
+    if facts["promoted"]:
+        return "promoted"
+    return "unchanged" if facts.get(UNCHANGED) else "rejected"
 
 
 def record(lake: Lake, *, night: Champion, action: str, reason: str, who: str, now: datetime) -> int:

@@ -13,15 +13,23 @@ from transformers import PreTrainedModel
 from dealrec_core.errors import SettingsError
 from dealrec_core.settings.language import LoraConfig
 
+SMALL = 1_000_000_000
+"""A model with fewer weights is small: every layer learns, and an epoch costs little."""
+
 
 def with_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
     """The model, wrapped in a fresh adapter: A random by `seed`, B zero, so that nothing changes yet."""
     encodes = bool(getattr(model.config, "is_encoder_decoder", False))
     attention = ["q", "v"] if encodes else ["q_proj", "v_proj"]  # as T5 and as Llama, Qwen and others call them
-    modules: str | list[str] = attention if config.modules == "attention" else "all-linear"
+    everywhere = model.num_parameters() < SMALL if config.modules == "auto" else config.modules == "all"
+    modules: str | list[str] = "all-linear" if everywhere else attention
     task = "SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM"
     described = PeftLoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules, task_type=task
+        r=config.rank,
+        lora_alpha=config.alpha or 2 * config.rank,
+        lora_dropout=config.dropout,
+        target_modules=modules,
+        task_type=task,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -14,8 +14,6 @@ from torch import Tensor
 from dealrec_core.errors import NotFinite
 from dealrec_core.language import checkpoints
 from dealrec_core.language.progress import Progress
-from dealrec_core.settings.language import FineTuneConfig
-from dealrec_core.settings.recommenders import TigerConfig
 
 log = logging.getLogger(__name__)
 MEASURES = ("losses", "validation_losses", "qualities")
@@ -39,15 +37,20 @@ class Trained:
     steps: int
     tokens: int
     """Tokens of all epochs, prompts or histories and answers."""
+    learning_rate: float
+    """The rate of the first step."""
     resumed_at: int
     """The step at which a checkpoint was taken up, else 0."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The settings of the loop; epochs, patience and learning rate are those of the section."""
+    """The settings of the loop."""
 
-    config: FineTuneConfig | TigerConfig
+    epochs: int
+    patience: int
+    """Epochs without a better one before training stops."""
+    learning_rate: float
     setting: str
     """The name of the learning rate in the settings file, for messages."""
     falls: bool
@@ -103,17 +106,25 @@ def train(learner: Learner, pace: Pace, *, checkpoint_folder: Path | None, progr
     epochs = len(run.losses)
     log.info("best epoch %d of %d, quality %.4f to %.4f", run.best_epoch, epochs, run.qualities[0], max(run.qualities))
     measures, tokens = (run.losses, run.validation_losses, run.qualities), epochs * learner.tokens
-    return Trained(model, *measures, best_epoch=run.best_epoch, steps=run.step, tokens=tokens, resumed_at=resumed_at)
+    return Trained(
+        model,
+        *measures,
+        best_epoch=run.best_epoch,
+        steps=run.step,
+        tokens=tokens,
+        learning_rate=pace.learning_rate,
+        resumed_at=resumed_at,
+    )
 
 
 class _Run:
     """A training under way; everything that changes while it runs is in its checkpoints."""
 
     def __init__(self, learner: Learner, pace: Pace) -> None:
-        self._learner, self._pace, self._config = learner, pace, pace.config
+        self._learner, self._pace = learner, pace
         self._weights = {name: weight for name, weight in learner.model.named_parameters() if weight.requires_grad}
-        rate = pace.config.learning_rate
-        self._optimiser = torch.optim.AdamW(self._weights.values(), lr=rate, weight_decay=pace.weight_decay)
+        rate, decay = pace.learning_rate, pace.weight_decay
+        self._optimiser = torch.optim.AdamW(self._weights.values(), lr=rate, weight_decay=decay)
         self.step = 0
         self.losses: list[float] = []
         self.validation_losses: list[float] = []
@@ -151,7 +162,7 @@ class _Run:
             if place == 0 or not batches:
                 batches = self._learner.batches(epoch)
             self._take_step(batches[place])
-            progress(self.step, self._config.epochs * steps_an_epoch)
+            progress(self.step, self._pace.epochs * steps_an_epoch)
             if self.step % steps_an_epoch == 0:
                 self.losses.append(self._total / self._learner.samples)
                 self._total = 0.0
@@ -164,15 +175,15 @@ class _Run:
     @property
     def _over(self) -> bool:
         epochs = len(self.losses)
-        stopped = epochs - self.best_epoch >= self._config.patience
-        return epochs >= self._config.epochs or (stopped and self.step % self._learner.steps_an_epoch == 0)
+        stopped = epochs - self.best_epoch >= self._pace.patience
+        return epochs >= self._pace.epochs or (stopped and self.step % self._learner.steps_an_epoch == 0)
 
     def _take_step(self, batch: np.ndarray) -> None:
         self._learner.model.train()
         if self._pace.falls:
-            steps = self._config.epochs * self._learner.steps_an_epoch
+            steps = self._pace.epochs * self._learner.steps_an_epoch
             for group in self._optimiser.param_groups:
-                group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / steps))
+                group["lr"] = self._pace.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / steps))
         while (total := self._gradients(batch)) is None:
             self._parts *= 2
             log.warning(
@@ -202,7 +213,7 @@ class _Run:
 
     def _require_finite(self, what: str, value: float, batch: np.ndarray) -> None:
         if not math.isfinite(value):
-            advice = f"lower {self._pace.setting} ({self._config.learning_rate}), or look at these samples"
+            advice = f"lower {self._pace.setting} ({self._pace.learning_rate}), or look at these samples"
             names = ", ".join(str(self._learner.names[row]) for row in batch[:8]) + (", …" if len(batch) > 8 else "")
             raise NotFinite(f"the {what} is {value} at step {self.step}, samples {names}; {advice}")
 

@@ -60,7 +60,15 @@ def train(
         plain = initial or network(config, ids)
         model: Any = with_lora(plain, config.lora, seed=seed) if config.tuning == "lora" else plain
     learner = _Learner(model.to(device), samples, validation, ids, config=config, seed=seed)
-    pace = Pace(config, "tiger.learning_rate", falls=False, weight_decay=0.01, checkpoint_steps=None)
+    pace = Pace(
+        config.epochs,
+        config.patience,
+        config.learning_rate,
+        setting="tiger.learning_rate",
+        falls=False,
+        weight_decay=0.01,
+        checkpoint_steps=None,
+    )
     trained = training.train(learner, pace, checkpoint_folder=checkpoint_folder, progress=progress)
     merged = model.merge_and_unload() if config.tuning == "lora" else model
     return replace(trained, model=merged.requires_grad_(True).eval())

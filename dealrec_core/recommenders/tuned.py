@@ -26,6 +26,12 @@ class ItemStatistics:
         return list(self.popularity)[:1000]
 
 
+UNCHANGED = "unchanged"
+"""Fact of a tuning that changed nothing: why."""
+LEAST_CHANGE = 0.001
+"""Share of the validation loss by which the best epoch must differ from the start, else nothing was learnt."""
+
+
 @dataclass(frozen=True)
 class Tuned:
     """A tuned recommender, and what tuning took."""
@@ -49,10 +55,23 @@ def tuned(
         "started from": "base" if champion is None else "champion",
         "steps": trained.steps,
         "tokens": trained.tokens,
+        "learning rate": round(trained.learning_rate, 6),
         "first loss": round(trained.losses[0], 4),
         "last loss": round(trained.losses[-1], 4),
         "best epoch": trained.best_epoch,
         f"validation {measure}": round(abs(max(trained.qualities)), 4),
         "resumed at step": trained.resumed_at,
     }
+    if reason := unchanged(trained):
+        facts[UNCHANGED] = reason
     return Tuned(recommender, trained.tokens, 6.0 * parameters * trained.tokens, facts)
+
+
+def unchanged(trained: Trained) -> str | None:
+    """Why a tuning changed nothing; None where it changed the model."""
+    if trained.best_epoch == 0:
+        return f"none of {len(trained.losses)} epochs was better than the start"
+    before, after = trained.validation_losses[0], trained.validation_losses[trained.best_epoch]
+    if abs(after - before) < LEAST_CHANGE * before:
+        return f"the validation loss moved from {before:.4f} to {after:.4f}, by less than {LEAST_CHANGE:.1%}"
+    return None

@@ -36,12 +36,14 @@ class _Budget(Section):
     """Rule that chooses the coreset."""
     ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
     """Size of the coreset as a share of the train samples; about 2% in the paper. Raise it when recall still rises with more samples."""
+    least: int = Field(default=1, ge=1, title="Least number of samples")
+    """Number of samples below which the share does not fall; all samples where there are fewer."""
     count: int | None = Field(default=None, ge=1, title="Number of samples")
-    """Size of the coreset in samples; wins over the share. The paper takes 1,024. Set it when every night should cost the same."""
+    """Size of the coreset in samples; wins over the two above. Set it when every night should cost the same."""
     tokens: int | None = Field(default=None, ge=1, title="Tokens of an epoch")
-    """Size of the coreset in tokens of one epoch; wins over share and number. Set it when titles differ much in length."""
+    """Size of the coreset in tokens of one epoch; wins over the three above. Set it when titles differ much in length."""
     gpu_minutes: float | None = Field(default=None, gt=0, title="Minutes of tuning")
-    """Size of the coreset in minutes of fine-tuning; wins over the three above. Set it when the night has a deadline."""
+    """Size of the coreset in minutes of fine-tuning; wins over all above. Set it when the night has a deadline."""
     tokens_per_second: float | None = Field(default=None, gt=0, title="Speed of tuning")
     """Tokens a second by which `gpu_minutes` is converted. None takes the last night's; set it on the first night or a new machine."""
     groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
@@ -57,6 +59,9 @@ class NightlyCoreset(_Budget):
     """Rule that chooses the coreset. dealrec is the paper's; greedy takes the highest scores; coverage guarantees places for
     categories, popularity and recency; random is the baseline; the others are published rivals that compute features of
     their own. Change it after `dealrec study` has compared them on your log."""
+    least: int = Field(default=1024, ge=1, title="Least number of samples")
+    """Number of samples below which the share does not fall; all samples where there are fewer. The paper's 2% were 1,024, and
+    a model learns little from a few hundred. Lower it for quick trials."""
 
 
 class CoresetConfig(_Budget):

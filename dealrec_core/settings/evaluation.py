@@ -25,8 +25,15 @@ class EvaluationConfig(NightlyEvaluation):
     """An item with fewer interactions before the held-out slice is cold; recall of such targets is also shown alone."""
 
 
+Baseline = Literal["popularity", "recent popularity", "item knn", "surrogate"]
+
+
 class GateConfig(Section):
     """When a candidate is promoted."""
+
+    first_beats: list[Baseline] = Field(default=["recent popularity", "item knn"], min_length=1, title="First champion")
+    """Recommenders of which a candidate must beat the best while there is no champion. Add surrogate when the small network may
+    serve as well; take popularity alone for trials."""
 
     metric: Literal["recall", "ndcg", "mrr"] = Field(default="recall", title="Metric")
     """Metric on which candidate and champion are compared, user by user. Take ndcg or mrr when the order within a list matters."""
@@ -37,9 +44,7 @@ class GateConfig(Section):
     resamples: int = Field(default=2000, ge=100, title="Bootstrap resamples")
     """Number of bootstrap resamples. More give a steadier verdict and cost little; fewer are for tests."""
     maximum_slice_loss: float | None = Field(default=0.05, ge=0, title="Maximum loss per slice")
-    """Largest mean loss of a slice of at least `slice_users` users, in units of the metric. None ignores slices."""
-    slice_users: int = Field(default=30, ge=1, title="Smallest slice")
-    """Number of users below which a slice is ignored, because its mean is noise."""
+    """Largest mean loss of a slice of at least 30 users, in units of the metric. None ignores slices."""
     approval: bool = Field(default=False, title="Ask a person")
     """Whether a better candidate waits until a person resumes the paused run with a word. A worse one is rejected at once."""
     approval_hours: float = Field(default=12.0, gt=0, title="Hours to wait for a person")

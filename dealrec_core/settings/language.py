@@ -66,16 +66,17 @@ class NightlyLora(Section):
     """Which weights of the language model learn, and how many."""
 
     rank: int = Field(default=8, ge=1, le=1024, title="LoRA rank")
-    """Rank of the matrices that learn. Raise it when more epochs no longer help and there is memory."""
-    alpha: int = Field(default=16, ge=1, title="LoRA alpha")
-    """Scale of what the matrices add: alpha / rank. It is usually raised together with the rank."""
-    modules: Literal["attention", "all"] = Field(default="attention", title="LoRA modules")
-    """Layers that learn. attention: query and value projections, as in the paper; all: every linear layer, which helps small models."""
+    """Rank of the matrices that learn; what they add is doubled. Raise it when more epochs no longer help and there is memory."""
+    modules: Literal["auto", "attention", "all"] = Field(default="auto", title="LoRA modules")
+    """Layers that learn. auto: all below a billion weights, else attention; all: every linear layer, which small models need;
+    attention: query and value projections, as in the paper, which takes less memory."""
 
 
 class LoraConfig(NightlyLora):
     """Everything that LoRA takes; what a night does not set is set by studies."""
 
+    alpha: int | None = Field(default=None, ge=1, title="LoRA alpha")
+    """Scale of what the matrices add: alpha / rank. None is twice the rank."""
     dropout: float = Field(default=0.05, ge=0, lt=1, title="LoRA dropout")
     """Share of the adapter's inputs dropped in training."""
 
@@ -84,16 +85,21 @@ class NightlyFineTune(Section):
     """How the language model is tuned on the coreset."""
 
     lora: NightlyLora = NightlyLora()
-    start: Literal["base", "champion"] = Field(default="base", title="Start")
-    """Weights that tuning starts from. base: a fresh adapter; champion: those of the model in charge, when the log changes slowly."""
-    replay_nights: int = Field(default=0, ge=0, le=1000, title="Nights replayed")
-    """Number of earlier nights whose coresets are learned again. Raise it when a model that starts from the champion forgets."""
-    epochs: int = Field(default=10, ge=1, le=1000, title="Most epochs")
-    """Largest number of passes over the coreset; 50 in the paper. Raise it when the best epoch is the last one; time grows with it."""
-    patience: int = Field(default=2, ge=1, title="Patience")
-    """Epochs without a better one on the validation examples before tuning stops. The best epoch is used."""
-    learning_rate: float = Field(default=1e-4, gt=0, title="Learning rate")
-    """Step size at the start; it falls to zero along a cosine. Raise it for small models, lower it when the loss rises."""
+    start: Literal["base", "champion"] = Field(default="champion", title="Start")
+    """Weights that tuning starts from. champion: those of the model in charge (the base where there is none), so that nights add
+    up; base: a fresh adapter every night, with a larger `memory`."""
+    memory: float = Field(default=1.0, ge=0, le=1000, title="Memory")
+    """Samples of earlier coresets that are learnt again, newest nights first, at most this many for each of tonight's. Raise it
+    when the model forgets; the time of tuning grows with it. 0 learns tonight's coreset alone."""
+    epochs: int = Field(default=3, ge=1, le=1000, title="Most epochs")
+    """Largest number of passes over the samples; 50 in the paper. More samples in fewer passes teach more in the same time, so raise
+    `coreset.least` first."""
+    patience: int | None = Field(default=None, ge=1, title="Patience")
+    """Epochs without a better one on the validation examples before tuning stops; the best epoch is used. None never stops
+    early below a billion weights, and after 2 such epochs above."""
+    learning_rate: float | None = Field(default=None, gt=0, title="Learning rate")
+    """Step size at the start; it falls to zero along a cosine. None follows the base model: 1e-3 up to ten million weights, less
+    with more (1e-4 at ten billion). Lower it when the loss rises."""
     batch_size: int = Field(default=16, ge=1, title="Examples in a step")
     """Number of examples in one step of the optimiser."""
     batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")

@@ -117,7 +117,7 @@ class TigerConfig(NightlyTiger):
     """Share of values dropped in training."""
     history_length: int = Field(default=20, ge=1, le=1000, title="Items in a history")
     """Number of items of a history that the network reads, the newest ones. A night uses `samples.history_length`."""
-    lora: LoraConfig = LoraConfig()
+    lora: LoraConfig = LoraConfig(modules="attention")
     patience: int = Field(default=3, ge=1, title="Patience")
     """Epochs without a lower validation loss before training stops. The best epoch is used."""
     batch_size: int = Field(default=64, ge=1, title="Histories in a step")

@@ -192,10 +192,9 @@ def _verdict(account: _Account) -> Section:
     decided = promotions.decisions(account.night.lake).reverse().head(20)
     texts = decided.with_columns(pl.col("at").dt.strftime("%Y-%m-%d %H:%M"))
     rows = texts.select("at", "action", "version", schema.NIGHT, "who", schema.REASON).rows()
-    outcome = "promoted" if record.facts["promoted"] else "rejected"
     return Section(
         "Verdict",
-        f"Version {record.facts['version']} was {outcome}: {record.facts['reason']}.",
+        f"Version {record.facts['version']} was {promotions.outcome(record.facts)}: {record.facts['reason']}.",
         [Table(["when", "what", "version", "night", "who", "why"], rows), _facts(record)],
     )
 

@@ -110,8 +110,10 @@ def _described(night: Night, report: dict[str, int | float]) -> dict[str, Any]:
 
 def _token_budget(tonight: Tonight) -> int | None:
     """Tokens of one epoch that the settings allow, None where they name a number or a share of samples."""
-    config, epochs = tonight.config.algorithms.coreset, tonight.config.fine_tune.epochs
-    return budget.tokens(config, epochs=epochs, measured=lambda: _measured_speed(tonight.night.earlier))
+    config, tuning, earlier = tonight.config.algorithms.coreset, tonight.config.fine_tune, tonight.night.earlier
+    remembers = any(night.find("coreset") for night in earlier)
+    passes = tuning.epochs * (1 + tuning.memory if remembers else 1)
+    return budget.tokens(config, passes=passes, measured=lambda: _measured_speed(earlier))
 
 
 def _measured_speed(earlier: list[Night]) -> float:

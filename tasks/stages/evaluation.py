@@ -6,6 +6,7 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.evaluation import ranking
+from dealrec_core.evaluation.gate import CHAMPION
 from dealrec_core.evaluation.ranking import Beside
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import baselines, bundle
@@ -15,7 +16,7 @@ from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
 
-CANDIDATE, CHAMPION, SURROGATE = "candidate", "champion", "surrogate"
+CANDIDATE, SURROGATE = "candidate", "surrogate"
 
 
 @stage("evaluation")

@@ -3,6 +3,7 @@
 import polars as pl
 
 from dealrec_core import schema
+from dealrec_core.coreset import memory
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, ItemStatistics
@@ -16,13 +17,13 @@ from tasks.tonight import Tonight
 def fine_tune(tonight: Tonight) -> Snapshot:
     """Writes the folder `models/recommender/<night>`: model, catalogue and settings, which load by themselves."""
     config, name, chosen = tonight.config, tonight.night.name, tonight.coreset
-    replayed = _replayed(tonight)
+    remembered = _remembered(tonight)
     trained_through, folder = tonight.boundaries.test_start, tonight.checkpoints("fine_tune")
     newest = tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
     latest = newest.tail(config.algorithms.fine_tune.validation_examples)
     before_validation = pl.col(schema.TIMESTAMP) < tonight.boundaries.validation_start
     items = ItemStatistics(tonight.item_counts, lambda: tonight.log.filter(before_validation))
-    examples = pl.concat([chosen, replayed])
+    examples = pl.concat([chosen, remembered])
     with shown("fine_tune", "steps at most") as progress:
         tuned = tonight.base.tune(examples, latest, items, checkpoint_folder=folder, progress=progress)
     lineage: dict[str, Fact] = {
@@ -37,20 +38,19 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     tonight.drop_checkpoints("fine_tune")
     facts: dict[str, Fact] = {
         "backend": tonight.backend.name,
-        "examples": len(chosen) + len(replayed),
-        "replayed": len(replayed),
+        "examples": len(examples),
+        "of earlier coresets": len(remembered),
         **tuned.facts,
         "trained through": trained_through.isoformat(),
     }
     return Snapshot(stage="fine_tune", path=path, sha256=published.sha256, rows=len(chosen), facts=facts)
 
 
-def _replayed(tonight: Tonight) -> pl.DataFrame:
-    """Samples of the coresets of the last `fine_tune.replay_nights` nights that are not in tonight's, by sample_id."""
-    count = tonight.config.fine_tune.replay_nights
-    selected = [night.name for night in tonight.night.earlier if night.find("coreset") is not None]
+def _remembered(tonight: Tonight) -> pl.DataFrame:
+    """Train samples of earlier coresets that are not in tonight's, as many as `fine_tune.memory` allows, newest nights first."""
+    nights = [night.name for night in reversed(tonight.night.earlier) if night.find("coreset") is not None]
     table = tonight.lake.scan("coresets", tonight.night.need("coreset").version)
-    names = selected[max(0, len(selected) - count) :] if count else []
-    ids = table.filter(pl.col(schema.NIGHT).is_in(names)).select(schema.SAMPLE_ID).unique().collect()
-    samples = tonight.train.join(ids, on=schema.SAMPLE_ID, how="semi")
-    return samples.join(tonight.coreset, on=schema.SAMPLE_ID, how="anti").sort(schema.SAMPLE_ID)
+    chosen = table.select(schema.NIGHT, schema.SAMPLE_ID).collect()
+    others = tonight.train.join(tonight.coreset, on=schema.SAMPLE_ID, how="anti")
+    most = round(tonight.config.fine_tune.memory * len(tonight.coreset))
+    return memory.remembered(chosen, others, nights=nights, most=most)

@@ -22,7 +22,7 @@ from dealrec_core.samples.recommender import Recommender
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import champions, registry, tracking
 from tasks.stage import stage
-from tasks.stages.evaluation import CANDIDATE, CHAMPION
+from tasks.stages.evaluation import CANDIDATE
 from tasks.tonight import Tonight
 
 APPROVAL = "nights/{}/approval.json"
@@ -40,12 +40,13 @@ class Approval(BaseModel):
 
 @stage("promotion")
 def promote(tonight: Tonight) -> Snapshot:
-    """Writes one row about tonight's model to the table `promotions`: promoted or rejected, with the reason."""
+    """Writes one row about tonight's model to the table `promotions`: promoted, rejected or unchanged, with the reason."""
     lake, night = tonight.lake, tonight.night
     verdict, who = final_verdict(tonight)
     run_id = _log(tonight, verdict)
     version = _register(tonight, run_id, verdict)
-    action = promotions.PROMOTED if verdict.promoted else promotions.REJECTED
+    tuning = tonight.night.need("fine_tune").facts.get(promotions.UNCHANGED)
+    action = promotions.outcome({"promoted": verdict.promoted, promotions.UNCHANGED: tuning})
     if promotions.decisions(lake).filter(night=night.name, version=version, action=action).is_empty():
         model = champions.model_of(night, version)
         promotions.record(lake, night=model, action=action, reason=verdict.reason, who=who, now=datetime.now(UTC))
@@ -55,6 +56,7 @@ def promote(tonight: Tonight) -> Snapshot:
     facts: dict[str, Fact] = {
         **verdict.model_dump(exclude={"slices"}),
         **{f"gain for {name}": round(gain, 4) for name, gain in verdict.slices.items()},
+        promotions.UNCHANGED: tuning,
         "version": version,
         "champion": champion.version if champion else None,
         "mlflow run": run_id,
@@ -63,11 +65,12 @@ def promote(tonight: Tonight) -> Snapshot:
 
 
 def verdict_of(tonight: Tonight) -> Verdict:
-    """The gate's verdict on tonight's candidate, against the champion or, before the first, against popularity."""
+    """The gate's verdict on tonight's candidate, against the champion or, before the first, the best of `gate.first_beats`."""
     per_user, config = tonight.per_user, tonight.config
-    against = CHAMPION if CHAMPION in per_user["recommender"] else "popularity"
+    means = {row["recommender"]: row[config.gate.metric] for row in ranking.summary(per_user).iter_rows(named=True)}
+    against = gate.opponent(means, config.gate)
     candidate, other = (ranking.values(per_user, name, config.gate.metric) for name in (CANDIDATE, against))
-    return gate.decide(
+    verdict = gate.decide(
         candidate,
         other,
         against=against,
@@ -76,6 +79,10 @@ def verdict_of(tonight: Tonight) -> Verdict:
         seed=config.run.seed,
         slices=slices(tonight.cases, tonight.item_counts),
     )
+    tuning = tonight.night.need("fine_tune").facts.get(promotions.UNCHANGED)
+    if verdict.promoted or tuning is None:
+        return verdict
+    return verdict.model_copy(update={"reason": f"unchanged: {tuning}; {verdict.reason}"})
 
 
 def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:

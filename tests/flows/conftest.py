@@ -61,7 +61,8 @@ def prefect_server() -> Iterator[None]:
 
 def new_town(folder: Path) -> Town:
     small = ["surrogate.epochs=2", "surrogate.width=8", "language_model.steps=30", "language_model.width=32"]
-    sizes = ["evaluation.users=40", "fine_tune.epochs=2", "coreset.ratio=0.1", "gate.resamples=200"]
+    sizes = ["evaluation.users=40", "fine_tune.epochs=2", "coreset.ratio=0.1", "coreset.least=1", "gate.resamples=200"]
+    sizes += ['gate.first_beats=["popularity"]']  # a model of this size learns no more
     places = [
         f"run.home={folder}",
         f"lake.root={folder}/lake",
@@ -92,11 +93,11 @@ def two_nights(town: tuple[Town, list[NightSummary]]) -> Lake:
 
 @pytest.fixture(scope="session")
 def tiger_town(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Town:
-    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and replays."""
+    """Two nights with TIGER: the second has a champion of an older bundle format, tunes on from it and learns the first coreset again."""
     place = new_town(tmp_path_factory.mktemp("tiger"))
     place = Town([*place.overrides, *TIGER])
     place.write(0)
     place.night(0)
     place.write(1)
-    nightly(place.request(1, "fine_tune.replay_nights=1", "tiger.tuning=lora"))
+    nightly(place.request(1, "tiger.tuning=lora"))
     return place

@@ -51,13 +51,13 @@ def test_tigers_base_is_built_once_and_effort_is_for_new_samples_only(tiger_town
     assert (efforts[schema.EFFORT] > 0).all()
 
 
-def test_the_coreset_of_the_night_before_is_replayed(tiger_town: Town) -> None:
+def test_the_coreset_of_the_night_before_is_learnt_again(tiger_town: Town) -> None:
     first, second = nights.nights(tiger_town.lake)
     chosen = tiger_town.lake.scan("coresets").select(schema.NIGHT, schema.SAMPLE_ID).collect()
     (ours,) = [set(chosen.filter(pl.col(schema.NIGHT) == second.name)[schema.SAMPLE_ID])]
     earlier = set(chosen.filter(pl.col(schema.NIGHT) == first.name)[schema.SAMPLE_ID])
     facts = second.need("fine_tune").facts
-    assert facts["replayed"] == len(earlier - ours) > 0
+    assert facts["of earlier coresets"] == len(earlier - ours) > 0
     assert facts["examples"] == len(earlier | ours)
 
 

@@ -85,13 +85,13 @@ def test_a_budget_of_tokens_is_spent_and_never_exceeded(town):
     assert 0 < spent <= 500  # that one sample more would not fit is tested beside `select`
 
 
-def test_minutes_become_tokens_by_speed_and_epochs(town):
+def test_minutes_become_tokens_by_speed_epochs_and_memory(town):
     tonight = Tonight(with_settings(newest(town[0]), gpu_minutes=2.0, tokens_per_second=50.0))
-    epochs = tonight.config.fine_tune.epochs
-    assert task._token_budget(tonight) == 2 * 60 * 50 // epochs
+    passes = 2 * tonight.config.fine_tune.epochs  # as many samples of the first night are learnt again
+    assert task._token_budget(tonight) == 2 * 60 * 50 // passes
     tuned = nights.nights(town[0].lake)[0].need("fine_tune")
     measured = Tonight(with_settings(newest(town[0]), gpu_minutes=2.0))
-    assert task._token_budget(measured) == int(120 * tuned.facts["tokens"] / tuned.seconds / epochs)
+    assert task._token_budget(measured) == int(120 * tuned.facts["tokens"] / tuned.seconds / passes)
 
 
 def test_minutes_without_a_measured_speed_are_an_error():

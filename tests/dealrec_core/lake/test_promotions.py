@@ -36,6 +36,15 @@ def test_nobody_is_champion_at_first(lake):
     assert promotions.champion(lake) is None
 
 
+def test_a_model_that_tuning_left_as_it_was_does_not_replace_the_champion_and_is_not_called_rejected(lake):
+    decide(lake, "1", promotions.PROMOTED, 1)
+    decide(lake, "2", promotions.outcome({"promoted": False, "unchanged": "no epoch was better"}), 2)
+    assert promotions.champion(lake).version == "1"
+    assert promotions.decisions(lake)["action"].to_list() == ["promoted", "unchanged"]
+    assert promotions.outcome({"promoted": True, "unchanged": "no epoch was better"}) == "promoted"
+    assert promotions.outcome({"promoted": False, "unchanged": None}) == "rejected"
+
+
 def test_a_rejected_model_does_not_replace_the_champion(lake):
     decide(lake, "1", promotions.PROMOTED, 1)
     decide(lake, "2", promotions.REJECTED, 2)

@@ -13,9 +13,9 @@ import torch
 from peft import PeftModel
 
 from dealrec_core.errors import DataError, SettingsError
-from dealrec_core.language import checkpoints
+from dealrec_core.language import checkpoints, lora
 from dealrec_core.language.answer_loss import validation_loss
-from dealrec_core.language.fine_tuning import fine_tune
+from dealrec_core.language.fine_tuning import fine_tune, pace_of
 from dealrec_core.language.prompts import Prompter
 from dealrec_core.language.training import Trained
 from dealrec_core.settings.language import FineTuneConfig, LoraConfig
@@ -60,6 +60,36 @@ def test_the_best_epoch_is_returned(series_world: SeriesWorld) -> None:
     rows = [Prompter(tokenizer, series_world.prompt).row(example) for example in series_world.examples(60)[40:]]
     assert validation_loss(tuned.model, rows, device=CPU) == pytest.approx(min(tuned.validation_losses), rel=1e-6)
     assert len(tuned.losses) < 4  # and it stopped early
+
+
+def test_with_defaults_alone_a_small_base_learns_what_the_examples_teach(series_world: SeriesWorld) -> None:
+    examples = series_world.examples(60)
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    tuned = fine_tune(model, prompter, examples, examples[:5], config=FineTuneConfig(), seed=0)
+    assert tuned.losses[-1] < 0.9 * tuned.losses[0]
+
+
+def test_layers_that_learn_follow_the_size_of_the_base_and_a_setting_wins(
+    series_world: SeriesWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learning(config: LoraConfig) -> set[str]:
+        names = [name for name, _ in lora.with_lora(series_world.load()[0], config, seed=0).named_parameters()]
+        return {name.split(".")[-4] for name in names if "lora_A" in name}
+
+    every = {f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")}
+    assert learning(LoraConfig()) == every
+    monkeypatch.setattr(lora, "SMALL", 1)
+    assert learning(LoraConfig()) == {"q_proj", "v_proj"}
+    assert learning(LoraConfig(modules="all")) == every
+
+
+def test_rate_and_patience_follow_the_size_of_the_base_and_a_setting_wins() -> None:
+    small, large = (pace_of(FineTuneConfig(epochs=7), weights=weights) for weights in (4_200_000, 8 * 10**10))
+    assert (small.learning_rate, small.patience) == (1e-3, 7)
+    assert (large.learning_rate, large.patience) == (pytest.approx(1e-3 / 20), 2)  # 80e9 / 10e6 = 20 cubed
+    told = pace_of(FineTuneConfig(learning_rate=0.5, patience=3), weights=4_200_000)
+    assert (told.learning_rate, told.patience) == (0.5, 3)
 
 
 def test_the_same_seed_gives_the_same_adapter(series_world: SeriesWorld) -> None:

@@ -14,10 +14,8 @@ from dealrec_core.errors import NotFinite
 from dealrec_core.language import training
 from dealrec_core.language.progress import silent
 from dealrec_core.language.training import Pace, Trained
-from dealrec_core.settings.language import FineTuneConfig
 
-CONFIG = FineTuneConfig(epochs=4, patience=2, learning_rate=0.1)
-PACE = Pace(CONFIG, "x.rate", falls=False, weight_decay=0.0, checkpoint_steps=None)
+PACE = Pace(4, 2, 0.1, setting="x.rate", falls=False, weight_decay=0.0, checkpoint_steps=None)
 
 
 class Slope:
@@ -43,10 +41,7 @@ class Slope:
 
 
 def trained(learner: Slope, folder: Path | None = None, **changes: object) -> Trained:
-    names = {"epochs", "patience", "learning_rate"}
-    section = {name: value for name, value in changes.items() if name in names}
-    others = {name: value for name, value in changes.items() if name not in section}
-    pace = replace(PACE, config=CONFIG.model_copy(update=section), **others)  # type: ignore[arg-type]
+    pace = replace(PACE, **changes)  # type: ignore[arg-type]
     return training.train(learner, pace, checkpoint_folder=folder, progress=silent)
 
 
