@@ -23,6 +23,8 @@ NONE = Weights()
 CORNERS = [NONE, Weights(beta=1), Weights(beta=2), Weights(beta=1, half_life=0.25), Weights(alpha=0.5, beta=1)]
 TITLE_CORNERS = [Weights(title=0.5), Weights(beta=1, title=0.5)]
 RESAMPLES = 2000
+LEAST_USERS = 50
+"""Number of users below which weights stay 0: an interval by resampling so few is too narrow."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,10 @@ class Fitted:
 
 
 def fit(recommender: Calibrated, cases: pl.DataFrame, priors: Priors, config: EvaluationConfig, *, seed: int) -> Fitted:
-    """The smallest weights whose NDCG is within one standard error of the best, where their gain over none is above 0.
+    """The smallest weights whose NDCG is within one standard error of the best, where they clearly beat none at all.
 
-    cases: users with history and targets (`split.cases`); the priors must end before the targets begin. The 95% interval
-    of the gain is over users, by lists under these weights and without any.
+    cases: users with history and targets (`split.cases`); the priors must end before the targets begin. Clear is a gain
+    over lists without weights whose 95% interval over at least `LEAST_USERS` users is above 0.
     """
     pool = _Pool(recommender, cases, priors, config)
     values = {weights: pool.ndcg(weights) for weights in _grid(titles=priors.titles is not None)}
@@ -69,7 +71,8 @@ def fit(recommender: Calibrated, cases: pl.DataFrame, priors: Priors, config: Ev
         key=lambda weights: (weights.size, -float(values[weights].mean())),
     )
     gain = difference(pool.ranked(tried), pool.ranked(NONE), resamples=RESAMPLES, seed=seed)
-    return Fitted(tried if gain.low > 0 else NONE, tried, gain, len(cases))
+    is_clear = gain.low > 0 and len(cases) >= LEAST_USERS
+    return Fitted(tried if is_clear else NONE, tried, gain, len(cases))
 
 
 def _grid(*, titles: bool) -> list[Weights]:
