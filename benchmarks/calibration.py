@@ -77,7 +77,7 @@ def _surrogate(options: argparse.Namespace) -> dict[str, Any]:
         samples = [games.sequences(period=period) for period in ("train", "validation")]
         trained = training.train(*samples, item_count=len(games.catalogue), config=SASREC, seed=0)
         torch.save(trained.model.state_dict(), path)
-    shape = Shape(len(games.catalogue), SASREC.width, SASREC.history_length)
+    shape = Shape(len(games.catalogue), width=SASREC.width, history_length=SASREC.history_length)
     network = networks.build("sasrec", shape, seed=0)
     network.load_state_dict(torch.load(path, weights_only=True))
     model = SurrogateRecommender(network.eval(), games.catalogue.item_ids)
