@@ -1,6 +1,7 @@
 """Tonight gives a stage its inputs. Every table, model and record is read when it is first asked for, and only once."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +18,13 @@ from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Night, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import Backend, OpenedBase, build, usable_champion
-from dealrec_core.samples import items, split
+from dealrec_core.samples import calibration, items, split
+from dealrec_core.samples.calibration import Priors
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.split import Boundaries, Split
 from dealrec_core.settings import Config
 from dealrec_core.surrogate import checkpoint
+from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import storage
 
 LOG_COLUMNS = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID]
@@ -129,9 +132,28 @@ class Tonight:
         return split.cases(self.log.lazy(), self.boundaries, history_length=length, users=users, seed=seed)
 
     @cached_property
+    def validation_cases(self) -> pl.DataFrame:
+        """Users of the validation slice, as `cases` shows those of the held-out slice; at most `evaluation.calibration_users`."""
+        bounds, count = self.boundaries, self.config.evaluation.calibration_users
+        shifted = bounds.model_copy(update={"test_start": bounds.validation_start, "end": bounds.test_start})
+        length, seed = self.config.samples.history_length, self.config.run.seed
+        return split.cases(self.log.lazy(), shifted, history_length=length, users=count, seed=seed)
+
+    def priors(self, now: datetime) -> Priors:
+        """The priors of all items at a moment, by half-lives in lengths of the validation slice."""
+        learnt, length = self.boundaries.validation_start, self.boundaries.test_start - self.boundaries.validation_start
+        items = self.full_catalogue.item_ids
+        return calibration.priors(self.items_seen, items, trained_until=learnt, now=now, length=length)
+
+    @cached_property
     def surrogate(self) -> tuple[Any, list[str]]:
         """Tonight's surrogate on the device of the settings, and the item id of each row of its table."""
         return self.load_surrogate(self.night.need("surrogate"))
+
+    def surrogate_recommender(self, popular: Sequence[str] = ()) -> SurrogateRecommender:
+        """Tonight's surrogate as a recommender, with its calibration; popular: its answer to an empty history."""
+        calibrated = checkpoint.load_calibration(self.folder("surrogate"))
+        return SurrogateRecommender(*self.surrogate, popular=popular, calibration=calibrated)
 
     def load_surrogate(self, record: Snapshot) -> tuple[Any, list[str]]:
         """The surrogate that a night's record names, with the item ids of its table."""

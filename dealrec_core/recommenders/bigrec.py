@@ -13,7 +13,8 @@ from dealrec_core.errors import SettingsError
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import grounding
 from dealrec_core.recommenders.baselines import ItemKNN
-from dealrec_core.recommenders.decoding import Trie, best_titles, trie
+from dealrec_core.recommenders.decoding import Trie, best_titles, log_probabilities, scored_titles, trie
+from dealrec_core.samples.calibration import Calibration, Scored
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.recommenders import BIGRecConfig
 
@@ -38,22 +39,34 @@ class BIGRec:
     """Interactions of each item, for `gamma`; an item that is missing has none."""
     neighbours: ItemKNN | None = field(default=None, repr=False)
     """For `gamma` where `config.weight` is neighbours; items that it does not know have no weight."""
+    calibration: Calibration | None = field(default=None, repr=False)
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
         """The k best items for each history."""
-        answers = [self.popular[:k] for _ in histories]
+        return [[item for item, _ in ranking] for ranking in self.scored(histories, k, self.calibration)]
+
+    def scored(self, histories: Sequence[Sequence[str]], k: int, calibration: Calibration | None) -> list[Scored]:
+        """The k best items for each history, with the log probabilities of their titles (`samples.calibration`).
+
+        For ground decoding the distance stands for it, in standard deviations of the history's distances, as a loss.
+        """
+        answers: list[Scored] = [[(item, 0.0) for item in self.popular[:k]] for _ in histories]
+        added = None if calibration is None else calibration.of(self.catalogue.item_ids)
+        ranked = self._nearest if self.config.decoding == "ground" else self._most_probable
         for rows, prompts in self._batches(histories):
-            ranked = self._nearest if self.config.decoding == "ground" else self._most_probable
-            for row, items in zip(rows, ranked(prompts, [histories[row] for row in rows], k), strict=True):
-                answers[row] = items
+            for row, ranking in zip(rows, ranked(prompts, [histories[row] for row in rows], k, added), strict=True):
+                answers[row] = ranking
         return answers
 
-    def distances(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
-        """Distances before any weight, (histories, V), NaN where no item is known: for `grounding.best_gamma`."""
-        distances = np.full((len(histories), len(self.catalogue)), np.nan)
-        for rows, prompts in self._batches(histories):
-            distances[rows] = self._distances(prompts)
-        return distances
+    @cached_property
+    def title_chances(self) -> np.ndarray | None:
+        """Log probability of each item's title after the prompt without a title, float64 (V,); None for ground decoding."""
+        if self.config.decoding == "ground":
+            return None
+        titles = list(dict.fromkeys(self._answers))
+        prompt, size = self._prompter.prompt([]), self.config.batch_size
+        chances = dict(zip(titles, log_probabilities(self.model, prompt, titles, batch_size=size), strict=True))
+        return np.array([chances[answer] for answer in self._answers])
 
     def weights(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
         """The weights behind `gamma`, float64: interactions of each item (V,), or its scores for each history (histories, V)."""
@@ -80,19 +93,34 @@ class BIGRec:
             rows = order[start : start + self.config.batch_size]
             yield rows, [prompts[row] for row in rows]
 
-    def _most_probable(self, prompts: list[list[int]], _: list[Sequence[str]], k: int) -> list[list[str]]:
-        titles, items = self._titles
-        ranked = best_titles(self.model, prompts, titles, beams=max(self.config.beams, k), pad=self._pad)
-        return [[item for number in numbers for item in items[number]][:k] for numbers in ranked]
+    def _most_probable(
+        self, prompts: list[list[int]], _: list[Sequence[str]], k: int, added: np.ndarray | None
+    ) -> list[Scored]:
+        titles, places = self._titles
+        bounds = None if added is None else titles.bounds(np.array([max(added[rows]) for rows in places]))
+        beams = max(self.config.beams, k)
+        ranked = scored_titles(self.model, prompts, titles, beams=beams, pad=self._pad, bounds=bounds)
+        answers = []
+        for ranking in ranked:
+            items = [(place, chance) for number, chance in ranking for place in places[number]]
+            if added is not None:  # items of one title differ in what is added to each
+                items.sort(key=lambda pair: -(pair[1] + added[pair[0]]))
+            answers.append([(self.catalogue.item_ids[place], chance) for place, chance in items[:k]])
+        return answers
 
-    def _nearest(self, prompts: list[list[int]], histories: list[Sequence[str]], k: int) -> list[list[str]]:
-        distances, gamma = self._distances(prompts), self.config.gamma
-        if gamma == "validation":
-            raise SettingsError("gamma = 'validation' is not chosen yet; choose it by grounding.best_gamma")
-        if gamma:
-            distances = grounding.weighted(distances, self.weights(histories), gamma)
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return [[self.catalogue.item_ids[place] for place in places] for places in order]
+    def _nearest(
+        self, prompts: list[list[int]], histories: list[Sequence[str]], k: int, added: np.ndarray | None
+    ) -> list[Scored]:
+        distances = self._distances(prompts)
+        if self.config.gamma:
+            distances = grounding.weighted(distances, self.weights(histories), self.config.gamma)
+        deviation = distances.std(1, keepdims=True)
+        scores = -distances / np.where(deviation > 0, deviation, 1.0)
+        order = np.argsort(distances if added is None else -(scores + added), axis=1, kind="stable")[:, :k]
+        return [
+            [(self.catalogue.item_ids[place], float(row[place])) for place in places]
+            for places, row in zip(order, scores, strict=True)
+        ]
 
     def _distances(self, prompts: list[list[int]]) -> np.ndarray:
         most, end = max(map(len, self._title_rows)) + 1, int(self.tokenizer.eos_token_id)
@@ -113,12 +141,16 @@ class BIGRec:
         return int(self.tokenizer.pad_token_id)
 
     @cached_property
-    def _titles(self) -> tuple[Trie, list[list[str]]]:
-        """The trie of distinct titles, and the items of each."""
-        items: dict[tuple[int, ...], list[str]] = {}
-        for item, title in zip(self.catalogue.item_ids, self.catalogue.titles, strict=True):
-            items.setdefault(tuple(self._prompter.answer(title)), []).append(item)
-        return trie(list(items)), list(items.values())
+    def _titles(self) -> tuple[Trie, list[list[int]]]:
+        """The trie of distinct titles, and the places of the items of each in the catalogue."""
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, answer in enumerate(self._answers):
+            places.setdefault(answer, []).append(place)
+        return trie(list(places)), list(places.values())
+
+    @cached_property
+    def _answers(self) -> list[tuple[int, ...]]:
+        return [tuple(self._prompter.answer(title)) for title in self.catalogue.titles]
 
     @cached_property
     def _title_rows(self) -> list[list[int]]:

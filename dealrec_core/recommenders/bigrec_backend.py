@@ -18,15 +18,11 @@ from dealrec_core.language.answer_loss import Losses, example_losses, length_bat
 from dealrec_core.language.language_model import padded, weighted_mean
 from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.prompts import Example, Prompter
-from dealrec_core.recommenders import baselines, bundle, grounding, tuned
+from dealrec_core.recommenders import bundle, tuned
 from dealrec_core.recommenders.bigrec import BIGRec, title_recall
 from dealrec_core.recommenders.tuned import ItemStatistics, Tuned
-from dealrec_core.samples import sequences
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.tree import Algorithms
-
-GAMMAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""The exponents among which `gamma = "validation"` chooses."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +148,9 @@ class OpenedLanguageModel:
             checkpoint_folder=checkpoint_folder,
             progress=progress,
         )
-        recommender = _with_gamma(self._recommender(trained.model, statistics), held)
+        given = self._tokenizer, self.catalogue, statistics.popular, self.settings.bigrec, statistics.popularity
+        recommender = BIGRec("candidate", trained.model, *given)
         result = tuned.tuned(recommender, trained, start, parameters=parameters, measure=config.best_epoch_by)
-        if recommender.config.decoding == "ground":
-            result.facts["gamma"] = float(recommender.config.gamma)
         return replace(result, base=self.base)
 
     def examples(self, samples: pl.DataFrame) -> list[Example]:
@@ -179,24 +174,3 @@ class OpenedLanguageModel:
     @cached_property
     def _prompter(self) -> Prompter:
         return Prompter(self._tokenizer, self.settings.bigrec.prompt)
-
-    def _recommender(self, model: PeftModel, statistics: ItemStatistics) -> BIGRec:
-        config, neighbours = self.settings.bigrec, None
-        if config.decoding == "ground" and config.weight == "neighbours" and statistics.interactions is not None:
-            neighbours = baselines.item_knn(statistics.interactions())
-        popular, popularity = statistics.popular, statistics.popularity
-        return BIGRec("candidate", model, self._tokenizer, self.catalogue, popular, config, popularity, neighbours)
-
-
-def _with_gamma(recommender: BIGRec, held: pl.DataFrame) -> BIGRec:
-    """The recommender with a number for gamma: where its settings ask for it, that with the best recall on held samples."""
-    config = recommender.config
-    if config.gamma != "validation":
-        return recommender
-    gamma = 0.0
-    if config.decoding == "ground":
-        histories = held[schema.HISTORY].to_list()
-        distances, weights = recommender.distances(histories), recommender.weights(histories)
-        targets = sequences.encode(held, recommender.catalogue.item_ids).targets
-        gamma = grounding.best_gamma(distances, weights, targets, gammas=GAMMAS, k=10)
-    return replace(recommender, config=config.model_copy(update={"gamma": gamma}))

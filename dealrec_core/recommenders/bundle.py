@@ -19,14 +19,17 @@ from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.recommenders.semantic_ids import Content, SemanticIds
 from dealrec_core.recommenders.sentence_content import SentenceContent
 from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples import calibration
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.recommenders import BIGRecConfig, TigerConfig
 
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
 WEIGHTS, NEIGHBOURS = "tiger.safetensors", "neighbours.safetensors"
 MATRIX = ("data", "indices", "indptr")
-FORMAT = 2
-"""Counts up with every change after which this program cannot read what an earlier one wrote, or the other way round."""
+FORMAT = 3
+"""Counts up with every change after which an earlier program cannot read what this one writes, or the other way round."""
+READ = {2, FORMAT}
+"""Formats that this program reads; 2 is from before calibration and loads without one."""
 
 
 def save(folder: Path, recommender: BIGRec | Tiger, *, lineage: Mapping[str, Any], base: str | None = None) -> None:
@@ -41,6 +44,8 @@ def save(folder: Path, recommender: BIGRec | Tiger, *, lineage: Mapping[str, Any
         described = _save_bigrec(folder, recommender, base)
     else:
         raise DataError("a bundle of BIGRec needs the base model that its adapter was tuned on; name it")
+    calibrated = recommender.calibration
+    described["calibration"] = None if calibrated is None else calibrated.described()
     described |= {"format": FORMAT, "lineage": dict(lineage)}
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
     whole.seal(folder, HASHES)  # last: a torn folder does not load
@@ -116,7 +121,7 @@ def description(folder: Path) -> dict[str, Any]:
     """
     try:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if described.get("format") != FORMAT:
+        if described.get("format") not in READ:
             number = described.get("format", "none")
             raise OtherFormat(f"{folder} has bundle format {number}, this program reads {FORMAT}; fine-tune again")
         changes = whole.changes(folder, HASHES)
@@ -140,7 +145,8 @@ def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, na
     answering = (tuned if config.decoding == "ground" else tuned.merge_and_unload()).eval()
     catalogue = Catalogue(described["items"], described["titles"], described["categories"])
     popular, popularity = described["popular"], described["popularity"]
-    return BIGRec(name, answering, tokenizer, catalogue, popular, config, popularity, neighbours)
+    calibrated = calibration.read(described.get("calibration"))
+    return BIGRec(name, answering, tokenizer, catalogue, popular, config, popularity, neighbours, calibrated)
 
 
 def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> Tiger:
@@ -166,7 +172,8 @@ def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, nam
     with torch.no_grad():
         for weight_name, weight in model.named_parameters():
             weight.copy_(tensors[f"model/{weight_name}"])
-    return Tiger(name, model.to(device).eval(), ids, described["popular"], config)
+    calibrated = calibration.read(described.get("calibration"))
+    return Tiger(name, model.to(device).eval(), ids, described["popular"], config, calibration=calibrated)
 
 
 def _save_adapter(folder: Path, adapter: PeftModel, *, base: str | None) -> None:

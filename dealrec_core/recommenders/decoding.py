@@ -1,8 +1,13 @@
 """Beam search constrained to a trie of tokenised titles: every output is a real title.
 
 Without length normalisation: a title's probability is the product over its tokens, nothing else (D3, Bao et al. 2024).
+
+A calibration adds a number to the log probability of every title. The search must know of it before a title is whole: a
+beginning counts with the largest number of the titles below it. No title below can do better than that, because what is
+still to be written makes it only less probable.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
+
+from dealrec_core.language.language_model import padded
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,20 @@ class Trie:
     tokens: np.ndarray
     children: np.ndarray
     leaf: np.ndarray
+
+    def bounds(self, added: np.ndarray) -> np.ndarray:
+        """The largest number of the titles at and below each node, float64 (nodes,); added: a number for each title."""
+        bounds = np.where(self.leaf >= 0, added[self.leaf], -np.inf)
+        parents, depths = np.zeros_like(self.leaf), np.zeros_like(self.leaf)
+        parents[self.children] = np.repeat(np.arange(len(self.leaf)), np.diff(self.starts))
+        above = np.arange(len(self.leaf))
+        while above.any():
+            depths += above > 0
+            above = parents[above]
+        for depth in range(depths.max(), 0, -1):
+            nodes = np.flatnonzero(depths == depth)
+            np.maximum.at(bounds, parents[nodes], bounds[nodes])
+        return bounds
 
 
 def trie(titles: Sequence[Sequence[int]]) -> Trie:
@@ -51,32 +72,76 @@ def trie(titles: Sequence[Sequence[int]]) -> Trie:
 
 @dataclass
 class Beams:
-    """Hypotheses of all users of a batch, (H,) each: ordered by user, best first."""
+    """Hypotheses of all users of a batch, (H,) each: ordered by user, best first with the bounds of their nodes."""
 
     users: np.ndarray
     nodes: np.ndarray
     scores: np.ndarray
     """Summed log-probabilities."""
 
+    def of(self, user: int, titles: Trie) -> list[tuple[int, float]]:
+        """Number and log-probability of a user's titles, best first."""
+        rows = self.users == user
+        return list(zip(titles.leaf[self.nodes[rows]].tolist(), self.scores[rows].tolist(), strict=True))
 
-@torch.no_grad()
+
 def best_titles(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], titles: Trie, *, beams: int, pad: int
 ) -> list[list[int]]:
-    """Numbers of the most probable titles after each prompt, best first, min(beams, number of titles) of them.
+    """Numbers of the most probable titles after each prompt, as `scored_titles` finds them."""
+    scored = scored_titles(model, prompts, titles, beams=beams, pad=pad)
+    return [[number for number, _ in ranking] for ranking in scored]
 
-    Finished titles stay in the beam, where nothing can overtake them that is less probable. Of equals, the lower node.
+
+@torch.no_grad()
+def scored_titles(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    titles: Trie,
+    *,
+    beams: int,
+    pad: int,
+    bounds: np.ndarray | None = None,
+) -> list[list[tuple[int, float]]]:
+    """Number and log-probability of the best titles after each prompt, best first, min(beams, number of titles) of them.
+
+    bounds: `Trie.bounds` of what is added to the log-probabilities; None adds nothing, so that the most probable are best.
+    Finished titles stay in the beam, where nothing can overtake them that is worse. Of equals, the lower node.
     """
     users = np.arange(len(prompts))
     beam = Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))
     writer = _Writer(model, prompts, pad=pad)
     logits, rows = writer.after_prompts, users  # the hypothesis that each row of `logits` belongs to
     while len(rows):
-        beam, parents, tokens = expanded(beam, rows, logits, titles, beams=beams)
+        beam, parents, tokens = expanded(beam, rows, logits, titles, beams=beams, bounds=bounds)
         rows = np.flatnonzero(titles.leaf[beam.nodes] < 0)
         if len(rows):
             logits = writer.write(beam.users[rows], parents[rows], tokens[rows])
-    return [titles.leaf[beam.nodes[beam.users == user]].tolist() for user in users]
+    return [beam.of(user, titles) for user in range(len(prompts))]
+
+
+@torch.no_grad()
+def log_probabilities(
+    model: PreTrainedModel, prompt: Sequence[int], titles: Sequence[Sequence[int]], *, batch_size: int
+) -> np.ndarray:
+    """Log-probability of every title after one prompt of at least two tokens, float64 (titles,); the prompt is read once."""
+    device, start = next(model.parameters()).device, len(prompt) - 1
+    read = model(
+        input_ids=torch.tensor([prompt[:start]], device=device), past_key_values=DynamicCache(), use_cache=True
+    )
+    order, chances = sorted(range(len(titles)), key=lambda place: len(titles[place])), np.empty(len(titles))
+    for begin in range(0, len(order), batch_size):
+        places = order[begin : begin + batch_size]
+        ids = padded([[prompt[start], *titles[place]] for place in places], value=-1).to(device)  # (B, T + 1)
+        cache = copy.deepcopy(read.past_key_values)
+        cache.batch_repeat_interleave(len(places))
+        at = (start + torch.arange(ids.shape[1] - 1, device=device)).expand(len(places), -1)
+        logits = model(
+            input_ids=ids[:, :-1].clamp(min=0), position_ids=at, past_key_values=cache, use_cache=True
+        ).logits
+        of_tokens = logits.float().log_softmax(2).gather(2, ids[:, 1:, None].clamp(min=0))[:, :, 0]  # (B, T)
+        chances[places] = of_tokens.double().masked_fill(ids[:, 1:] < 0, 0.0).sum(1).cpu().numpy()
+    return chances
 
 
 def filled_left(prompts: Sequence[Sequence[int]], *, pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -153,7 +218,7 @@ class _Writer:
 
 
 def expanded(
-    beam: Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int
+    beam: Beams, rows: np.ndarray, logits: Tensor, titles: Trie, *, beams: int, bounds: np.ndarray | None = None
 ) -> tuple[Beams, np.ndarray, np.ndarray]:
     """The best `beams` of each user's finished and continued hypotheses, and the logits row and token of each."""
     nodes = beam.nodes[rows]
@@ -171,7 +236,8 @@ def expanded(
     reached = np.concatenate([beam.nodes[finished], titles.children[edge]])
     parents = np.concatenate([np.full(len(finished), -1), parent])
     tokens = np.concatenate([np.full(len(finished), -1), titles.tokens[edge]])
-    order = np.lexsort((reached, -scores, users))
+    hopes = scores if bounds is None else scores + bounds[reached]
+    order = np.lexsort((reached, -hopes, users))
     rank = np.arange(len(order)) - np.searchsorted(users[order], users[order])
     order = order[rank < beams]
     return Beams(users[order], reached[order], scores[order]), parents[order], tokens[order]

@@ -62,16 +62,3 @@ def weighted(gaps: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     low, high = weights.min(-1, keepdims=True), weights.max(-1, keepdims=True)
     share = (weights - low) / np.where(high > low, high - low, 1.0)
     return np.asarray(gaps * (1.0 + share) ** -gamma)
-
-
-def best_gamma(gaps: np.ndarray, weights: np.ndarray, targets: np.ndarray, *, gammas: Sequence[float], k: int) -> float:
-    """The gamma with the best recall@k of the validation targets (B,), item rows; of equals the smallest."""
-    recalls = [float((_ranks(weighted(gaps, weights, gamma), targets) < k).mean()) for gamma in sorted(gammas)]
-    return sorted(gammas)[int(np.argmax(recalls))]
-
-
-def _ranks(gaps: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many items stand before each target: nearer ones, and equals of a lower row."""
-    own = gaps[np.arange(len(targets)), targets][:, None]
-    before = (gaps < own) | ((gaps == own) & (np.arange(gaps.shape[1]) < targets[:, None]))
-    return np.asarray(before.sum(1))

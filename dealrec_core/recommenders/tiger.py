@@ -22,6 +22,7 @@ from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.training import Pace, Trained
 from dealrec_core.recommenders.decoding import Beams, Trie, expanded, trie
 from dealrec_core.recommenders.semantic_ids import SemanticIds
+from dealrec_core.samples.calibration import Calibration, Scored
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.recommenders import TigerConfig
 
@@ -188,26 +189,37 @@ class Tiger:
     """Item ids, best first."""
     config: TigerConfig
     batch_size: int = 64
+    calibration: Calibration | None = field(default=None, repr=False)
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
-        """The k most probable items for each history."""
-        place = self._place
+        """The k best items for each history."""
+        return [[item for item, _ in ranking] for ranking in self.scored(histories, k, self.calibration)]
+
+    def scored(self, histories: Sequence[Sequence[str]], k: int, calibration: Calibration | None) -> list[Scored]:
+        """The k best items for each history, and the log probability of their codes (`samples.calibration`)."""
+        place, bounds = self._place, None
+        if calibration is not None:
+            bounds = self._trie.bounds(calibration.of(self.ids.item_ids))
         read = [
             [place[item] for item in history if item in place][-self.config.history_length :] for history in histories
         ]
-        answers = [self.popular[:k] for _ in histories]
+        answers = [[(item, 0.0) for item in self.popular[:k]] for _ in histories]
         for length in sorted({len(items) for items in read if items}):
             rows = [row for row, items in enumerate(read) if len(items) == length]
             for start in range(0, len(rows), self.batch_size):
                 part = rows[start : start + self.batch_size]
-                ranked = self._best(np.array([read[row] for row in part]), beams=max(self.config.beams, k))
-                for row, items in zip(part, ranked, strict=True):
-                    answers[row] = [self.ids.item_ids[item] for item in items[:k]]
+                items, beams = np.array([read[row] for row in part]), max(self.config.beams, k)
+                for row, ranking in zip(part, self._best(items, beams=beams, bounds=bounds), strict=True):
+                    answers[row] = [(self.ids.item_ids[item], score) for item, score in ranking[:k]]
         return answers
 
+    @property
+    def title_chances(self) -> None:
+        """None: it writes codes."""
+
     @torch.no_grad()
-    def _best(self, items: np.ndarray, *, beams: int) -> list[list[int]]:
-        """Item rows by beam search over the trie of codes, best first; items int64 (B, L) without padding."""
+    def _best(self, items: np.ndarray, *, beams: int, bounds: np.ndarray | None) -> list[list[tuple[int, float]]]:
+        """Item rows with log probabilities by beam search over the trie of codes; items int64 (B, L) without padding."""
         model, tokens = self.model.eval(), self._tokens
         device = next(model.parameters()).device
         history = torch.from_numpy(tokens[items].reshape(len(items), -1)).to(device)  # (B, L * levels)
@@ -217,9 +229,10 @@ class Tiger:
         written = np.full((len(items), 1), START)
         for _ in range(tokens.shape[1]):  # all codes are of one length, so all beams end together
             logits = _next_code(model, encoded, beam.users, written)
-            beam, parents, chosen = expanded(beam, np.arange(len(beam.users)), logits, self._trie, beams=beams)
+            every = np.arange(len(beam.users))
+            beam, parents, chosen = expanded(beam, every, logits, self._trie, beams=beams, bounds=bounds)
             written = np.concatenate([written[parents], chosen[:, None]], 1)
-        return [self._trie.leaf[beam.nodes[beam.users == user]].tolist() for user in users]
+        return [beam.of(user, self._trie) for user in range(len(items))]
 
     @cached_property
     def _tokens(self) -> np.ndarray:

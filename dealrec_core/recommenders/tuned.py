@@ -1,10 +1,8 @@
 """What every backend is given about items, and the recommender that it gives back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import polars as pl
 
 from dealrec_core.language.training import Trained
 from dealrec_core.recommenders.bigrec import BIGRec
@@ -17,8 +15,6 @@ class ItemStatistics:
 
     popularity: Mapping[str, float]
     """Interactions of each item, most first; the items that nobody has touched are missing."""
-    interactions: Callable[[], pl.DataFrame] | None = None
-    """Gives the log of the train period; called where ground decoding is weighed by neighbours."""
 
     @property
     def popular(self) -> list[str]:

@@ -14,6 +14,9 @@ class NightlyEvaluation(Section):
     """Number of items in a list; recall, NDCG, MRR and the gate are computed at this length. Set it to what your page shows."""
     users: int | None = Field(default=500, ge=1, title="Users at most")
     """Largest number of held-out users to compare on, drawn once a night; None means all. Raise it when intervals are too wide."""
+    calibration_users: int = Field(default=500, ge=0, title="Users to calibrate on at most")
+    """Largest number of validation users on whom each recommender's calibration is fitted, drawn once a night; 0 leaves
+    recommenders as they are. Raise it for a large catalogue, where few users show a gain; a fit ranks for them seven times."""
     mask_seen: bool = Field(default=False, title="Mask seen items")
     """Whether items of the user's history are dropped from every list. Set it where nobody takes an item twice."""
 

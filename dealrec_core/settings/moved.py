@@ -39,6 +39,8 @@ GONE = {
     "influence.recent_share": "was removed; risk = 'recent' always takes the last half of the validation slice",
     "influence.lissa_samples": "moved to the study's settings; a night does not use lissa",
     "influence.curvature_samples": "moved to the study's settings; a night uses all samples",
+    "recommender.gamma": "was replaced: a night fits a calibration for every recommender, see evaluation.calibration_users",
+    "recommender.weight": "was replaced: a night fits a calibration for every recommender, see evaluation.calibration_users",
     "recommender.ground_beams": "moved to the study's settings; a night always uses 4",
     "semantic_ids.rqvae": "moved to the study's settings; a night always uses kmeans",
 }

@@ -1,6 +1,6 @@
 """The recommenders that a night can tune."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -14,19 +14,12 @@ class _Answer(Section):
     """How a list is written. trie: beam search over the catalogue's titles; ground: free generation, then the nearest titles."""
     beams: int = Field(default=20, ge=1, le=1000, title="Beams")
     """Number of beams of the search over titles or codes, at least the length of the list. More miss fewer items and cost time."""
-    gamma: Annotated[float, Field(ge=0, le=100)] | Literal["validation"] = Field(
-        default=0.0, title="Weight of ground decoding"
-    )
-    """For ground: distances are multiplied by (1 + weight of the item) to the power of -gamma; 0 leaves weights out;
-    validation: a night takes the one of 0, 0.5, 1, 2, ... 64 with the best recall on the validation slice."""
-    weight: Literal["popularity", "neighbours"] = Field(default="popularity", title="What gamma weighs")
-    """For ground: weight of an item. popularity: its interactions; neighbours: its score by ItemKNN for the history."""
     batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
     """Number of histories decoded at once. It bounds the memory; lower it when memory runs out."""
 
 
 class NightlyRecommender(_Answer):
-    """Which recommender a night tunes, and how it answers; prompt, decoding, gamma and weight are for BIGRec alone."""
+    """Which recommender a night tunes, and how it answers; prompt and decoding are for BIGRec alone."""
 
     backend: Literal["bigrec", "tiger"] = Field(default="bigrec", title="Backend")
     """Kind of model. bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids.
@@ -42,6 +35,11 @@ class BIGRecConfig(_Answer):
     """Number of titles in a prompt, the newest of the history. A night uses `recommender.titles`."""
     ground_beams: int = Field(default=4, ge=1, le=100, title="Beams of ground decoding")
     """Number of beams of free generation."""
+    gamma: float = Field(default=0.0, ge=0, le=100, title="Weight of ground decoding")
+    """For ground: distances are multiplied by (1 + weight of the item) to the power of -gamma, as in the paper; 0 leaves
+    weights out. A night uses 0 and calibrates (`evaluation.calibration_users`)."""
+    weight: Literal["popularity", "neighbours"] = Field(default="popularity", title="What gamma weighs")
+    """For ground: weight of an item. popularity: its interactions; neighbours: its score by ItemKNN for the history."""
 
 
 class RQVAEConfig(Section):

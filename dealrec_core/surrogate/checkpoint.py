@@ -13,6 +13,8 @@ from torch import nn
 
 from dealrec_core.errors import DataError
 from dealrec_core.language import whole
+from dealrec_core.samples import calibration
+from dealrec_core.samples.calibration import Calibration
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 
@@ -22,7 +24,13 @@ HASHES = "sha256.json"
 
 
 def save(
-    folder: Path | str, model: nn.Module, *, item_ids: Sequence[str], config: BaseModel, lineage: Mapping[str, Any]
+    folder: Path | str,
+    model: nn.Module,
+    *,
+    item_ids: Sequence[str],
+    config: BaseModel,
+    lineage: Mapping[str, Any],
+    calibrated: Calibration | None = None,
 ) -> None:
     """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
 
@@ -37,6 +45,7 @@ def save(
         "item_ids": list(item_ids),
         "config": config.model_dump(mode="json"),
         "lineage": dict(lineage),
+        "calibration": None if calibrated is None else calibrated.described(),
     }
     (folder / WEIGHTS).write_bytes(safetensors.save(weights))
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True), encoding="utf-8")
@@ -64,3 +73,9 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise DataError(f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({error}); retrain the surrogate") from error
     return model.to(device).eval(), description["item_ids"], description["lineage"]
+
+
+def load_calibration(folder: Path | str) -> Calibration | None:
+    """The calibration of a checkpoint, None for one without; the files are taken for checked, as `load` does it."""
+    description = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
+    return calibration.read(description.get("calibration"))

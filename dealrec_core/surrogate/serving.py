@@ -9,5 +9,6 @@ from dealrec_core.surrogate.recommender import SurrogateRecommender
 
 def _load_pyfunc(data_path: str) -> Served:
     """Called by MLflow with the folder of the checkpoint; an empty history is answered with nothing."""
-    model, item_ids, _ = checkpoint.load(Path(data_path))
-    return Served(SurrogateRecommender(model, item_ids))
+    folder = Path(data_path)
+    model, item_ids, _ = checkpoint.load(folder)
+    return Served(SurrogateRecommender(model, item_ids, calibration=checkpoint.load_calibration(folder)))

@@ -11,7 +11,6 @@ from dealrec_core.evaluation.ranking import Beside
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import baselines, bundle
 from dealrec_core.samples.recommender import Recommender
-from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
@@ -49,14 +48,13 @@ def evaluate_candidate(tonight: Tonight) -> Snapshot:
 
 def _recommenders(tonight: Tonight) -> list[Recommender]:
     """Everything that is compared: champion (where there is one), candidate, surrogate and plain baselines."""
-    model, item_ids = tonight.surrogate
     bounds, device = tonight.boundaries, tonight.device
     before_test = tonight.log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start)
     train = before_test.filter(pl.col(schema.TIMESTAMP) < bounds.validation_start)
     recent = before_test.filter(pl.col(schema.TIMESTAMP) >= bounds.validation_start)
     recommenders: list[Recommender] = [
         bundle.load(tonight.folder("fine_tune"), device=device, name=CANDIDATE),
-        SurrogateRecommender(model, item_ids, name=SURROGATE, popular=baselines.popularity(recent).item_ids),
+        tonight.surrogate_recommender(popular=baselines.popularity(recent).item_ids),
         baselines.popularity(train),
         baselines.popularity(recent, name="recent popularity"),
         baselines.item_knn(before_test),

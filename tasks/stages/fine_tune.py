@@ -8,6 +8,7 @@ from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, ItemStatistics
 from tasks import storage
+from tasks.calibrated import calibrated
 from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
@@ -21,11 +22,11 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     trained_through, folder = tonight.boundaries.test_start, tonight.checkpoints("fine_tune")
     newest = tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
     latest = newest.tail(config.algorithms.fine_tune.validation_examples)
-    before_validation = pl.col(schema.TIMESTAMP) < tonight.boundaries.validation_start
-    items = ItemStatistics(tonight.item_counts, lambda: tonight.log.filter(before_validation))
+    items = ItemStatistics(tonight.item_counts)
     examples = pl.concat([chosen, remembered])
     with shown("fine_tune", "steps at most") as progress:
         tuned = tonight.base.tune(examples, latest, items, checkpoint_folder=folder, progress=progress)
+    recommender, calibration = calibrated(tonight, tuned.recommender)
     lineage: dict[str, Fact] = {
         "night": name,
         "coreset": len(chosen),
@@ -34,13 +35,14 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     }
     path = f"models/recommender/{name}"
     with storage.publishing(tonight.lake, path) as published:
-        bundle.save(published.folder, tuned.recommender, base=tuned.base, lineage=lineage)
+        bundle.save(published.folder, recommender, base=tuned.base, lineage=lineage)
     tonight.drop_checkpoints("fine_tune")
     facts: dict[str, Fact] = {
         "backend": tonight.backend.name,
         "examples": len(examples),
         "of earlier coresets": len(remembered),
         **tuned.facts,
+        **calibration,
         "trained through": trained_through.isoformat(),
     }
     return Snapshot(stage="fine_tune", path=path, sha256=published.sha256, rows=len(chosen), facts=facts)

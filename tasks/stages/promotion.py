@@ -19,7 +19,6 @@ from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.samples.recommender import Recommender
-from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import champions, registry, tracking
 from tasks.stage import stage
 from tasks.stages.evaluation import CANDIDATE
@@ -128,8 +127,7 @@ def _register(tonight: Tonight, run_id: str, verdict: Verdict) -> str:
     names = tonight.config.registry
     recommender = bundle.load(tonight.folder("fine_tune"), device=tonight.device, name=CANDIDATE)
     tags = {**_lineage(tonight.night), "dealrec.verdict": verdict.reason}
-    surrogate = SurrogateRecommender(*tonight.surrogate)
-    _register_one(tonight, names.surrogate, "surrogate", surrogate, run_id=run_id, tags=tags)
+    _register_one(tonight, names.surrogate, "surrogate", tonight.surrogate_recommender(), run_id=run_id, tags=tags)
     return _register_one(tonight, names.model, "fine_tune", recommender, run_id=run_id, tags=tags)
 
 

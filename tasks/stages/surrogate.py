@@ -6,8 +6,10 @@ from dealrec_core.lake.nights import Fact, Night, Snapshot
 from dealrec_core.samples.sequences import Sequences, encode
 from dealrec_core.settings import Config
 from dealrec_core.surrogate import checkpoint, drift, training
+from dealrec_core.surrogate.recommender import SurrogateRecommender
 from dealrec_core.surrogate.training import Trained
 from tasks import storage
+from tasks.calibrated import calibrated
 from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
@@ -31,9 +33,16 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     trained, drifted = _trained(slices, start, reference, device=str(tonight.device), **options)
     started_from = None if last is None or drifted["full retrain"] == KEPT else last.path
     path, lineage = f"models/surrogate/{night}", {"night": night, "started_from": started_from}
+    recommender, calibration = calibrated(tonight, SurrogateRecommender(trained.model, item_ids))
     with storage.publishing(tonight.lake, path) as published:
-        settings = config.algorithms.surrogate
-        checkpoint.save(published.folder, trained.model, item_ids=item_ids, config=settings, lineage=lineage)
+        checkpoint.save(
+            published.folder,
+            trained.model,
+            item_ids=item_ids,
+            config=config.algorithms.surrogate,
+            lineage=lineage,
+            calibrated=recommender.calibration,
+        )
     facts: dict[str, Fact] = {
         "started from": started_from or "scratch",
         "items": len(item_ids),
@@ -42,6 +51,7 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
         "best epoch": trained.best.epoch,
         "validation ndcg@10": round(trained.best.ndcg, 4),
         **drifted,
+        **calibration,
     }
     return Snapshot(stage="surrogate", path=path, sha256=published.sha256, rows=len(item_ids), facts=facts)
 

@@ -15,12 +15,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from dealrec_core import schema, settings
 from dealrec_core.errors import DataError
+from dealrec_core.evaluation import calibrating
 from dealrec_core.ingest import synthetic
 from dealrec_core.lake import nights, promotions
 from dealrec_core.lake.nights import Champion
 from dealrec_core.language import effort
 from dealrec_core.language.prompts import Prompter, words
-from dealrec_core.recommenders import backend, bigrec_backend
+from dealrec_core.recommenders import backend
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
@@ -74,12 +75,12 @@ def test_a_champion_is_tuned_on_and_its_effort_share_rotates(tmp_path_factory, p
     place.write(0)
     place.write(1)
     changed = ["gate.minimum_gain=0", *PROMOTE, "effort.model=champion", "effort.refresh=0.2"]
-    changed += ["recommender.decoding=ground", "recommender.gamma=validation", "recommender.weight=neighbours"]
+    changed += ["recommender.decoding=ground"]
     _promote_whatever_comes(place, 0, changed)
     nightly(place.request(1, *changed, "fine_tune.start=champion"))
     first, second = nights.nights(place.lake)
     assert second.need("fine_tune").facts["started from"] == "champion"
-    assert second.need("fine_tune").facts["gamma"] in bigrec_backend.GAMMAS
+    assert second.need("fine_tune").facts["calibration beta"] in calibrating.BETAS
     facts, samples = second.need("effort").facts, first.need("effort").facts["samples"]
     assert facts["refreshed"] == -(-facts["samples"] // 5)  # a fifth, rounded up
     assert facts["kept"] == samples - facts["refreshed"]

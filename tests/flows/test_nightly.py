@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from prefect.client.orchestration import get_client
 
 from dealrec_core import influence, schema
 from dealrec_core.errors import DataError, NightBusy
+from dealrec_core.evaluation import calibrating
 from dealrec_core.ingest import duplicates
 from dealrec_core.lake import lock, promotions
 from dealrec_core.lake import nights as nights
+from dealrec_core.recommenders import bundle
 from dealrec_core.samples import sequences
+from dealrec_core.samples.calibration import Weights
 from flows.follow_registry import follow_registry
 from flows.ingest import ingest
 from flows.nightly import nightly
@@ -23,6 +27,7 @@ from flows.retrain_surrogate import retrain_surrogate
 from flows.roll_back import roll_back
 from flows.score_samples import score_samples
 from tasks import registry
+from tasks.calibrated import calibrated
 from tasks.report.trace import trace
 from tasks.stages.influence import risk_samples
 from tasks.tonight import Tonight
@@ -106,6 +111,37 @@ def test_nothing_of_the_held_out_slice_is_trained_on(town):
         )
         assert newest.isoformat() < str(facts["validation_start"]) < str(facts["test_start"])
         assert night.need("fine_tune").facts["trained through"] == facts["test_start"]
+
+
+def test_an_item_of_the_held_out_slice_alone_leaves_no_trace_in_a_calibration(town):
+    place, _ = town
+    night = nights.nights(place.lake)[1]
+    plain, planted = Tonight(night), Tonight(night)
+    taken = plain.log.filter(pl.col(schema.TIMESTAMP) >= plain.boundaries.test_start)
+    assert len(taken) > 0
+    future = [taken.with_columns(pl.lit("planted").alias(schema.ITEM_ID))] * 50
+    planted.__dict__["log"] = pl.concat([plain.log, *future])
+    fits = [calibrated(tonight, tonight.surrogate_recommender()) for tonight in (plain, planted)]
+    recorded = night.need("surrogate").facts
+    assert fits[0][1] == fits[1][1] == {fact: recorded[fact] for fact in fits[0][1]}
+    for moment in (plain.boundaries.validation_start, plain.boundaries.test_start):
+        priors = [tonight.priors(moment) for tonight in (plain, planted)]
+        assert "planted" not in priors[1].item_ids
+        for weights in calibrating.CORNERS:
+            np.testing.assert_array_equal(priors[0].added(weights), priors[1].added(weights))
+
+
+def test_every_recommender_of_a_night_is_served_as_it_was_calibrated(town):
+    place, _ = town
+    night = nights.nights(place.lake)[1]
+    tonight = Tonight(night)
+    bundled = bundle.load(tonight.folder("fine_tune"), device=torch.device("cpu")).calibration
+    for stage, served in (("fine_tune", bundled), ("surrogate", tonight.surrogate_recommender().calibration)):
+        facts = night.need(stage).facts
+        weights = Weights() if served is None else served.weights
+        names = ("alpha", "beta", "title", "half-life, slices")
+        assert [facts[f"calibration {name}"] for name in names] == list(asdict(weights).values())
+        assert facts["calibration users"] == len(tonight.validation_cases) > 0
 
 
 def test_the_second_night_scores_effort_for_new_samples_only(town):

@@ -203,20 +203,6 @@ def test_other_weights_in_a_models_folder_are_another_model(series_world: Series
     assert ours.outside_key() != before
 
 
-def test_gamma_is_chosen_on_the_held_samples(series_world: SeriesWorld, bases: dict[str, Path]) -> None:
-    samples = samples_of(series_world.past[:4])
-    log = pl.DataFrame(
-        [(f"u{u}", i) for u, w in enumerate(series_world.past) for i in w], ["user_id", "item_id"], orient="row"
-    )
-    for settings, gamma in (({"decoding": "ground"}, None), ({"decoding": "trie"}, 0.0)):
-        config = BIGRecConfig(prompt=series_world.prompt, gamma="validation", weight="neighbours", **settings)
-        base = opened(series_world, bases, "bigrec", bigrec=config)
-        tuned = base.tune(samples, samples, ItemStatistics(POPULARITY.popularity, lambda: log))
-        assert gamma is None or tuned.recommender.config.gamma == gamma
-        assert isinstance(tuned.recommender.config.gamma, float)
-        assert tuned.facts.get("gamma") == (None if gamma == 0.0 else tuned.recommender.config.gamma)
-
-
 def test_the_older_half_ends_at_the_median_time(series_world: SeriesWorld) -> None:
     assert backend.older_half(samples_of(series_world.past[:5]))[schema.SAMPLE_ID].to_list() == [
         "s0000",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 from dealrec_core.errors import DataError, OtherFormat
+from dealrec_core.language import whole
 from dealrec_core.language.lora import with_lora
 from dealrec_core.recommenders import baselines, bundle, serving
 from dealrec_core.recommenders.bigrec import BIGRec
+from dealrec_core.samples.calibration import Calibration, Weights
 from dealrec_core.settings.language import LoraConfig
 from dealrec_core.settings.recommenders import BIGRecConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
@@ -84,7 +87,28 @@ def test_a_flipped_bit_is_refused(saved: tuple[Path, BIGRec], tmp_path: Path) ->
         bundle.load(folder, device=CPU)
 
 
-@pytest.mark.parametrize("found", [None, bundle.FORMAT - 1, bundle.FORMAT + 1])
+def test_a_calibration_is_served_and_a_bundle_from_before_there_were_any_has_none(
+    saved: tuple[Path, BIGRec], series_world: SeriesWorld, tmp_path: Path
+) -> None:
+    added = {item: -float(place % 7) for place, item in enumerate(series_world.catalogue.item_ids)}
+    before = replace(saved[1], calibration=Calibration(Weights(alpha=0.5, beta=1.5), added, -7.0))
+    bundle.save(tmp_path / "new", before, base=str(series_world.base), lineage={})
+    histories = [history for history, _ in series_world.cases[:5]]
+    served = serving._load_pyfunc(str(tmp_path / "new"))
+    lists = before.recommend(histories, 10)
+    assert served.predict(pd.DataFrame({"history": histories}), {"k": 10})["item_ids"].tolist() == lists
+    assert bundle.load(tmp_path / "new", device=CPU).calibration.weights == Weights(alpha=0.5, beta=1.5)
+    folder = _copy(saved[0], tmp_path)
+    described = json.loads((folder / "recommender.json").read_text())
+    del described["calibration"]
+    (folder / "recommender.json").write_text(json.dumps(described | {"format": 2}))
+    whole.seal(folder, "sha256.json")
+    old = bundle.load(folder, device=CPU)
+    assert old.calibration is None
+    assert old.recommend(histories, 10) == saved[1].recommend(histories, 10) != lists
+
+
+@pytest.mark.parametrize("found", [None, 1, bundle.FORMAT + 1])
 def test_another_format_is_told_apart_from_damage(
     saved: tuple[Path, BIGRec], tmp_path: Path, found: int | None
 ) -> None:

@@ -9,7 +9,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dealrec_core.language.answer_loss import answer_losses
 from dealrec_core.language.prompts import Prompter
-from dealrec_core.recommenders.decoding import best_titles, trie
+from dealrec_core.recommenders.bigrec import BIGRec
+from dealrec_core.recommenders.decoding import best_titles, log_probabilities, trie
+from dealrec_core.samples.calibration import Calibration, Weights
+from dealrec_core.samples.items import Catalogue
+from dealrec_core.settings.recommenders import BIGRecConfig
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 
@@ -134,3 +138,46 @@ def test_whatever_the_titles_each_is_found_once_and_in_one_order(
         assert set(ranking) <= set(range(len(answers)))
     assert best_titles(model, prompts, trie(answers), beams=beams, pad=0) == found
     assert best_titles(model, prompts[:1], trie(answers), beams=beams, pad=0) == found[:1]
+
+
+def test_the_bound_of_a_beginning_is_the_best_number_of_its_titles() -> None:
+    found = trie([[5, 1], [5, 7, 1], [2, 1]])
+    bounds = found.bounds(np.array([-3.0, -1.0, -2.0]))
+    assert bounds[0] == -1
+    ahead = dict(zip(found.tokens[:2].tolist(), bounds[found.children[:2]].tolist(), strict=True))
+    assert ahead == {5: -1.0, 2: -2.0}  # behind 5 stand the titles of -3 and -1
+    assert bounds[found.leaf >= 0].tolist() == [[-3.0, -1.0, -2.0][number] for number in found.leaf[found.leaf >= 0]]
+
+
+def test_the_probabilities_of_all_titles_are_those_of_each_by_itself(series_world: SeriesWorld) -> None:
+    model, tokenizer = series_world.load()
+    prompter = Prompter(tokenizer, series_world.prompt)
+    answers, prompt = _answers(series_world, prompter), prompter.prompt([])
+    with torch.no_grad():
+        means = answer_losses(model, [(prompt, answer) for answer in answers], device=CPU).double().numpy()
+    chances = log_probabilities(model, prompt, answers, batch_size=7)
+    np.testing.assert_allclose(chances, -means * np.array([len(answer) for answer in answers]), atol=1e-4)
+
+
+@pytest.mark.parametrize("beams", [20, 120])
+def test_a_prior_in_the_beam_gives_the_lists_of_an_exhaustive_search(series_world: SeriesWorld, beams: int) -> None:
+    """Against every title of the catalogue scored by itself in float64, two items of one title among them."""
+    model, tokenizer = series_world.load()
+    model = model.double()
+    random = np.random.default_rng(5)
+    known = series_world.catalogue
+    catalogue = Catalogue([*known.item_ids, "twin"], [*known.titles, known.titles[0]], [[]] * 121)
+    added = {item: float(number) for item, number in zip(catalogue.item_ids, random.normal(-5, 3, 121), strict=True)}
+    calibration = Calibration(Weights(beta=1), added, -20.0)
+    config = BIGRecConfig(prompt=series_world.prompt, beams=beams)
+    recommender = BIGRec("bigrec", model, tokenizer, catalogue, [], config, calibration=calibration)
+    prompter, histories = Prompter(tokenizer, series_world.prompt), [history for history, _ in series_world.cases[:6]]
+    answers = [prompter.answer(title) for title in catalogue.titles]
+    for history, found in zip(histories, recommender.recommend(histories, 10), strict=True):
+        prompt = prompter.prompt([catalogue.title_of[item] for item in history])
+        with torch.no_grad():
+            means = answer_losses(model, [(prompt, answer) for answer in answers], device=CPU).double().numpy()
+        scores = -means * np.array([len(answer) for answer in answers]) + calibration.of(catalogue.item_ids)
+        assert found == [catalogue.item_ids[place] for place in np.argsort(-scores, kind="stable")[:10]]
+    plain = BIGRec("plain", model, tokenizer, catalogue, [], config).recommend(histories, 10)
+    assert plain != recommender.recommend(histories, 10)  # or the prior would not have been tested

@@ -52,13 +52,6 @@ def test_scores_of_each_history_are_min_maxed_by_themselves() -> None:
     np.testing.assert_allclose(found, [[0.4, 0.4 / 1.5**2, 0.4 / 4], [0.4, 0.4, 0.4]])  # equal scores weigh nothing
 
 
-def test_gamma_is_the_smallest_with_the_best_validation_recall() -> None:
-    found, popularity = np.array([[0.3, 0.5, 0.9]]), np.array([0.0, 9.0, 0.0])
-    # The target (row 1) must pass 0.5 / 2^gamma < 0.3, that is gamma > 0.737.
-    assert grounding.best_gamma(found, popularity, np.array([1]), gammas=[0, 0.5, 1, 2], k=1) == 1
-    assert grounding.best_gamma(found, popularity, np.array([0]), gammas=[0, 0.5, 1, 2], k=1) == 0
-
-
 def test_embeddings_are_the_last_hidden_state_whatever_the_batch(series_world: SeriesWorld) -> None:
     model, tokenizer = series_world.load()
     prompter = Prompter(tokenizer, series_world.prompt)
@@ -118,12 +111,6 @@ def test_neighbours_bring_forward_what_others_took_with_the_history(series_world
     assert after.index("7-3") < min(5, before.index("7-3"))
     with pytest.raises(SettingsError, match="needs an ItemKNN"):
         replace(weighed, neighbours=None).recommend([["3-0"]], 5)
-
-
-def test_distances_of_unknown_histories_are_not_a_number(series_world: SeriesWorld) -> None:
-    found = _bigrec(series_world).distances([["3-0"], ["?"]])
-    assert np.isfinite(found[0]).all()
-    assert np.isnan(found[1]).all()
 
 
 def test_title_recall_is_the_share_of_targets_found(series_world: SeriesWorld) -> None:

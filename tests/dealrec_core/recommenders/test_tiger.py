@@ -18,6 +18,7 @@ from dealrec_core.language.training import Trained
 from dealrec_core.recommenders import bundle, semantic_ids, tiger
 from dealrec_core.recommenders.semantic_ids import SemanticIds
 from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples.calibration import Calibration, Weights
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.language import LoraConfig
@@ -279,3 +280,22 @@ def test_whatever_the_codes_lists_hold_distinct_items_in_one_order(
     assert len(found) == len(set(found)) == min(k, len(names))
     assert set(found) <= set(names)
     assert recommender.recommend(histories * 2, k) == [found, found]
+
+
+def test_a_prior_in_the_beam_gives_the_lists_of_an_exhaustive_search(
+    series_world: SeriesWorld, trained: Trained, ids: SemanticIds
+) -> None:
+    """Against the codes of all items, each scored by itself in float64; 20 beams are enough for 120 items."""
+    model, history = copy.deepcopy(trained.model).double(), ["3-0", "3-1"]
+    random = np.random.default_rng(6)
+    added = dict(zip(ids.item_ids, random.normal(-5, 3, 120).tolist(), strict=True))
+    calibration = Calibration(Weights(beta=1), added, -20.0)
+    found = Tiger("tiger", model, ids, [], TINY, calibration=calibration).recommend([history], 10)[0]
+    tokens = torch.from_numpy(tiger.item_tokens(ids))
+    read = tokens[[series_world.catalogue.place[item] for item in history]].reshape(1, -1).expand(120, -1)
+    given = torch.cat([torch.zeros(120, 1, dtype=torch.int64), tokens[:, :-1]], 1)
+    with torch.no_grad():
+        chances = model(input_ids=read, decoder_input_ids=given).logits.log_softmax(-1)
+    scores = chances.gather(2, tokens[:, :, None]).sum((1, 2)).numpy() + calibration.of(ids.item_ids)
+    assert found == [ids.item_ids[place] for place in np.argsort(-scores, kind="stable")[:10]]
+    assert found != _tiger(trained, ids).recommend([history], 10)[0]

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from dealrec_core.errors import DataError
+from dealrec_core.samples.calibration import Calibration, Weights
 from dealrec_core.settings.surrogate import SurrogateConfig
-from dealrec_core.surrogate import checkpoint, networks
+from dealrec_core.surrogate import checkpoint, networks, serving
 from dealrec_core.surrogate.sasrec import Shape
 
 
@@ -56,3 +58,16 @@ def test_the_description_is_plain_json(tmp_path: Path) -> None:
     described = json.loads((tmp_path / checkpoint.DESCRIPTION).read_text())
     assert described["shape"]["item_count"] == 3
     assert described["config"]["network"] == "sasrec"
+
+
+def test_a_checkpoint_is_served_with_its_calibration(tmp_path: Path) -> None:
+    model = networks.build("sasrec", Shape(3, width=4, history_length=5), seed=0)
+    added = Calibration(Weights(beta=1), {"a": -50.0, "b": -1.0, "c": -99.0}, -99.0)
+    options = {"item_ids": ["a", "b", "c"], "config": SurrogateConfig(), "lineage": {}}
+    checkpoint.save(tmp_path, model, **options, calibrated=added)
+    served = serving._load_pyfunc(str(tmp_path))
+    assert served.predict(pd.DataFrame({"history": [["a"]]}))["item_ids"].tolist() == [
+        ["b", "a", "c"]
+    ]  # logits are small
+    checkpoint.save(tmp_path, model, **options)
+    assert checkpoint.load_calibration(tmp_path) is None

@@ -1,0 +1,263 @@
+"""What calibration is worth: `python benchmarks/calibration.py`, or a part with `--only surrogate movielens tiger beam`.
+
+surrogate, tiger: Games, the released split. It has no times, so the newest items before the validation period are taken to
+be the last train item of each user; those before the test period are the validation period. Weights are fitted on
+validation users and measured on test users.
+movielens: MovieLens-small by its real times, cut at seven moments; each cut is a log of its own with its three slices.
+beam: how many of the ten best titles of an exhaustive search the beam finds, with and without the bounds of the prior.
+The trained surrogate of Games is kept in the work folder. Writes benchmarks/results/calibration.json; CPU seconds are of one thread.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from games import Games
+from machine import machine
+
+from dealrec_core import schema
+from dealrec_core.evaluation import calibrating, comparison, metrics
+from dealrec_core.language import language_model
+from dealrec_core.recommenders import baselines, semantic_ids, tiger
+from dealrec_core.recommenders.bigrec import BIGRec
+from dealrec_core.recommenders.decoding import log_probabilities
+from dealrec_core.recommenders.tiger import Tiger
+from dealrec_core.samples import calibration, items, split
+from dealrec_core.samples.calibration import HALF_LIVES, Priors, Weights, log_shares
+from dealrec_core.samples.sequences import encode
+from dealrec_core.settings.evaluation import EvaluationConfig
+from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
+from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
+from dealrec_core.settings.samples import SamplesConfig
+from dealrec_core.settings.surrogate import SurrogateConfig
+from dealrec_core.surrogate import networks, training
+from dealrec_core.surrogate.recommender import SurrogateRecommender
+from dealrec_core.surrogate.sasrec import Shape
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = (ROOT / os.environ.get("DEALREC_DATA", "../shared/data")).resolve()
+RESULTS = ROOT / "benchmarks" / "results" / "calibration.json"
+EVALUATION = EvaluationConfig()
+CUTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SASREC = SurrogateConfig(epochs=6)
+TIGER = TigerConfig(
+    layers=1, heads=2, head_width=32, inner_width=256, history_length=10, batch_size=256, epochs=4, learning_rate=2e-3
+)
+LANGUAGE_MODEL = LanguageModelConfig(width=96, layers=2, steps=300, batch_size=32, history_length=8)
+Lists = list[list[str]]
+
+
+def main() -> None:
+    """Makes the parts that are asked for and writes the results."""
+    options = _options()
+    torch.set_num_threads(1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    for name in options.only or PARTS:
+        start = time.process_time()
+        part = PARTS[name](options)
+        part |= {"CPU seconds": round(time.process_time() - start), "machine": machine()}
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        results[name] = part
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(name, json.dumps(part, indent=1), flush=True)
+
+
+def _surrogate(options: argparse.Namespace) -> dict[str, Any]:
+    games, path = Games(DATA / "games"), options.work / "sasrec.pt"
+    if not path.exists():
+        samples = [games.sequences(period=period) for period in ("train", "validation")]
+        trained = training.train(*samples, item_count=len(games.catalogue), config=SASREC, seed=0)
+        torch.save(trained.model.state_dict(), path)
+    shape = Shape(len(games.catalogue), width=SASREC.width, history_length=SASREC.history_length)
+    network = networks.build("sasrec", shape, seed=0)
+    network.load_state_dict(torch.load(path, weights_only=True))
+    model = SurrogateRecommender(network.eval(), games.catalogue.item_ids)
+    return _on_games(games, model, fit_users=options.fit_users, test_users=None)
+
+
+def _tiger(options: argparse.Namespace) -> dict[str, Any]:
+    games = Games(DATA / "games")
+    ids = semantic_ids.fit(games.catalogue, config=SemanticIdsConfig(), seed=0)
+    held = games.sequences(period="validation", most=1)
+    held = held.take(np.arange(0, len(held), max(1, len(held) // 2000)))
+    train = games.sequences(period="train", most=1)
+    trained = tiger.train(train, held, ids, config=TIGER, seed=0, device=torch.device("cpu"))
+    model = Tiger("tiger", trained.model, ids, [], TIGER)
+    return _on_games(games, model, fit_users=options.tiger_fit_users, test_users=options.tiger_test_users)
+
+
+def _on_games(games: Games, model: Any, *, fit_users: int, test_users: int | None) -> dict[str, Any]:
+    """Recall of a recommender as it is, calibrated, and of recent popularity, on test users of Games."""
+    before, now = _games_priors(games, [items[-1:] for items in games.train]), _games_priors(games, games.valid)
+    held = [
+        (str(user), past, list(dict.fromkeys(after)))
+        for user, (past, after) in enumerate(zip(games.train, games.valid, strict=True))
+        if past and after
+    ]
+    users = pl.DataFrame(held, schema=[schema.USER_ID, schema.HISTORY, "targets"], orient="row")
+    fitted = calibrating.fit(model, users.sample(fit_users, seed=0), before, EVALUATION, seed=0)
+    cases = games.cases()[:test_users]
+    recent = baselines.popularity(games.log(games.valid))
+    histories = cases[schema.HISTORY].to_list()
+    lists = {
+        "plain": model.recommend(histories, 20),
+        "calibrated": replace(model, calibration=now.calibration(fitted.weights)).recommend(histories, 20),
+        "recent popularity": recent.recommend(histories, 20),
+    }
+    return {"fit": fitted.facts(), **_compared(lists, cases["targets"].to_list())}
+
+
+def _games_priors(games: Games, newest: Lists) -> Priors:
+    """The priors of Games; without times all half-lives have the same recent share."""
+    train, recent = (
+        log_shares(np.bincount([games.catalogue.place[item] for part in parts for item in part], minlength=size))
+        for parts, size in ((games.train, len(games.catalogue)), (newest, len(games.catalogue)))
+    )
+    return Priors(games.catalogue.item_ids, train, dict.fromkeys(HALF_LIVES, recent))
+
+
+def _movielens(_: argparse.Namespace) -> dict[str, Any]:
+    log = _ratings()
+    fits, targets, lists = [], [], {name: [] for name in ("plain", "calibrated", "recent popularity", "item knn")}
+    for share in CUTS:
+        part = log[: int(len(log) * share)]
+        bounds = split.boundaries(part.lazy(), SamplesConfig(), not_before=None)
+        shifted = bounds.model_copy(update={"test_start": bounds.validation_start, "end": bounds.test_start})
+        held, cases = (split.cases(part.lazy(), b, history_length=50, users=None, seed=0) for b in (shifted, bounds))
+        past = part.filter(pl.col(schema.TIMESTAMP) < bounds.test_start)
+        recent = past.filter(pl.col(schema.TIMESTAMP) >= bounds.validation_start)
+        item_ids = items.catalogue(pl.DataFrame(schema=schema.ITEMS), past).item_ids
+        model = _trained(part, bounds, item_ids)
+        length = bounds.test_start - bounds.validation_start
+        before, now = (
+            calibration.priors(past, item_ids, trained_until=bounds.validation_start, now=moment, length=length)
+            for moment in (bounds.validation_start, bounds.test_start)
+        )
+        fitted = calibrating.fit(model, held, before, EVALUATION, seed=0)
+        fits.append({"until": str(bounds.end.date()), "cases": len(cases), **fitted.facts()})
+        made = {
+            "plain": model,
+            "calibrated": replace(model, calibration=now.calibration(fitted.weights)),
+            "recent popularity": baselines.popularity(recent),
+            "item knn": baselines.item_knn(past),
+        }
+        for name, recommender in made.items():
+            lists[name] += recommender.recommend(cases[schema.HISTORY].to_list(), 20)
+        targets += cases["targets"].to_list()
+        print(fits[-1], flush=True)
+    return {"fits": fits, **_compared(lists, targets)}
+
+
+def _ratings() -> pl.DataFrame:
+    """Ratings of 4 and more as a log, in order of time."""
+    ratings = pl.read_csv(DATA / "movielens-small" / "ratings.csv", truncate_ragged_lines=True)
+    liked = ratings.filter(pl.col("rating") >= 4).sort("timestamp", "userId", "movieId").with_row_index("row")
+    return liked.select(
+        pl.col("userId").cast(pl.String).alias(schema.USER_ID),
+        pl.col("movieId").cast(pl.String).alias(schema.ITEM_ID),
+        pl.from_epoch("timestamp").cast(schema.UTC_TIME).alias(schema.TIMESTAMP),
+        pl.col("row").cast(pl.String).alias(schema.EVENT_ID),
+    )
+
+
+def _trained(log: pl.DataFrame, bounds: split.Boundaries, item_ids: list[str]) -> SurrogateRecommender:
+    samples = split.build(log.lazy(), SamplesConfig(history_length=50))
+    parts = [encode(split.split(samples, bounds, which), item_ids) for which in ("train", "validation")]
+    config = SurrogateConfig(epochs=12, history_length=50)
+    return SurrogateRecommender(training.train(*parts, item_count=len(item_ids), config=config, seed=0).model, item_ids)
+
+
+def _beam(options: argparse.Namespace) -> dict[str, Any]:
+    """A BIGRec of a small model on MovieLens's titles, against scoring every title; counts up to the last cut are the prior."""
+    movies = pl.read_csv(DATA / "movielens-small" / "movies.csv", truncate_ragged_lines=True)
+    named = movies.select(pl.col("movieId").cast(pl.String).alias(schema.ITEM_ID), pl.col("title").alias(schema.TITLE))
+    log = _ratings()
+    listed = named.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias(schema.CATEGORIES))
+    catalogue = items.catalogue(listed.join(log, on=schema.ITEM_ID, how="semi"), log)
+    past = (
+        log.group_by(schema.USER_ID, maintain_order=True).agg(pl.col(schema.ITEM_ID).tail(9))[schema.ITEM_ID].to_list()
+    )
+    prompt = PromptConfig(items="movies", item="movie", chosen="watched")
+    with tempfile.TemporaryDirectory() as folder:
+        texts = [[catalogue.title_of[item] for item in history] for history in past]
+        language_model.build(Path(folder), catalogue.titles, texts, config=LANGUAGE_MODEL, prompt=prompt, seed=0)
+        model, tokenizer = language_model.load(folder, device=torch.device("cpu"))
+    recommender = BIGRec("bigrec", model.eval(), tokenizer, catalogue, [], BIGRecConfig(prompt=prompt))
+    recent = log_shares(np.array([items.interaction_counts(log.lazy()).get(item, 0.0) for item in catalogue.item_ids]))
+    priors = Priors(catalogue.item_ids, recent, dict.fromkeys(HALF_LIVES, recent))
+    histories = [history[:8] for history in past[: options.beam_users]]
+    exact = _exhaustive(recommender, histories)
+    return {"titles": len(catalogue), "users": len(histories), "beams": recommender.config.beams} | {
+        f"beta {beta:g}": _found(recommender, histories, exact, priors, Weights(beta=beta))
+        for beta in (0.0, 0.5, 1.0, 2.0)
+    }
+
+
+def _exhaustive(recommender: BIGRec, histories: Lists) -> np.ndarray:
+    """Log probability of every title after each history, (U, V)."""
+    title_of, prompter, answers = recommender.catalogue.title_of, recommender._prompter, recommender._answers
+    prompts = [prompter.prompt([title_of[item] for item in history]) for history in histories]
+    return np.array([log_probabilities(recommender.model, prompt, answers, batch_size=256) for prompt in prompts])
+
+
+def _found(
+    recommender: BIGRec, histories: Lists, exact: np.ndarray, priors: Priors, weights: Weights
+) -> dict[str, float]:
+    """Share of the exhaustive ten best that the beam finds, and that ordering the beam's own 20 afterwards finds."""
+    added, place = priors.added(weights), recommender.catalogue.place
+    best = [set(np.argsort(-(row + added), kind="stable")[:10].tolist()) for row in exact]
+    lists = recommender.scored(histories, 10, priors.calibration(weights))
+    ranked = [[place[item] for item, _ in ranking] for ranking in lists]
+    plain = [{place[item]: score for item, score in ranking} for ranking in recommender.scored(histories, 20, None)]
+    after = [sorted(pool, key=lambda item: -(pool[item] + added[item]))[:10] for pool in plain]
+    share = {"in the beam": ranked, "ordered afterwards": after}
+    return {
+        name: round(float(np.mean([len(best[user] & set(made[user])) / 10 for user in range(len(best))])), 4)
+        for name, made in share.items()
+    }
+
+
+def _compared(lists: dict[str, Lists], targets: Lists) -> dict[str, Any]:
+    """Mean recall of all lists, and paired differences of the calibrated ones with 95% intervals over users."""
+    values = {
+        f"recall@{k}": {name: metrics.recall(made, targets, k=k) for name, made in lists.items()} for k in (10, 20)
+    }
+    found: dict[str, Any] = {"users": len(targets)}
+    for metric, by_name in values.items():
+        found[metric] = {name: round(float(recall.mean()), 4) for name, recall in by_name.items()}
+        for name in by_name.keys() - {"calibrated"}:
+            gap = comparison.difference(by_name["calibrated"], by_name[name], resamples=2000, seed=0)
+            found[f"{metric}, calibrated minus {name}"] = [round(value, 4) for value in (gap.mean, gap.low, gap.high)]
+    return dict(sorted(found.items()))
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "surrogate": _surrogate,
+    "movielens": _movielens,
+    "beam": _beam,
+    "tiger": _tiger,
+}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=PARTS, help="make these parts only")
+    parser.add_argument("--work", type=Path, default=ROOT / "var" / "benchmarks" / "calibration")
+    parser.add_argument("--fit-users", type=int, default=2000, help="validation users of the surrogate's fit")
+    parser.add_argument("--tiger-fit-users", type=int, default=500)
+    parser.add_argument("--tiger-test-users", type=int, default=2000)
+    parser.add_argument("--beam-users", type=int, default=16)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
