@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache, partial
 
-import numpy as np
 import polars as pl
 
 from dealrec_core import schema
+from dealrec_core.ingest import ids, times
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch
+from dealrec_core.settings.sources import InteractionSource
 
 FIELDS = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.RATING, schema.EVENT_TYPE, schema.EVENT_ID)
 TEXTS = (schema.USER_ID, schema.ITEM_ID, schema.EVENT_TYPE, schema.EVENT_ID)
@@ -18,36 +20,50 @@ PLAIN_TYPE = "event"
 ID_BYTES = 512
 RAW_LETTERS = 500
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-_NO_TIME = np.iinfo(np.int64).min
+TOLD_ROWS = 1000
+"""Bad rows of a block whose reasons name their values; in a wrong mapping all rows are bad, and for the same reason."""
+NO_TIME, LIST = f"{schema.TIMESTAMP}|unreadable or missing timestamp", "a list"
 
 
-def check(batch: Batch, mapping: dict[str, str | None], constants: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def check(batch: Batch, source: InteractionSource, constants: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Returns typed events (EVENTS), and the bad records with their reasons (BAD_ROWS).
 
-    mapping: the raw column of each of FIELDS, None where the log has none.
     constants: values of raw columns that are the same for the whole file.
     """
+    mapping = {name: getattr(source, name) for name in FIELDS}
     columns = {
         name: _column(batch, raw, constants).alias(name) if raw else pl.lit(None, dtype=pl.String).alias(name)
         for name, raw in mapping.items()
     }
     text = batch.frame.select(ROW, FAULT, *columns.values())
-    typed = text.select(
-        pl.col(ROW).alias(schema.ROW),
-        _id(text, schema.USER_ID),
-        _id(text, schema.ITEM_ID),
-        utc_times(text[schema.TIMESTAMP]).alias(schema.TIMESTAMP),
-        pl.col(schema.RATING).cast(pl.Float64, strict=False),
-        _id(text, schema.EVENT_TYPE).fill_null(PLAIN_TYPE),
-        _id(text, schema.EVENT_ID),
+    id_of = partial(ids.text_of, batch=batch, null_words=source.null_words)
+    typed = pl.DataFrame(
+        [
+            text[ROW].alias(schema.ROW),
+            id_of(text[schema.USER_ID]),
+            id_of(text[schema.ITEM_ID]),
+            times.utc_times(text[schema.TIMESTAMP], form=source.timestamp_format, zone=source.time_zone),
+            _rating(text[schema.RATING]),
+            id_of(text[schema.EVENT_TYPE]).fill_null(PLAIN_TYPE),
+            id_of(text[schema.EVENT_ID]),
+        ]
     )
-    faults = _faults(text, typed)
+    faults = _faults(text, typed, batch, source)
     is_bad = pl.concat([text.select(pl.col(FAULT).is_not_null()), faults], how="horizontal").select(
         pl.any_horizontal(pl.all())
     )[FAULT]
     if not is_bad.any():
         return typed, pl.DataFrame(schema=BAD_ROWS)
-    return typed.filter(~is_bad), _bad_rows(batch, text, faults, is_bad)
+    return typed.filter(~is_bad), _bad_rows(batch, text, faults, is_bad, source)
+
+
+def _rating(column: pl.Series) -> pl.Series:
+    """Numbers; true and false are 1 and 0."""
+    number = column.cast(pl.Float64, strict=False)
+    if column.dtype != pl.String or number.null_count() == column.null_count():
+        return number
+    words = column.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
+    return number.fill_null(words)
 
 
 def _column(batch: Batch, raw: str, constants: dict[str, str]) -> pl.Expr:
@@ -62,24 +78,13 @@ def _column(batch: Batch, raw: str, constants: dict[str, str]) -> pl.Expr:
     return pl.when(stripped.str.len_bytes() > 0).then(stripped)
 
 
-def _id(text: pl.DataFrame, name: str) -> pl.Expr:
-    """Text of a number; a whole float loses its .0."""
-    kind = text.schema[name]
-    if kind.is_float():
-        number = pl.col(name)
-        is_whole = (number == number.round()) & (number.abs() < 2**63)
-        whole = pl.when(is_whole).then(number).cast(pl.Int64).cast(pl.String)
-        return pl.coalesce(whole, pl.when(number.is_finite()).then(number).cast(pl.String)).alias(name)
-    return pl.col(name).cast(pl.String)
-
-
-def _faults(text: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
+def _faults(text: pl.DataFrame, typed: pl.DataFrame, batch: Batch, source: InteractionSource) -> pl.DataFrame:
     """One boolean column per kind of fault that occurs, named column|reason."""
     time = pl.col(schema.TIMESTAMP)
     of_typed = {
         f"{schema.USER_ID}|no user id": pl.col(schema.USER_ID).is_null(),
         f"{schema.ITEM_ID}|no item id": pl.col(schema.ITEM_ID).is_null(),
-        f"{schema.TIMESTAMP}|unreadable or missing timestamp": time.is_null(),
+        NO_TIME: time.is_null(),
         f"{schema.TIMESTAMP}|timestamp outside 1970 to 2200": ~time.is_between(EARLIEST, LATEST).fill_null(True),
         **{
             f"{name}|longer than {ID_BYTES} bytes": (pl.col(name).str.len_bytes() > ID_BYTES).fill_null(False)
@@ -87,14 +92,28 @@ def _faults(text: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
         },
     }
     faults = typed.select(test.alias(name) for name, test in of_typed.items())
+    for name in (schema.USER_ID, schema.ITEM_ID):
+        doubts = ids.doubts(text[name], batch, may_be_tokens=name == schema.ITEM_ID)
+        faults = faults.with_columns(test.alias(f"{name}|{reason}") for reason, test in doubts.items())
     given = text[schema.RATING].is_not_null()
     if given.any():
         number = typed[schema.RATING].is_finite().fill_null(False)
-        faults = faults.with_columns((given & ~number).alias(f"{schema.RATING}|rating is not a number"))
-    return faults.select(column.name for column in [*faults] if column.any())
+        is_bad = given & ~number
+        if is_bad.any() and text[schema.RATING].dtype == pl.String:  # what reads as NaN stays a fault
+            is_word = text[schema.RATING].is_in(source.null_words) & typed[schema.RATING].is_null()
+            is_bad &= ~is_word.fill_null(False)
+        faults = faults.with_columns(is_bad.alias(f"{schema.RATING}|rating is not a number"))
+    return faults.select(column.name for column in sorted(faults, key=_rank) if column.any())
 
 
-def _bad_rows(batch: Batch, text: pl.DataFrame, faults: pl.DataFrame, is_bad: pl.Series) -> pl.DataFrame:
+def _rank(fault: pl.Series) -> int:
+    """Lists first: they explain other faults of a row."""
+    return not fault.name.split("|")[1].startswith(ids.LIST)
+
+
+def _bad_rows(
+    batch: Batch, text: pl.DataFrame, faults: pl.DataFrame, is_bad: pl.Series, source: InteractionSource
+) -> pl.DataFrame:
     places = is_bad.arg_true()
     named = {name: name.split("|", 1) for name in faults.columns}
     bad = pl.concat([text.select(pl.col(ROW).alias(schema.ROW), FAULT), faults], how="horizontal")
@@ -104,57 +123,26 @@ def _bad_rows(batch: Batch, text: pl.DataFrame, faults: pl.DataFrame, is_bad: pl
         columns.append(pl.when(pl.col(name)).then(pl.lit(column)))
         reasons.append(pl.when(pl.col(name)).then(pl.lit(reason)))
     raws = [batch.raw(place)[:RAW_LETTERS] for place in places]
-    return (
-        bad.filter(is_bad)
-        .select(schema.ROW, pl.coalesce(columns).alias(schema.COLUMN), pl.coalesce(reasons).alias(schema.REASON))
-        .with_columns(pl.Series(schema.RAW, raws, dtype=pl.String))
+    rows = bad.filter(is_bad).select(
+        schema.ROW, pl.coalesce(columns).alias(schema.COLUMN), pl.coalesce(reasons).alias(schema.REASON)
     )
+    told = _told(rows[:TOLD_ROWS], text.filter(is_bad)[:TOLD_ROWS], source)
+    all_reasons = pl.concat([pl.Series(schema.REASON, told, dtype=pl.String), rows[schema.REASON][TOLD_ROWS:]])
+    return rows.with_columns(all_reasons, pl.Series(schema.RAW, raws, dtype=pl.String))
 
 
-def utc_times(column: pl.Series) -> pl.Series:
-    """Returns UTC times: from epoch seconds, milliseconds or microseconds (distinguished by size) or ISO 8601; else null.
-
-    A time without a zone is UTC.
-    """
-    if column.dtype == pl.Datetime or column.dtype == pl.Date:
-        plain = column.cast(pl.Datetime("us", getattr(column.dtype, "time_zone", None)))
-        is_naive = getattr(column.dtype, "time_zone", None) is None
-        return plain.dt.replace_time_zone("UTC") if is_naive else plain.dt.convert_time_zone("UTC")
-    if column.dtype.is_numeric():
-        return _from_epoch(column)
-    result = _from_epoch(column.cast(pl.Int64, strict=False))
-    if result.null_count() == column.null_count():
-        return result
-    micros = result.to_physical().fill_null(_NO_TIME).to_numpy().copy()
-    for read in READERS:
-        places = np.flatnonzero((micros == _NO_TIME) & column.is_not_null().to_numpy())
-        if not len(places):
-            break
-        micros[places] = read(column.gather(places)).to_physical().fill_null(_NO_TIME).to_numpy()
-    return pl.Series(column.name, micros).replace(_NO_TIME, None).cast(pl.Datetime("us", "UTC"))
-
-
-def _from_epoch(number: pl.Series) -> pl.Series:
-    name = number.name
-    size = pl.col(name).abs()
-    scale = pl.when(size < 10**11).then(10**6).when(size < 10**14).then(10**3).otherwise(1)
-    micros = (pl.col(name) * scale).round() if number.dtype.is_float() else pl.col(name).cast(pl.Int64) * scale
-    return number.to_frame().select(micros.cast(pl.Int64, strict=False).cast(pl.Datetime("us", "UTC"))).to_series()
-
-
-def _zoned(form: str) -> Callable[[pl.Series], pl.Series]:
-    return lambda text: text.str.to_datetime(form, time_unit="us", strict=False).dt.convert_time_zone("UTC")
-
-
-def _plain(form: str) -> Callable[[pl.Series], pl.Series]:
-    return lambda text: text.str.to_datetime(form, time_unit="us", strict=False).dt.replace_time_zone("UTC")
-
-
-READERS: list[Callable[[pl.Series], pl.Series]] = [
-    _zoned("%Y-%m-%dT%H:%M:%S%.f%#z"),
-    _plain("%Y-%m-%d %H:%M:%S%.f"),
-    _plain("%Y-%m-%dT%H:%M:%S%.f"),
-    _zoned("%Y-%m-%d %H:%M:%S%.f%#z"),
-    lambda text: text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
-    lambda text: _from_epoch(text.cast(pl.Float64, strict=False)),
-]
+def _told(rows: pl.DataFrame, text: pl.DataFrame, source: InteractionSource) -> list[str]:
+    """The reasons with the values that they are about."""
+    why_time = cache(partial(times.why, form=source.timestamp_format))
+    why_not: dict[str, Callable[[str, str], str]] = {
+        "unreadable or missing timestamp": lambda _, value: why_time(value),
+        "no user id": lambda reason, value: f"{reason}: '{value}' is one of null_words",
+        "no item id": lambda reason, value: f"{reason}: '{value}' is one of null_words",
+        "rating is not a number": lambda reason, value: f"{reason}: '{value[: times.SHOWN_LETTERS]}'",
+    }
+    told = []
+    for place, (column, reason) in enumerate(rows.select(schema.COLUMN, schema.REASON).iter_rows()):
+        value = text[column][place] if column else None
+        tell = why_not.get(reason, ids.told)
+        told.append(reason if value is None else tell(reason, str(value)))
+    return told

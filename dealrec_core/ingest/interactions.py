@@ -58,7 +58,8 @@ def ingest(
             else:
                 _read_elsewhere(delivery, files, over)
             _check_mapping(delivery)
-            delivery.guard(config.max_bad_fraction)
+            delivery.estimate()
+            delivery.guard(config.max_bad_fraction, is_first=not lake.exists("interactions"))
             total = sum(map(ledger.report, land(lake, delivery)), start=total)
     return total
 

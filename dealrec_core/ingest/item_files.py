@@ -1,6 +1,10 @@
 """Ingests raw item files into the table `items`: one row per item, as the file that was ingested last has it."""
 
+import ast
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -8,10 +12,10 @@ import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError
-from dealrec_core.ingest import sources
+from dealrec_core.ingest import ids, sources
 from dealrec_core.ingest.events import BAD_ROWS, RAW_LETTERS
-from dealrec_core.ingest.raw.batch import Unreadable
-from dealrec_core.ingest.sources import RawFile, Record
+from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, Unreadable
+from dealrec_core.ingest.sources import RawFile
 from dealrec_core.lake import Lake, ledger
 from dealrec_core.lake.draft import Draft, change
 from dealrec_core.lake.ledger import COUNTS, FINISHED, IngestReport
@@ -41,18 +45,14 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
 
 def _ingest(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
     assert config.items is not None
-    parsed = _parsed(file, sha256, config.items)
+    rows = parsed(file, sha256, config.items)
     is_bad = pl.col(schema.REASON).is_not_null()
-    bad = parsed.filter(is_bad).with_columns(pl.lit(schema.ITEM_ID).alias(schema.COLUMN))
-    if bad.height > config.max_bad_fraction * parsed.height:
-        raise DataError(
-            f"{bad.height:,} of {parsed.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
-            f"{config.max_bad_fraction:g}; nothing of it was written. First: {bad[schema.REASON][0]}; correct it or [sources.items]"
-        )
-    good = parsed.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
+    bad = rows.filter(is_bad).with_columns(pl.lit(schema.ITEM_ID).alias(schema.COLUMN))
+    check(rows, config, file)
+    good = rows.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
     if bad.height:
         ledger.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
-    counts = {**dict.fromkeys(COUNTS, 0), "rows": parsed.height, "quarantined": bad.height}
+    counts = {**dict.fromkeys(COUNTS, 0), "rows": rows.height, "quarantined": bad.height}
     place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
     row = _upsert(lake, good, {**place, **counts, "number": FINISHED})
     if row is None:
@@ -60,6 +60,16 @@ def _ingest(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> In
         return IngestReport()
     ledger.write(lake, [row])
     return ledger.report(row)
+
+
+def check(rows: pl.DataFrame, config: SourcesConfig, file: RawFile) -> None:
+    """Raises DataError when too many rows of an item file (PARSED) are bad."""
+    reasons = rows[schema.REASON].drop_nulls()
+    if len(reasons) > config.max_bad_fraction * rows.height:
+        raise DataError(
+            f"{len(reasons):,} of {rows.height:,} rows of '{file.path}' are bad, more than sources.max_bad_fraction = "
+            f"{config.max_bad_fraction:g}; nothing of it was written. First: {reasons[0]}; correct it or [sources.items]"
+        )
 
 
 def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | None:
@@ -88,40 +98,95 @@ def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | Non
     return change(lake, "items", attempt, schema=schema.ITEMS)
 
 
-def _parsed(file: RawFile, sha256: str, source: ItemSource) -> pl.DataFrame:
+def parsed(file: RawFile, sha256: str, source: ItemSource, *, batches: int | None = None) -> pl.DataFrame:
+    """Returns the items of a file (PARSED), or one row with a reason in their place.
+
+    batches: how many batches of the file are read, all when None.
+
+    Raises:
+        ColumnMissing: a mapped column is not there.
+    """
     columns = [source.item_id, source.title, *([source.categories] if source.categories else [])]
+    frames = []
     try:
-        records = list(sources.records(file.path, columns=columns, options=source))
+        for batch in islice(sources.batches(file.path, columns=columns, options=source), batches):
+            frames.append(_items(batch, sha256, source))
     except Unreadable as error:
-        records = [Record(0, {}, "", str(error))]
-    return pl.DataFrame([_row(record, sha256, source) for record in records], schema=PARSED)
+        bad = {schema.ITEM_ID: None, schema.ROW: 0, schema.FILE: sha256, schema.RAW: "", schema.REASON: str(error)}
+        return pl.DataFrame([bad], schema=PARSED)
+    return pl.concat([pl.DataFrame(schema=PARSED), *frames])
 
 
-def _row(record: Record, sha256: str, source: ItemSource) -> dict[str, Any]:
-    item_id = _text(record.fields.get(source.item_id))
-    categories = record.fields.get(source.categories) if source.categories else None
-    return {
-        schema.ITEM_ID: item_id,
-        schema.TITLE: _text(record.fields.get(source.title)) or "",
-        schema.CATEGORIES: _categories(categories, source.categories_separator),
-        schema.FILE: sha256,
-        schema.ROW: record.row,
-        schema.RAW: record.raw[:RAW_LETTERS],
-        schema.REASON: record.fault or (None if item_id else "no item id"),
-    }
+def _items(batch: Batch, sha256: str, source: ItemSource) -> pl.DataFrame:
+    raw = {name: _stripped(batch.frame, name) for name in (source.item_id, source.title)}
+    item_id = ids.text_of(raw[source.item_id], batch=batch, null_words=source.null_words)
+    title = ids.text_of(raw[source.title], batch=replace(batch, may_have=lambda _: False), null_words=source.null_words)
+    reason = pl.when(item_id.is_null()).then(pl.lit("no item id"))
+    frame = pl.DataFrame(
+        {
+            schema.ITEM_ID: item_id,
+            schema.TITLE: title.fill_null(""),
+            schema.CATEGORIES: _all_categories(batch.frame, source),
+            schema.FILE: pl.repeat(sha256, batch.frame.height, dtype=pl.String, eager=True),
+            schema.ROW: batch.frame[ROW],
+            schema.RAW: [batch.raw(place)[:RAW_LETTERS] for place in range(batch.frame.height)],
+            "fault": batch.frame[FAULT],
+        },
+        schema_overrides={schema.CATEGORIES: schema.TEXTS, schema.RAW: pl.String},
+    )
+    doubts = ids.doubts(raw[source.item_id], batch, may_be_tokens=True)
+    reasons = [pl.when(test).then(pl.lit(f"{name}; {ids.ADVICE[name]}")) for name, test in doubts.items()]
+    return frame.select(*PARSED.names()[:-1], pl.coalesce("fault", *reasons, reason).alias(schema.REASON))
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return None if value is None else str(value).strip() or None
+def _stripped(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column whose texts have no blanks at their ends, null where there is nothing else."""
+    column = frame[name]
+    if column.dtype != pl.String:
+        return column
+    text = column.str.strip_chars()
+    return text.set(text.str.len_bytes() == 0, None)
 
 
-def _categories(value: Any, separator: str) -> list[str]:
-    """The categories of an item: parts of a text, or of a list written as JSON."""
-    text = _text(value) or ""
-    parts: list[Any] = text.split(separator)
+def _all_categories(frame: pl.DataFrame, source: ItemSource) -> list[list[str]]:
+    if source.categories is None:
+        return [[] for _ in range(frame.height)]
+    texts = frame[source.categories].cast(pl.String)
+    return [_categories(text, source) for text in texts]
+
+
+def _categories(text: str | None, source: ItemSource) -> list[str]:
+    """The categories of an item, each once: parts of a text, or of a list, written as JSON or by Python, that may hold lists."""
+    text = (text or "").strip()
+    if not text or text in source.null_words:
+        return []
+    parts: Any = text.split(source.categories_separator)
     if text.startswith("["):
-        with suppress(msgspec.MsgspecError):  # a title may begin with a bracket
-            parts = msgspec.json.decode(text, type=list)
-    return [str(part).strip() for part in parts if str(part).strip()]
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):  # a category may begin with a bracket
+            parts = ast.literal_eval(text)
+        with suppress(msgspec.MsgspecError):
+            parts = msgspec.json.decode(text)
+    flat = [str(part).strip() for part in _flat(parts)]
+    return list(dict.fromkeys(part for part in flat if part))
+
+
+def _flat(parts: Any) -> Iterator[Any]:
+    """The values of lists inside lists; of an object its name."""
+    for part in parts if isinstance(parts, list | tuple) else [parts]:
+        if isinstance(part, list | tuple):
+            yield from _flat(part)
+        elif isinstance(part, dict) and "name" in part:
+            yield part["name"]
+        elif part is not None:
+            yield part
+
+
+def untitled(lake: Lake) -> tuple[int, int]:
+    """Returns how many items of the log have no title, and how many items it has."""
+    present = lake.scan("interactions").select(schema.ITEM_ID).unique()
+    titled = lake.scan("items").filter(pl.col(schema.TITLE).str.len_bytes() > 0) if lake.exists("items") else None
+    items = present.select(pl.len()).collect(engine="streaming").item()
+    if titled is None:
+        return items, items
+    missing = present.join(titled, on=schema.ITEM_ID, how="anti").select(pl.len())
+    return missing.collect(engine="streaming").item(), items

@@ -26,12 +26,14 @@ def land(lake: Lake, delivery: Delivery) -> list[ledger.Row]:
         SettingsError: the table is partitioned in another way.
     """
     unchanged = [reading for reading in delivery.readings if not reading.is_changing]
-    bad = [
-        (reading.sha256, reading.file.path, pl.concat(reading.bad))
-        for reading in unchanged
-        if reading.bad and not reading.is_replay
-    ]
-    ledger.quarantine(lake, bad)
+    for is_again in (False, True):  # of a file that is read again only the last line, which waited, can be bad
+        bad = [
+            (reading.sha256, reading.file.path, pl.concat(reading.bad))
+            for reading in unchanged
+            if reading.bad and not reading.is_replay and (reading.before is not None) == is_again
+        ]
+        if bad or not is_again:
+            ledger.quarantine(lake, bad, part="/last line" if is_again else "")
     rows = change(lake, "interactions", partial(_commit, delivery), schema=schema.INTERACTIONS, partition=schema.PERIOD)
     ledger.write(lake, rows)
     return rows

@@ -44,6 +44,7 @@ def _preview(file: RawFile, config: SourcesConfig, rows: int) -> Preview:
     batch = next(sources.batches(file.path, columns=raw_columns(source, constants), options=source), None)
     if batch is None:
         return Preview(file, 0, 0, pl.DataFrame(schema=events.EVENTS), 0, pl.DataFrame(schema=events.BAD_ROWS))
-    good, filtered, bad = sort_out(batch, source, constants)
+    checked = sort_out(batch, source, constants)
+    good, filtered, bad = checked.good, checked.filtered, checked.bad
     landing = good.head(rows).drop(schema.EVENT_ID) if source.event_id is None else good.head(rows)
     return Preview(file, batch.frame.height, filtered, landing, bad.height, bad.head(rows))

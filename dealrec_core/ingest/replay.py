@@ -37,6 +37,7 @@ def replay(lake: Lake, config: SourcesConfig, *, through: date, partition: Parti
         for (sha256,), rows in quarantined.partition_by(schema.FILE, as_dict=True).items():
             before = table.transaction_version(f"replay/{sha256}") if table else None
             delivery.read(files[str(sha256)], str(sha256), before=before, only=rows[schema.ROW])
+        delivery.estimate()
         total = sum(map(ledger.report, land(lake, delivery)), start=total)
     for reading in delivery.readings:
         _replace_quarantined(lake, reading)

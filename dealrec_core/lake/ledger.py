@@ -118,17 +118,20 @@ def seen_transaction(table: str) -> str:
     return f"{SEEN}/{table}"
 
 
-def quarantine(lake: Lake, bad: list[tuple[str, str, pl.DataFrame]]) -> None:
-    """Puts the bad rows of files (sha256, path, rows) into quarantine; a file whose rows are there is left out."""
+def quarantine(lake: Lake, bad: list[tuple[str, str, pl.DataFrame]], *, part: str = "") -> None:
+    """Puts the bad rows of files (sha256, path, rows) into quarantine; a file whose rows are there is left out.
+
+    part: tells rows of a file that come later from those that came at once.
+    """
 
     def attempt(draft: Draft) -> None:
         frames = {
             file: rows.with_columns(pl.lit(file).alias(schema.FILE), pl.lit(path).alias("path"))
             for file, path, rows in bad
-            if draft.recorded(file) is None
+            if draft.recorded(f"{file}{part}") is None
         }
         if frames:
             draft.write(pl.concat(frames.values()).select(schema.QUARANTINE.names()))
-            draft.commit(dict.fromkeys(frames, 1))
+            draft.commit({f"{file}{part}": 1 for file in frames})
 
     change(lake, "quarantine", attempt, schema=schema.QUARANTINE)

@@ -1,6 +1,7 @@
 """Turns a log into samples in order of time, remembering the last items of every user only."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,6 +17,8 @@ IDENTITY = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP]
 MILLISECONDS = 44
 """Bits of the time in a sorting key: epoch milliseconds until the year 2527."""
 FAR = np.int64(2**62)
+OF_A_MOMENT = [schema.FILE, schema.ROW, schema.ITEM_ID, schema.EVENT_ID]
+"""The order of one user's events at one moment: as in their file, and files by their hash."""
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Histories:
         The samples have the columns of SAMPLES, and PERIOD where the events have it.
 
         events: rows of INTERACTIONS, all later than those of earlier calls; without IS_NEW all are new. Events of one user
-            at one moment are ordered by item id, then event id, so that the result does not depend on the order of rows.
+            at one moment are ordered by OF_A_MOMENT, so that the result does not depend on the order of rows.
         """
         if events.is_empty():
             return pl.DataFrame(schema=schema.SAMPLE_TABLE if schema.PERIOD in events.columns else schema.SAMPLES)
@@ -86,9 +89,10 @@ class Histories:
         since = np.where(newest >= first, place - newest, place - first + 1 + self._since_new[users])
         lasts = np.append(starts[1:], log.height) - 1
         self._since_new[users[lasts]] = since[lasts]
-        groups = np.flatnonzero(repeats == 0)
-        is_numbered_on = np.repeat(np.logical_or.reduceat(is_new, groups), np.diff(np.append(groups, log.height)))
-        return (since <= self.length) | is_numbered_on
+        changed = since <= self.length
+        if repeats.any():
+            changed |= log.select(pl.col(IS_NEW).any().over(IDENTITY)).to_series().to_numpy()
+        return changed
 
     def _remember(self, users: np.ndarray, sequences: "_Sequences") -> None:
         filled = np.minimum(sequences.ends - sequences.user_begins, self.length)
@@ -139,8 +143,13 @@ class _Sequences:
     ends: np.ndarray  # (U,)
 
 
+def of_a_moment(columns: Sequence[str]) -> list[str]:
+    """Returns the columns of OF_A_MOMENT that events have."""
+    return [name for name in OF_A_MOMENT if name in columns]
+
+
 def _order(users: np.ndarray, events: pl.DataFrame) -> np.ndarray:
-    """Places of the events by user, time, item id and event id."""
+    """Places of the events by user, time and OF_A_MOMENT."""
     times = events[schema.TIMESTAMP].to_physical().to_numpy()
     keys = (users.astype(np.uint64) << np.uint64(MILLISECONDS)) | (times // 1000).astype(np.uint64)
     order = np.argsort(keys)
@@ -151,21 +160,23 @@ def _order(users: np.ndarray, events: pl.DataFrame) -> np.ndarray:
         tied = order[is_tied]
         exact = (
             events[tied]
-            .select(schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID)
+            .select(schema.TIMESTAMP, *of_a_moment(events.columns))
             .with_columns(pl.Series("key", keys[is_tied]), pl.Series("place", tied))
         )
-        order[is_tied] = exact.sort("key", schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID)["place"].to_numpy()
+        order[is_tied] = exact.sort("key", schema.TIMESTAMP, *of_a_moment(events.columns))["place"].to_numpy()
     return order
 
 
 def _repeats(log: pl.DataFrame) -> np.ndarray:
     """For every event, the number of earlier events with the same user, item and time."""
-    if log.height == 1:
-        return np.zeros(1, dtype=np.int64)
-    same = log.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in IDENTITY)).to_series()
-    is_first = ~same.fill_null(False).to_numpy()
-    place = np.arange(log.height)
-    return place - np.maximum.accumulate(np.where(is_first, place, 0))
+    repeats = np.zeros(log.height, dtype=np.int64)
+    moment = [schema.USER_ID, schema.TIMESTAMP]
+    same = log.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in moment)).to_series()
+    follows = same.fill_null(False).to_numpy()
+    tied = np.flatnonzero(follows | np.append(follows[1:], False))
+    if len(tied):
+        repeats[tied] = log[tied].select(pl.int_range(pl.len()).over(IDENTITY)).to_series().to_numpy()
+    return repeats
 
 
 def _sample_ids(targets: pl.DataFrame, repeats: np.ndarray) -> pl.Series:

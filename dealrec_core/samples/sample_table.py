@@ -18,7 +18,7 @@ from dealrec_core.samples.histories import IS_NEW, Histories
 logger = logging.getLogger(__name__)
 
 TABLE, LOG = "samples", "interactions"
-EVENT = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID]
+EVENT = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID, schema.FILE, schema.ROW]
 CHUNK_ROWS = 500_000
 """Events that become samples at once, in a full build."""
 GROUP_USERS = 250_000

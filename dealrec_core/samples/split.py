@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError
-from dealrec_core.samples.histories import Histories
+from dealrec_core.samples.histories import Histories, of_a_moment
 from dealrec_core.settings.samples import SamplesConfig
 
 Split = Literal["train", "validation", "test"]
@@ -69,7 +69,8 @@ def build(interactions: pl.LazyFrame, config: SamplesConfig) -> pl.DataFrame:
 
     A user's first event has no history and gives no sample. In `last` mode the split keeps one sample per user.
     """
-    log = interactions.select(schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID).collect()
+    names = [*of_a_moment(interactions.collect_schema().names()), schema.USER_ID, schema.TIMESTAMP]
+    log = interactions.select(names).collect()
     return Histories(config.history_length).samples(log.sort(schema.USER_ID))
 
 
@@ -131,7 +132,7 @@ def cases(
     Raises:
         DataError: no user has events on both sides.
     """
-    log = interactions.sort(schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID, schema.EVENT_ID)
+    log = interactions.sort(schema.USER_ID, schema.TIMESTAMP, *of_a_moment(interactions.collect_schema().names()))
     is_test = (pl.col(schema.TIMESTAMP) >= bounds.test_start) & (pl.col(schema.TIMESTAMP) < bounds.end)
     past = log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start).group_by(schema.USER_ID, maintain_order=True)
     future = log.filter(is_test).group_by(schema.USER_ID, maintain_order=True)

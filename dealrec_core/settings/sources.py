@@ -1,17 +1,71 @@
 """Where raw files are and what their columns are called."""
 
-from pydantic import Field, model_validator
+import codecs
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator, model_validator
 
 from dealrec_core.settings.section import Section
+
+NULL_WORDS = [
+    *(
+        "\\N",
+        "NULL",
+        "null",
+        "None",
+        "NaN",
+        "nan",
+        "NaT",
+        "NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "<NA>",
+        "<null>",
+        "(null)",
+        "[NULL]",
+    ),
+    *("undefined", "__HIVE_DEFAULT_PARTITION__"),
+]
+SPECIAL_FORMATS = ("s", "ms", "us", "ns", "excel", "days")
 
 
 class ReaderOptions(Section):
     """How text files are cut into fields, where the files themselves do not show it."""
 
+    format: Literal["auto", "csv", "json", "parquet"] = Field(default="auto", title="Format")
+    """Format of the files, whatever their names. auto tells it from the first bytes. Set it when a file is taken for another one."""
+    encoding: str = Field(default="auto", title="Encoding")
+    """Encoding of text files, such as latin-1, cp1251, gb18030 or shift_jis. auto reads UTF-8, UTF-16 and UTF-32, and Windows-1252
+    (with Latin-1) where the bytes show it; set it for any other."""
+    quote: str = Field(default="auto", title="Quote")
+    """Letter around CSV fields, or none where quotes are letters like others. auto tells it from the lines with quotes."""
+    escape: Literal["auto", "doubled", "backslash"] = Field(default="auto", title="Escape")
+    """What stands for a quote inside a quoted CSV field: two quotes, or a backslash before it. auto takes what leaves fewer faults."""
+    null_words: list[str] = Field(default=NULL_WORDS, title="Null words")
+    """Texts that mean that there is no value, in any column. Take a word out when it is the name of something in your log."""
     delimiter: str | None = Field(default=None, min_length=1, title="Delimiter")
     """Text between the fields of CSV files; it may have several letters, such as ::. None derives it from the header."""
     header: list[str] | None = Field(default=None, title="Header")
     """Names of the columns of CSV files that have no header line."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            if name != "auto" and not codecs.lookup(name)._is_text_encoding:
+                raise LookupError
+        except LookupError as error:
+            raise ValueError("unknown encoding; give a name that Python knows, such as latin-1, or auto") from error
+        return name
+
+    @field_validator("quote")
+    @classmethod
+    def _one_letter(cls, quote: str) -> str:
+        if quote not in ("auto", "none") and len(quote.encode()) != 1:
+            raise ValueError("give auto, none or one letter")
+        return quote
 
 
 class InteractionSource(ReaderOptions):
@@ -25,7 +79,13 @@ class InteractionSource(ReaderOptions):
     item_id: str = Field(default="item_id", title="Item column")
     """Name of the column with the item."""
     timestamp: str = Field(default="timestamp", title="Time column")
-    """Name of the column with the time: epoch seconds, milliseconds or microseconds, or ISO 8601; without a zone it is UTC."""
+    """Name of the column with the time: epoch seconds to nanoseconds, a calendar day such as 20240131, ISO 8601 and the other forms
+    that docs/lake.md lists."""
+    timestamp_format: str | None = Field(default=None, title="Form of times")
+    """Form of the times, such as %d/%m/%Y %H:%M, or s, ms, us, ns, days (since 1970) or excel (days since 1900) for numbers.
+    None tells it from each value; set it where day and month could be confused."""
+    time_zone: str = Field(default="UTC", title="Time zone")
+    """Zone of times that name none, such as Europe/Berlin. In the hour that autumn repeats, the first is meant."""
     rating: str | None = Field(default=None, title="Rating column")
     """Name of the column with the rating. Set it when `filter` should use the rating."""
     event_type: str | None = Field(default=None, title="Event type column")
@@ -37,6 +97,22 @@ class InteractionSource(ReaderOptions):
     Set it when only some rows are a sign of interest; None takes every row."""
     event_weights: dict[str, float] | None = Field(default=None, title="Weights of event types")
     """Rating of each type of event, such as {view = 1, buy = 5}; rows of other types are filtered out."""
+
+    @field_validator("timestamp_format")
+    @classmethod
+    def _pattern(cls, form: str | None) -> str | None:
+        if form is not None and form not in SPECIAL_FORMATS and "%" not in form:
+            raise ValueError(f"give a pattern such as %d/%m/%Y %H:%M:%S, or one of {', '.join(SPECIAL_FORMATS)}")
+        return form
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (OSError, ValueError, LookupError) as error:
+            raise ValueError("unknown time zone; give a name such as Europe/Berlin") from error
+        return name
 
     @model_validator(mode="after")
     def _one_source_of_ratings(self) -> "InteractionSource":
@@ -70,3 +146,6 @@ class SourcesConfig(Section):
     max_bad_fraction: float = Field(default=0.05, ge=0, le=1, title="Bad rows allowed")
     """Share of bad rows above which the ingest stops before any row is written, because the mapping is then probably wrong.
     Raise it once when the bad rows are known and should go to the quarantine."""
+    max_untitled_fraction: float = Field(default=0.2, ge=0, le=1, title="Items without a title allowed")
+    """Share of the log's items without a title in the item files above which the night warns, because their ids may be written
+    in another way there. Raise it when many items have no title for good."""

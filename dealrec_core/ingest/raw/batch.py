@@ -33,6 +33,12 @@ class Batch:
     frame: pl.DataFrame
     raw: Callable[[int], str]
     is_stripped: bool = False
+    form: str = ""
+    """The format, encoding and quoting of the file, in words."""
+    is_open: bool = False
+    """Whether the last record is the last line of a text file and has no line end: it may still be growing."""
+    may_have: Callable[[bytes], bool] = lambda _: True
+    """Whether these bytes may occur in the text of the records; a quick look that saves a slow one."""
 
     def only(self, rows: pl.Series) -> "Batch":
         """Returns the records with these numbers."""
@@ -52,7 +58,11 @@ def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
 def check_columns(columns: list[str], present: list[str], *, path: str) -> None:
     """Raises ColumnMissing for the first of the columns that the file does not have."""
     for column in columns:
-        if column not in present:
-            raise ColumnMissing(
-                f"no column '{column}' in '{path}', which has {', '.join(present)}; name it in [sources]"
-            )
+        if column not in present and column.split(".")[0] not in present:
+            raise ColumnMissing(f"no column '{column}' in '{path}', which has {_shown(present)}; name it in [sources]")
+
+
+def _shown(names: list[str]) -> str:
+    """Names for a message: no control letter reaches the terminal, and a line of data is cut."""
+    clean = ["".join(letter if letter.isprintable() else "?" for letter in name[:60]) for name in names[:50]]
+    return ", ".join(clean) + (", ..." if len(names) > len(clean) else "")

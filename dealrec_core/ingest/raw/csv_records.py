@@ -4,18 +4,23 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 
 import numpy as np
 import polars as pl
 
+from dealrec_core.ingest.raw import dialect
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, check_columns, numbered
 from dealrec_core.ingest.raw.blocks import Block
+from dealrec_core.ingest.raw.dialect import Quoting
 
 JOINED_LINES, JOINED_BYTES = 100, 2**16
 """Longest quoted field, in lines and bytes: a quote that is never closed costs one line, not the rest of the file."""
 BLANKS = (b" ", b"\t", b"\v", b"\f")
 NOT_A_LETTER = "\x1f"
 """Stands for a delimiter of more than one letter, such as MovieLens' '::'."""
+NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "\x01": "Hive's ^A"}
+ADVICE = "set quote or escape in [sources] if quotes are letters here"
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,29 @@ class Layout:
     names: list[str]
     needed: int
     """Fields that a record must have: nameless columns at the end do not count."""
+    quoting: Quoting = dataclass_field(default_factory=Quoting)
+    encoding: str = "utf-8"
+    """For messages: the text itself is UTF-8."""
+
+    def has_quote(self, content: bytes) -> bool:
+        """Whether the letter that encloses fields occurs."""
+        return bool(self.quoting.quote) and self.quoting.quote.encode() in content
+
+    def parsed(self, text: str) -> list[list[str]]:
+        """The records of a text.
+
+        Raises:
+            csv.Error: the text is not CSV of this layout.
+        """
+        if not self.quoting.quote:
+            return [line.split(self.mark) for line in text.split("\n")]
+        return list(
+            csv.reader(io.StringIO(text, newline=""), delimiter=self.mark, strict=True, quotechar=self.quoting.quote)
+        )
+
+    def __str__(self) -> str:
+        delimiter = NAMES.get(self.delimiter, f"'{self.delimiter}'")
+        return f"{self.encoding}, {delimiter} between fields, {self.quoting}"
 
     @property
     def mark(self) -> str:
@@ -34,18 +62,27 @@ class Layout:
 
 
 def batches(
-    blocks: Iterable[Block], *, path: str, columns: list[str] | None, delimiter: str | None, header: list[str] | None
+    blocks: Iterable[Block],
+    *,
+    path: str,
+    columns: list[str] | None,
+    delimiter: str | None,
+    header: list[str] | None,
+    quote: str = '"',
+    escape: str = "doubled",
 ) -> Iterator[Batch]:
     """Yields the records of a CSV file as text.
 
     columns: the raw columns to read (all when None). delimiter: guessed from the header when None.
     header: the names of the columns, where the file has no header line.
+    quote: the letter around fields, "none", or "auto" to tell it from the first block with quotes.
+    escape: what stands for a quote inside quotes: "doubled", "backslash" or "auto".
 
     Raises:
         ColumnMissing: the header lacks one of the columns.
     """
     layout: Layout | None = None
-    row, open_lines, is_start = 1, b"", True
+    row, open_lines, is_start, is_settled, is_open = 1, b"", True, False, False
     for block in blocks:
         content = block.content
         if is_start:
@@ -59,41 +96,70 @@ def batches(
             row += 1
             continue
         if layout is None:
-            layout, content = _layout(content, delimiter=delimiter, header=header)
+            layout, content = _layout(content, delimiter=delimiter, header=header, wanted=columns or [])
             check_columns(columns or [], layout.names, path=path)
-        content = open_lines + content
-        if not content:
-            continue
         if layout.mark != layout.delimiter:
             content = content.replace(NOT_A_LETTER.encode(), b"\0")  # a fault, as it would look like a delimiter
             content = content.replace(layout.delimiter.encode(), NOT_A_LETTER.encode())
+        if not is_settled and (b'"' in content or quote != dialect.AUTO):
+            told = dialect.quoting(content, mark=layout.mark, width=len(layout.names), quote=quote, escape=escape)
+            layout, is_settled = replace(layout, quoting=told), True
+        layout = replace(layout, encoding=block.encoding)
+        is_open = block.is_open
+        content = open_lines + _escaped(content, layout)
+        if not content:
+            continue
         batch, open_lines = _batch(content, layout, row)
+        batch = replace(batch, form=f"CSV, {layout}", is_open=is_open and not open_lines)
         row += batch.frame.height
         if batch.frame.height:
             yield _narrow(batch, columns)
     if open_lines and layout:
         batch, _ = _carefully(open_lines, layout, row, is_last=True)
-        yield _narrow(batch, columns)
+        yield _narrow(replace(batch, form=f"CSV, {layout}", is_open=is_open), columns)
+
+
+def _escaped(content: bytes, layout: Layout) -> bytes:
+    """The lines with a letter of their own for each pair that begins with a backslash; such letters are a fault before."""
+    if not layout.quoting.has_backslashes or b"\\" not in content:
+        return content
+    for letter in dialect.LETTERS:
+        content = content.replace(letter.encode(), b"\0")
+    return dialect.escape_bytes(content)
+
+
+def _unescaped(text: pl.DataFrame) -> pl.DataFrame:
+    for letter, meaning in dialect.LETTERS.items():
+        text = text.with_columns(pl.col(pl.String).str.replace_all(letter, meaning, literal=True))
+    return text
 
 
 def _narrow(batch: Batch, columns: list[str] | None) -> Batch:
     return batch if columns is None else replace(batch, frame=batch.frame.select(ROW, FAULT, *dict.fromkeys(columns)))
 
 
-def _layout(content: bytes, *, delimiter: str | None, header: list[str] | None) -> tuple[Layout, bytes]:
+def _layout(
+    content: bytes, *, delimiter: str | None, header: list[str] | None, wanted: list[str]
+) -> tuple[Layout, bytes]:
     """The layout, and the content after the header line."""
-    if header is not None:
-        return Layout(delimiter or ",", header, len(header)), content
-    line, _, rest = content.lstrip(b"\n").partition(b"\n")
+    content = content.lstrip(b"\n")
+    line, _, rest = content.partition(b"\n")
+    if told := dialect.named(line.decode(errors="replace")):
+        delimiter, content = delimiter or told, rest
+        line, _, rest = content.partition(b"\n")
     text = line.decode(errors="replace")
-    delimiter = delimiter or max(",\t;|", key=text.count)
+    delimiter = delimiter or dialect.delimiter_of(text, header)
+    if header is not None:
+        return Layout(delimiter, header, len(header)), content
     names = [name.strip() for name in _header(text.replace(delimiter, _mark(delimiter)), _mark(delimiter))]
+    names = dialect.without_types(names, wanted)
     return Layout(delimiter, names, max((place + 1 for place, name in enumerate(names) if name), default=0)), rest
 
 
 def _header(text: str, mark: str) -> list[str]:
+    quote = "'" if text.startswith("'") and text.rstrip().endswith("'") else '"'
     try:
-        return next(csv.reader([text], delimiter=mark), [])
+        return next(csv.reader([text], delimiter=mark, quotechar=quote), [])
     except csv.Error:  # a stray line end, or longer than any header: its names will not fit, and the error says so
         return text.split(mark)
 
@@ -115,7 +181,11 @@ def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
     if frame is None:
         return _carefully(content, layout, row, is_last=False)
     lines = _Lines(content)
-    return Batch(numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped), b""
+    if layout.quoting.has_backslashes:
+        frame = _unescaped(frame)
+    batch = Batch(numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped)
+    has_quote = layout.has_quote(content)
+    return replace(batch, may_have=lambda text: text in content and (has_quote or text != layout.mark.encode())), b""
 
 
 @dataclass
@@ -138,7 +208,7 @@ def _clean_lines(content: bytes, layout: Layout) -> pl.DataFrame | None:
     No line has too many fields (polars refuses), and together they have exactly as many as they should: so each has.
     """
     lines, mark = content.count(b"\n"), layout.mark.encode()
-    if b'"' in content or b"\0" in content or b"\r" in content:
+    if layout.has_quote(content) or b"\0" in content or b"\r" in content:
         return None
     if content.count(mark) != lines * (len(layout.names) - 1) or len(layout.names) == 1:
         return None
@@ -157,11 +227,10 @@ def _read(content: bytes, layout: Layout, lines: int) -> pl.DataFrame | None:
 
 def _clean_quotes(content: bytes, layout: Layout) -> pl.DataFrame | None:
     """Every line's fields where fields are quoted, or None unless each line is one whole record."""
-    if b'"' not in content or b"\0" in content or b"\r" in content:
+    if not layout.has_quote(content) or b"\0" in content or b"\r" in content:
         return None
     try:
-        text = content.decode()
-        records = list(csv.reader(io.StringIO(text), delimiter=layout.mark, strict=True))
+        records = layout.parsed(content.decode())
     except (csv.Error, UnicodeDecodeError):
         return None
     width = len(layout.names)
@@ -191,7 +260,7 @@ def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tu
         if not line.strip():
             place += 1
             continue
-        if b'"' not in line and line.count(mark) == commas and _is_clean(line):
+        if not layout.has_quote(line) and line.count(mark) == commas and _is_clean(line):
             plain.append(line)
             plain_rows.append(row + len(raws))
             raws.append(line)
@@ -210,7 +279,11 @@ def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tu
 
 
 def _text(line: bytes, layout: Layout) -> str:
-    return line.decode(errors="replace").replace(layout.mark, layout.delimiter)
+    text = line.decode(errors="replace").replace(layout.mark, layout.delimiter)
+    if layout.quoting.has_backslashes:
+        for pair, letter in dialect.ESCAPED.items():
+            text = text.replace(letter.decode(), pair.decode())
+    return text
 
 
 def _joined(
@@ -220,7 +293,8 @@ def _joined(
     schema = {f"column_{place}": pl.String for place in range(width)}
     padded = [(row, fault, *(fields + [None] * width)[:width]) for row, fields, fault in others]
     odd = pl.DataFrame(padded, schema={ROW: pl.Int64, FAULT: pl.String, **schema}, orient="row")
-    odd = pl.concat([odd.select(ROW, FAULT), _named(odd, layout)], how="horizontal")
+    named = _unescaped(_named(odd, layout)) if layout.quoting.has_backslashes else _named(odd, layout)
+    odd = pl.concat([odd.select(ROW, FAULT), named], how="horizontal")
     if not plain:
         return odd
     frame = _read(b"\n".join(plain) + b"\n", layout, len(plain))
@@ -246,7 +320,7 @@ def _record(lines: list[bytes], place: int, layout: Layout) -> tuple[list[str | 
     text, quotes = b"", 0
     for used, line in enumerate(lines[place : place + JOINED_LINES], 1):
         text = line if used == 1 else text + b"\n" + line
-        quotes += line.count(b'"')
+        quotes += line.count(layout.quoting.quote.encode()) if layout.quoting.quote else 0
         if used > 1 and len(text) > JOINED_BYTES:
             return None, "a quote is never closed", 1
         if quotes % 2 and len(text) <= JOINED_BYTES:
@@ -254,6 +328,12 @@ def _record(lines: list[bytes], place: int, layout: Layout) -> tuple[list[str | 
         fields, fault = _parsed(text, layout)
         if fields is None and fault is None:
             continue
+        if used > 1 and not layout.quoting.is_trusted and _are_records(lines[place : place + used], layout):
+            return (
+                None,
+                f"a quote that opens here closes {used - 1} lines later, but each line is a whole record; {ADVICE}",
+                1,
+            )
         # A fault after joining lines says that they did not belong together: only the first is given up.
         return (fields, fault, used) if fault is None or used == 1 else (None, fault, 1)
     if place + JOINED_LINES < len(lines):
@@ -261,21 +341,32 @@ def _record(lines: list[bytes], place: int, layout: Layout) -> tuple[list[str | 
     return None, None, 0
 
 
+def _are_records(lines: list[bytes], layout: Layout) -> bool:
+    """Whether each line is a whole record where quotes are letters."""
+    return all(line.count(layout.mark.encode()) == len(layout.names) - 1 for line in lines)
+
+
 def _parsed(text: bytes, layout: Layout) -> tuple[list[str | None] | None, str | None]:
     if b"\0" in text:
         return None, "a NUL byte"
     try:
-        records = list(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=layout.mark, strict=True))
+        records = layout.parsed(text.decode())
     except UnicodeDecodeError as error:
-        return None, f"not UTF-8 at byte {error.start + 1}"
+        return None, _not_of(layout.encoding, error)
     except csv.Error as error:
-        return (None, None) if "unexpected end" in str(error) else (None, f"not CSV: {error}")
+        return (None, None) if "unexpected end" in str(error) else (None, f"not CSV: {error}; {ADVICE}")
     fields = records[0] if records else []
     if len(records) != 1:
         return None, "not CSV: a line end inside a record"
     if len(fields) < layout.needed or any(field.strip() for field in fields[len(layout.names) :]):
         return None, f"{len(fields)} fields where the header has {len(layout.names)}"
     return [field or None for field in fields], None
+
+
+def _not_of(encoding: str, error: UnicodeDecodeError) -> str:
+    if encoding != "utf-8":
+        return f"not {encoding} at byte {error.start + 1}; set encoding in [sources]"
+    return f"not UTF-8 at byte {error.start + 1}"
 
 
 def _too_long(head: bytes, row: int) -> Batch:

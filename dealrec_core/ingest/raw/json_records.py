@@ -1,21 +1,29 @@
 """Reads JSON lines with one typed decoder: a whole block at a time, and line by line where a block has a fault."""
 
-from collections.abc import Iterable, Iterator
+import ast
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import polars as pl
 
+from dealrec_core.ingest.raw import json_stream
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch
 from dealrec_core.ingest.raw.blocks import Block
 
 ESCAPED_NUL = b"\\u0000"
+WRAPPED = {"$date", "$oid", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid", "$symbol"}
+"""Keys of MongoDB's extended JSON whose value stands for the object around it."""
+PYTHON_FAULTS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, msgspec.MsgspecError)
 
 
 def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[Batch]:
     """Yields the records of a JSONL file; blank lines do not count.
 
-    columns: the keys to read (all of the first record when None).
+    columns: the keys to read (all of the first record when None); a key with dots such as user.id also names a nested one.
     """
     row = 1
     decoder: Any = None
@@ -31,26 +39,36 @@ def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[B
             batch = _decoded(content, decoder, row, columns)
         row += batch.frame.height
         if batch.frame.height:
-            yield batch
+            # A last line without its end that is a whole object is complete; another one may still be growing.
+            is_open = block.is_open and batch.frame[FAULT][-1] is not None
+            yield replace(batch, form=f"JSON, {block.encoding}", is_open=is_open)
 
 
 def _record_type(columns: list[str]) -> type[msgspec.Struct]:
-    value = str | int | float | list[str | int | float] | None
-    fields = [(f"c{place}", value, msgspec.field(name=name, default=None)) for place, name in enumerate(columns)]
+    """A record with a field for each column, and one for the first part of each name with dots."""
+    fields = [(f"c{place}", Any, msgspec.field(name=name, default=None)) for place, name in enumerate(columns)]
+    roots = {name.split(".")[0] for name in columns if "." in name} - set(columns)
+    fields += [(f"r{_number(root)}", Any, msgspec.field(name=root, default=None)) for root in sorted(roots)]
     return msgspec.defstruct("Record", fields, gc=False)
+
+
+def _number(root: str) -> str:
+    return root.encode().hex()
 
 
 def _keys(content: bytes) -> list[str]:
     for line in content.split(b"\n"):
-        try:
-            return list(msgspec.json.decode(line, type=dict[str, Any]))
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            continue
+        record = _loosely(line)
+        if isinstance(record, dict):
+            return [str(key) for key in record]
     return []
 
 
 def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batch:
     lines = [line for line in content.split(b"\n") if line.strip()]
+    if b"}{" in content or b"} {" in content:
+        lines = [part for line in lines for part in _parts(line)]
+        content = b"\n".join([*lines, b""])
     # The decoder of lines accepts two records in one line, and one record over two lines.
     if ESCAPED_NUL not in content and content.count(b"}\n") == len(lines):
         try:
@@ -63,6 +81,11 @@ def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batc
     return _batch(lines, [record for record, _ in results], [fault for _, fault in results], row, columns)
 
 
+def _parts(line: bytes) -> list[bytes]:
+    """The objects of a line that may hold several."""
+    return b"".join(json_stream.lines(iter([line]))).split(b"\n")[:-1] if line.count(b"{") > 1 else [line]
+
+
 def _line(line: bytes, decoder: Any) -> tuple[Any, str | None]:
     if ESCAPED_NUL in line:
         return None, "a NUL character"
@@ -73,27 +96,72 @@ def _line(line: bytes, decoder: Any) -> tuple[Any, str | None]:
     except UnicodeError:
         return None, "not UTF-8"
     except msgspec.MsgspecError as error:
+        record = _loosely(line)
+        if isinstance(record, dict):
+            return msgspec.convert({str(key): value for key, value in record.items()}, decoder.type, strict=False), None
         return None, f"not JSON: {error}"
+
+
+def _loosely(line: bytes) -> Any:
+    """The object of a line that only Python takes for JSON (NaN), or that is a Python dictionary with single quotes."""
+    try:
+        text = line.decode().strip()
+    except UnicodeError:
+        return None
+    if not text.startswith("{"):
+        return None
+    read: Callable[[str], Any] | None = None
+    if "'" in text or any(word in text for word in ("None", "True", "False")):
+        read = ast.literal_eval
+    if "NaN" in text or "Infinity" in text:
+        read = json.loads
+    try:
+        return read(text) if read else msgspec.json.decode(text)
+    except PYTHON_FAULTS:
+        return None
 
 
 def _batch(
     lines: list[bytes], records: list[Any], faults: list[str | None] | None, row: int, columns: list[str]
 ) -> Batch:
-    texts = {
-        name: pl.Series([record and _text(getattr(record, f"c{place}")) for record in records], dtype=pl.String)
-        for place, name in enumerate(columns)
-    }
+    texts = {name: pl.Series(_column(records, place, name), dtype=pl.String) for place, name in enumerate(columns)}
     fault = pl.Series(faults or [None] * len(lines), dtype=pl.String)
     frame = pl.DataFrame({ROW: pl.int_range(row, row + len(lines), eager=True), FAULT: fault, **texts})
     return Batch(frame, lambda place: lines[place].decode(errors="replace"))
 
 
+def _column(records: list[Any], place: int, name: str) -> list[str | None]:
+    field = f"c{place}"
+    values = [None if record is None else _text(getattr(record, field)) for record in records]
+    root, *path = name.split(".")
+    if not path or any(value is not None for value in values):
+        return values
+    field = f"r{_number(root)}"
+    return [None if record is None else _text(_inner(getattr(record, field, None), path)) for record in records]
+
+
+def _inner(value: Any, path: list[str]) -> Any:
+    """The value that a path of keys leads to; a number in it is the place in a list."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
+
+
 def _text(value: Any) -> str | None:
-    """A value as text: whole floats without their .0, a list as its JSON."""
+    """A value as text: whole floats without their .0, a list or object as its JSON."""
     if value is None or type(value) is str:
         return value
-    if type(value) is float and value.is_integer():
+    if type(value) is float and not value.is_integer():
+        return str(value) if math.isfinite(value) else None
+    if type(value) is float:
         return str(int(value))
-    if type(value) is list:
-        return msgspec.json.encode(value).decode()
+    if type(value) is dict and len(value) == 1 and (key := next(iter(value))) in WRAPPED:
+        return _text(value[key])
+    if type(value) in (list, dict, tuple, set):
+        return msgspec.json.encode(value, enc_hook=str).decode()
     return str(value)

@@ -33,17 +33,27 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
         rows = opened.metadata.num_rows
         if rows > max(HARMLESS_ROWS, ROWS_A_BYTE * size):
             raise Unreadable(f"'{path}' claims {rows:,} rows in {size:,} bytes; write it again")
-        check_columns(columns or [], opened.schema_arrow.names, path=path)
+        names = opened.schema_arrow.names
+        check_columns(columns or [], names, path=path)
+        read = columns and list(dict.fromkeys(name if name in names else name.split(".")[0] for name in columns))
         row = 1
-        for batch in opened.iter_batches(
-            _rows_at_once(opened, file, path, columns), columns=columns and list(dict.fromkeys(columns))
-        ):
-            columns_read = cast(pl.DataFrame, pl.from_arrow(batch))
-            frame = columns_read.with_columns(_simple(column) for column in columns_read)
-            yield Batch(numbered(frame, row), _raw_of(frame))
+        for batch in opened.iter_batches(_rows_at_once(opened, file, path, read), columns=read):
+            arrays = cast(pl.DataFrame, pl.from_arrow(_without_extensions(batch)))
+            inner = [_inner(arrays, name) for name in columns or [] if name not in names]
+            simple = [_simple(column, batch.schema.field(column.name).type) for column in arrays]
+            frame = pl.DataFrame([*simple, *(_simple(column) for column in inner)])
+            yield Batch(numbered(frame, row), _raw_of(frame), form="Parquet")
             row += frame.height
     except (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise Unreadable(f"cannot read '{path}': {str(error).splitlines()[0]}; write it again") from error
+
+
+def count(file: IO[bytes]) -> int | None:
+    """Returns the number of rows that a Parquet file says it holds, None where it does not say."""
+    try:
+        return int(pq.ParquetFile(file).metadata.num_rows)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
 
 
 def _rows_at_once(opened: pq.ParquetFile, file: IO[bytes], path: str, columns: list[str] | None) -> int:
@@ -86,8 +96,25 @@ def _longest(coded: pq.ParquetFile, group: int, column: str) -> int:
     return 0
 
 
-def _simple(column: pl.Series) -> pl.Series:
-    """Numbers, times and text as they are; lists and structs as JSON, the rest (categories, bytes, decimals) as text."""
+def _without_extensions(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with plain bytes in the place of types such as UUID."""
+    arrays = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _inner(frame: pl.DataFrame, name: str) -> pl.Series:
+    """The field that a name such as user.id means, null where there is none."""
+    root, *path = name.split(".")
+    column = frame[root]
+    for key in path:
+        if not isinstance(column.dtype, pl.Struct) or key not in {field.name for field in column.dtype.fields}:
+            return pl.Series(name, [None] * frame.height, dtype=pl.String)
+        column = column.struct.field(key)
+    return column.alias(name)
+
+
+def _simple(column: pl.Series, kind_read: pa.DataType | None = None) -> pl.Series:
+    """Numbers, times and text as they are; lists and structs as JSON, the rest (categories, bytes) as text."""
     kind = column.dtype
     if kind == pl.String or kind.is_numeric() or kind in (pl.Datetime, pl.Date):
         return column
@@ -96,7 +123,21 @@ def _simple(column: pl.Series) -> pl.Series:
             None if value is None else msgspec.json.encode(value, enc_hook=str).decode() for value in column.to_list()
         ]
         return pl.Series(column.name, values, dtype=pl.String)
+    if kind == pl.Binary:
+        return _text_of_bytes(column, is_uuid=getattr(kind_read, "extension_name", "") == "arrow.uuid")
     return column.cast(pl.String, strict=False)
+
+
+def _text_of_bytes(column: pl.Series, *, is_uuid: bool) -> pl.Series:
+    """Bytes as the text that they are in UTF-8, 16 bytes that are none as a UUID, and others in hexadecimal digits."""
+    text = None if is_uuid else column.cast(pl.String, strict=False)
+    if text is not None and text.null_count() == column.null_count():
+        return text
+    digits = column.bin.encode("hex")
+    parts = [digits.str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+    uuids = pl.select(pl.concat_str(parts, separator="-")).to_series().alias(column.name)
+    others = uuids if (column.bin.size() == 16).all() else digits
+    return others if text is None else others.zip_with(text.is_null(), text)
 
 
 def _raw_of(frame: pl.DataFrame) -> Any:

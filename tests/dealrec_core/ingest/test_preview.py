@@ -15,7 +15,9 @@ def test_rows_are_shown_as_they_would_land_and_as_they_would_not(tmp_path):
     [first] = preview(config(tmp_path, rating="stars", filter="rating >= 4"), files=3, rows=5)
     assert (first.records, first.filtered, first.quarantined) == (3, 1, 1)
     assert first.landing.select("row", "user_id", "item_id", "rating").rows() == [(1, "a", "x", 5.0)]
-    assert first.bad.rows() == [(2, "timestamp", "unreadable or missing timestamp", "b,y,soon,5")]
+    [(row, column, reason, raw)] = first.bad.rows()
+    assert (row, column, raw) == (2, "timestamp", "b,y,soon,5")
+    assert reason.startswith("unreadable timestamp 'soon'; read are epoch seconds")
     assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
 
 

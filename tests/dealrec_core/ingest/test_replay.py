@@ -56,7 +56,7 @@ def test_rows_that_are_good_now_land_and_leave_quarantine(lake, folder):
     report = again(lake, folder, day=10, **RIGHT)
     assert (report.rows, report.inserted, report.quarantined) == (3, 2, 1)
     assert (users(lake), bad_rows(lake)) == (["a", "b", "d"], [3])
-    assert lake.scan("quarantine").collect()["reason"].to_list() == ["unreadable or missing timestamp"]
+    assert lake.scan("quarantine").collect()["reason"].item().startswith("unreadable timestamp 'soon'")
 
 
 def test_the_counts_balance_after_it(lake, folder):
@@ -125,7 +125,7 @@ def test_a_raw_file_may_have_another_name_by_now(lake, folder):
 def test_a_file_that_was_broken_as_a_whole_is_read_as_a_whole(lake, folder):
     (folder / "log.csv").write_text(f"user,item_id,timestamp\na,x,{NEW_YEAR}\nb,y,{NEW_YEAR}\n")
     (folder / "good.csv").write_text(f"user_id,item_id,timestamp\nq,x,{NEW_YEAR}\n")
-    assert take(lake, folder, 1).quarantined == 1
+    assert take(lake, folder, 1).quarantined == 2  # all rows of the file
     files = SourcesConfig(
         root=str(folder), interactions=InteractionSource(files=["log.csv"], user_id="user"), max_bad_fraction=1
     )

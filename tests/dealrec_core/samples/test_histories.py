@@ -59,6 +59,14 @@ def test_events_of_one_moment_come_by_item_whatever_the_order_of_rows():
     assert pairs(Histories(5).samples(log(backward, forward))) == [(["a"], "b")]
 
 
+def test_events_of_one_moment_keep_the_order_of_their_file():
+    events = [("u", name, 0) for name in "cab"] + [("u", "c", 0)]
+    ordered = log(*events).with_columns(pl.lit("f").alias("file"), pl.Series("row", [1, 2, 3, 9]))
+    samples = Histories(5).samples(ordered.sort("item_id"))
+    assert pairs(samples) == [(["c"], "a"), (["c", "a"], "b"), (["c", "a", "b"], "c")]
+    assert samples["sample_id"].is_unique().all()
+
+
 EVENTS = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.integers(0, 6)), min_size=1, max_size=30
 )

@@ -5,7 +5,7 @@ import io
 import pytest
 import zstandard
 
-from dealrec_core.ingest.raw import blocks
+from dealrec_core.ingest.raw import blocks, container
 from dealrec_core.ingest.raw.batch import Unreadable
 
 PACKED = {"log.csv": bytes, "log.csv.gz": gzip.compress, "log.csv.zst": zstandard.compress, "log.csv.bz2": bz2.compress}
@@ -38,14 +38,14 @@ def test_line_ends_become_plain_ones(content):
 
 
 def test_lines_that_cross_the_border_of_a_block_stay_whole(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(container, "CHUNK_BYTES", 4)
     contents = [block.content for block in read(b"abcdef\r\ngh\nijklmn")]
     assert b"".join(contents) == b"abcdef\ngh\nijklmn\n"
     assert all(content.endswith(b"\n") for content in contents)
 
 
 def test_a_line_that_is_too_long_gives_its_beginning_and_the_lines_around_it_stay(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(blocks, "LINE_BYTES", 2000)
     blocks_read = read(b"before\n" + b"x" * 10_000 + b"\nafter\n")
     assert [block.content for block in blocks_read if not block.is_too_long] == [b"before\n", b"after\n"]
@@ -56,8 +56,8 @@ def test_a_line_that_is_too_long_gives_its_beginning_and_the_lines_around_it_sta
 
 @pytest.mark.parametrize("name", [name for name in PACKED if name != "log.csv"])
 def test_a_file_that_unpacks_to_hundreds_of_times_its_size_is_a_bomb(monkeypatch, name):
-    monkeypatch.setattr(blocks, "HARMLESS_BYTES", 2**20)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**18)
+    monkeypatch.setattr(container, "HARMLESS_BYTES", 2**20)
+    monkeypatch.setattr(container, "CHUNK_BYTES", 2**18)
     with pytest.raises(Unreadable, match="more than 200 times its size"):
         read(PACKED[name](bytes(2**24)), name)
 
