@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dealrec_core.errors import DealrecError, SettingsError
+from tasks.logins import log_in
 
 if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Preview
@@ -60,6 +61,7 @@ PIPELINE, FIDELITY = "deployments/pipeline.toml", "deployments/studies/fidelity-
 def main() -> None:
     """Runs the command line; a dealrec error becomes one line and exit code 1."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads ruin a busy machine
+    log_in(os.environ)  # before Prefect reads it
     try:
         app()
     except DealrecError as error:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from prefect.automations import AutomationCore
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from dealrec_core import settings
@@ -30,17 +31,30 @@ def apply(config: str, *, pool_type: str) -> list[str]:
     """Applies everything; what is there already is brought up to date. Returns one line per kind of thing.
 
     Raises:
-        SettingsError: PREFECT_API_URL is not set, or the deployments were refused.
+        SettingsError: PREFECT_API_URL is not set, the login was refused, or the deployments were.
     """
     if not os.environ.get("PREFECT_API_URL"):
         message = "PREFECT_API_URL is not set; `make up` starts a server, `export PREFECT_API_URL=…` names one"
         raise SettingsError(message)
     with get_client(sync_client=True) as client:
+        _check_login(client)
         _pools(client, pool_type)
         _deployments()
         names = _automations(client)
     lines = [f"work pools {', '.join(POOLS)} ({pool_type})", "deployments", f"{len(names)} automations"]
     return lines + _webhook(config)
+
+
+def _check_login(client: SyncPrefectClient) -> None:
+    try:
+        client.read_work_pools(limit=1)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.UNAUTHORIZED:
+            raise
+        message = (
+            "Prefect's server refuses the login; set PREFECT_API_AUTH_STRING (`. var/secrets/login.sh` after `make up`)"
+        )
+        raise SettingsError(message) from error
 
 
 def _pools(client: SyncPrefectClient, pool_type: str) -> None:

@@ -64,7 +64,8 @@ def _mlflow(config: RegistryConfig) -> Iterator[MlflowClient]:
         mlflow.set_tracking_uri(config.tracking_uri)
         yield MlflowClient(tracking_uri=config.tracking_uri)
     except MlflowException as error:
-        message = f"MLflow at {config.tracking_uri}: {str(error).splitlines()[0]}; is the server up (`make up`)?"
+        advice = "is the server up (`make up`), and are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD set?"
+        message = f"MLflow at {config.tracking_uri}: {str(error).splitlines()[0]}; {advice}"
         raise RegistryError(message) from error
 
 

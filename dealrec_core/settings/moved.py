@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dealrec_core.settings.run import LOGIN
 from dealrec_core.settings.section import section_of
 from dealrec_core.settings.tree import Algorithms, Config
 
@@ -55,7 +56,8 @@ def hint(name: str) -> str | None:
 def translated(settings: Any, prefix: str = "") -> Any:
     """Returns the settings of an old night under today's names.
 
-    A manifest must stay readable: what moved to the study is left out, so the night shows today's default in its place.
+    A manifest must stay readable: what moved to the study is left out, so the night shows today's default in its place, and an
+    address with a password is read without it.
     """
     if not isinstance(settings, Mapping):
         return settings
@@ -63,5 +65,6 @@ def translated(settings: Any, prefix: str = "") -> Any:
     for key, value in settings.items():
         name = RENAMED.get(f"{prefix}{key}", f"{prefix}{key}")
         if name not in GONE and not (isinstance(value, str) and value in VALUES.get(name, ())):
-            today[name.rpartition(".")[2]] = translated(value, f"{name}.")
+            value = LOGIN.sub("", value) if name == "registry.tracking_uri" else translated(value, f"{name}.")
+            today[name.rpartition(".")[2]] = value
     return today

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from dealrec_core.errors import SettingsError
 from dealrec_core.settings.moved import VALUES, hint
+from dealrec_core.settings.run import SECRET
 from dealrec_core.settings.section import section_of
 from dealrec_core.settings.tree import Config
 
@@ -88,6 +89,8 @@ def _first(error: ValidationError, tree: type[BaseModel]) -> str:
         return f"unknown setting '{name}'; {hint(name) or _nearest(fault['loc'], tree)}"
     if fault["type"] == "missing":
         return f"setting '{name}' is missing; add it"
+    if fault["type"] == SECRET:
+        return f"setting '{name}': {fault['msg']}"
     advice = "; this value is for studies" if str(fault["input"]) in VALUES.get(name, ()) else ""
     return f"setting '{name}' = {fault['input']!r}: {fault['msg']}{advice}"
 

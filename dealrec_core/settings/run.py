@@ -1,8 +1,10 @@
 """Where a night runs and keeps things."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from dealrec_core.settings.section import Section
 
@@ -36,11 +38,33 @@ class LakeConfig(Section):
     """Period that one partition of the interactions holds. Choose it before the first night: a partition should hold some 10,000 rows."""
 
 
+LOGIN = re.compile(r"(?<=://)(?!/).*@")
+"""User and password in a server's address. A file's address has no server, so an @ in its path is allowed."""
+
+SECRET = "secret"
+"""Type of the fault of a value that no message may repeat."""
+
+
+def _without_login(uri: str) -> str:
+    if LOGIN.search(uri):
+        message = (
+            "this address holds a user or a password, which every night would keep with its results; "
+            "leave both out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        )
+        raise PydanticCustomError(SECRET, message)
+    return uri
+
+
+TrackingUri = Annotated[str, AfterValidator(_without_login)]
+"""An address of MLflow without user and password."""
+
+
 class RegistryConfig(Section):
     """The MLflow server and the names used there."""
 
-    tracking_uri: str = Field(default="sqlite:///var/mlflow.db", title="MLflow tracking URI")
-    """Address of the MLflow registry: a server (http://…), or a SQLite file for one machine. Take a server when others use it too."""
+    tracking_uri: TrackingUri = Field(default="sqlite:///var/mlflow.db", title="MLflow tracking URI")
+    """Address of the MLflow registry: a server (http://…), or a SQLite file for one machine. Take a server when others use it too.
+    An address with a password is refused; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."""
     artifacts: str | None = Field(default="var/mlflow-artifacts", title="Artifact folder")
     """Folder in which a new experiment stores its artifacts. None leaves the choice to the MLflow server."""
     experiment: str = Field(default="dealrec", title="Experiment")

@@ -8,9 +8,9 @@ from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
-    """A part of a settings file: frozen, and a misspelt key is an error."""
+    """A part of a settings file: frozen, and a misspelt key is an error. A value that is refused may be a password: no traceback has it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:

@@ -14,6 +14,7 @@ from dealrec_core.settings.evaluation import EvaluationConfig
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig, PromptConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
+from dealrec_core.settings.run import TrackingUri
 from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import EarlyConfig, NetworkName, SurrogateConfig
 
@@ -114,7 +115,7 @@ class StudyConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     experiment: str = "dealrec-study"
     """MLflow experiment of the cells."""
-    tracking_uri: str | None = None
+    tracking_uri: TrackingUri | None = None
     """MLflow server or SQLite file; None leaves MLflow out."""
 
     def variant(self, name: str) -> VariantConfig:

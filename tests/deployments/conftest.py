@@ -1,7 +1,9 @@
 """`make up` on free ports, with a small log, for tests that need the real servers."""
 
+import base64
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,8 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -26,9 +30,13 @@ SMALL = {
 }
 
 
+ALARM_TOKEN, S3_SECRET = "planted-alarm-token", "planted-s3-secret"
+"""Secrets of a user's environment, planted to be looked for."""
+
+
 @dataclass(frozen=True)
 class Site:
-    """Where the pages of a running installation are."""
+    """Where the pages of a running installation are, and how to log in there."""
 
     folder: Path
     prefect: str
@@ -38,11 +46,47 @@ class Site:
     alarms: list[dict]
     """What was posted to DEALREC_ALERT_URL."""
 
+    @cached_property
+    def login(self) -> dict[str, str]:
+        """The variables that log a shell in."""
+        text = (self.folder / "secrets" / "login.sh").read_text("utf-8")
+        return dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        """A client that is logged in to Prefect and holds its token against forged requests."""
+        user, password = self.login["PREFECT_API_AUTH_STRING"].split(":")
+        client = httpx.Client(base_url=f"{self.prefect}/api", auth=(user, password), timeout=60)
+        token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+        return client
+
+    def secrets(self) -> dict[str, list[bytes]]:
+        """Every secret of the installation, as it is and as a header or an address holds it."""
+        files = [path for path in (self.folder / "secrets").iterdir() if not path.suffix]
+        secrets = {path.name: path.read_text("utf-8").strip() for path in files}
+        pairs = {"prefect-password": self.login["PREFECT_API_AUTH_STRING"]}
+        pairs["mlflow-password"] = f"{self.login['MLFLOW_TRACKING_USERNAME']}:{self.login['MLFLOW_TRACKING_PASSWORD']}"
+        forms = {name: [text.encode(), quote(text).encode()] for name, text in secrets.items()}
+        for name, pair in pairs.items():
+            forms[name].append(base64.b64encode(pair.encode()))
+        return {**forms, "alarm token": [ALARM_TOKEN.encode()], "S3 secret": [S3_SECRET.encode()]}
+
+    def leaks(self) -> list[str]:
+        """Files of the installation, outside of the folder for secrets, that hold one of them."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path.parent.name != "secrets"]
+        contents = {path: path.read_bytes() for path in files}
+        return [
+            f"{name} in {path.relative_to(self.folder)}"
+            for path, content in contents.items()
+            for name, forms in self.secrets().items()
+            if any(form in content for form in forms)
+        ]
+
     def api(self, path: str, body: dict | None = None) -> object:
         """An answer of Prefect's API; POST when there is a body."""
-        address = f"{self.prefect}/api{path}"
         for _ in range(10):
-            answer = httpx.get(address, timeout=60) if body is None else httpx.post(address, json=body, timeout=60)
+            answer = self.client.get(path) if body is None else self.client.post(path, json=body)
             if answer.status_code != 503:  # SQLite is locked: Prefect's own client asks again, too
                 break
             time.sleep(2)
@@ -97,7 +141,7 @@ def alarms() -> Iterator[tuple[str, list[dict]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/alarms", heard
+    yield f"http://127.0.0.1:{server.server_port}/alarms?token={ALARM_TOKEN}", heard
     server.shutdown()
     server.server_close()
 
@@ -122,6 +166,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]
         "MLFLOW_PORT": str(mlflow),
         "BRIDGE_PORT": str(bridge),
         "DEALREC_ALERT_URL": alarms[0],
+        "AWS_SECRET_ACCESS_KEY": S3_SECRET,
     }
     log = (folder / "up.log").open("wb")
     process = subprocess.Popen(["deployments/up.sh"], env=environment, stdout=log, stderr=log, start_new_session=True)

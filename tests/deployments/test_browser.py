@@ -17,7 +17,8 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(site) -> Iterator[Page]:
+    """A page that is logged in to both servers."""
     browser = os.environ.get("DEALREC_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         message = "no Chromium on this machine; install it or set DEALREC_CHROMIUM to its path"
@@ -26,8 +27,16 @@ def page() -> Iterator[Page]:
         pytest.skip(message)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        opened = chromium.new_page(viewport={"width": 1200, "height": 800})
+        login = {"username": site.login["MLFLOW_TRACKING_USERNAME"], "password": site.login["MLFLOW_TRACKING_PASSWORD"]}
+        opened = chromium.new_page(
+            viewport={"width": 1200, "height": 800}, http_credentials={**login, "origin": site.mlflow}
+        )
         opened.set_default_timeout(PATIENCE_MS)
+        opened.goto(site.prefect)
+        opened.wait_for_url("**/login*")
+        opened.locator("input[type=password]").fill(site.login["PREFECT_API_AUTH_STRING"])
+        opened.get_by_role("button", name="Login").click()
+        opened.wait_for_url(lambda address: "/login" not in address)
         yield opened
         chromium.close()
 

@@ -1,5 +1,6 @@
 """docker/compose.yaml: valid, every variable and name it refers to exists, nothing is open to strangers."""
 
+import configparser
 import itertools
 import os
 import re
@@ -29,7 +30,8 @@ def test_every_variable_without_a_default_is_named_in_the_operations_page():
     required = set(re.findall(r"\$\{([A-Z0-9_]+):\?", TEXT))
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     assert {name for name in required if name not in page} == set()
-    assert required == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "WEBHOOK_SECRET", "WEBHOOK_KEY"}
+    logins = {"POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_PAGE_KEY"}
+    assert required == logins | {"S3_ACCESS_KEY", "S3_SECRET_KEY", "WEBHOOK_SECRET", "WEBHOOK_KEY"}
     assert not re.search(r"\$\{[A-Z0-9_]+\}", TEXT), "a variable with neither a default nor a word when it is missing"
 
 
@@ -99,6 +101,31 @@ def test_what_needs_a_gpu_is_in_the_profile_gpu_and_every_pool_has_a_worker_with
 def test_only_pages_are_published_and_only_on_this_machine():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports == ["127.0.0.1:4200:4200", "127.0.0.1:5000:5000"]
+
+
+def test_both_servers_ask_for_a_password_and_everything_else_has_it():
+    prefect, mlflow = (SERVICES[name]["environment"] for name in ("prefect", "mlflow"))
+    assert (
+        prefect["PREFECT_SERVER_API_AUTH_STRING"] == COMPOSE["x-application"]["environment"]["PREFECT_API_AUTH_STRING"]
+    )
+    assert prefect["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    (port,) = SERVICES["prefect"]["ports"]
+    assert prefect["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == f"http://{port.removesuffix(':4200')}"
+    assert "--app-name=basic-auth" in SERVICES["mlflow"]["command"]
+    assert mlflow["MLFLOW_AUTH_ADMIN_PASSWORD"] == mlflow["MLFLOW_TRACKING_PASSWORD"]
+    assert (ROOT / mlflow["MLFLOW_AUTH_CONFIG_PATH"].removeprefix("/app/")).is_file()
+
+
+def test_no_command_line_holds_a_secret():
+    assert not [word for each in SERVICES.values() for word in each.get("command", []) if "${" in word]
+
+
+def test_a_new_login_may_do_nothing_and_no_password_is_shipped():
+    shipped = configparser.ConfigParser()
+    shipped.read(ROOT / "deployments" / "mlflow-auth.ini")
+    assert shipped["mlflow"]["default_permission"] == "NO_PERMISSIONS"
+    assert "admin_password" not in shipped["mlflow"]
+    assert shipped["mlflow"]["admin_username"] == COMPOSE["x-application"]["environment"]["MLFLOW_TRACKING_USERNAME"]
 
 
 def test_every_copied_path_of_the_image_exists():

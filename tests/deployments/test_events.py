@@ -44,6 +44,7 @@ def test_an_emitted_coreset_starts_fine_tuning_and_a_candidate_its_evaluation_an
     assert site.wait(gate["id"], ENDED)["state"]["type"] == "COMPLETED"
     assert night.finished
     assert promotions.decisions(night.lake)["night"].to_list() == [night.name]
+    assert site.leaks() == []
 
 
 def test_too_many_bad_rows_post_an_alarm_and_the_night_goes_on(site):
@@ -53,8 +54,10 @@ def test_too_many_bad_rows_post_an_alarm_and_the_night_goes_on(site):
     assert "rows are in quarantine" in site.heard("quarantine")["message"]
 
 
-def test_old_runs_and_versions_are_deleted_from_the_server_but_none_with_an_alias(site):
+def test_old_runs_and_versions_are_deleted_from_the_server_but_none_with_an_alias(site, monkeypatch):
     """A registry of its own on the same server; `keep_days` 0 makes everything in it old."""
+    for name, value in site.login.items():
+        monkeypatch.setenv(name, value)
     mlflow.set_tracking_uri(site.mlflow)
     client = MlflowClient(site.mlflow)
     experiment = client.create_experiment("old")

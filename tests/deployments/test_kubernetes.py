@@ -75,6 +75,16 @@ def test_values_follow_the_schema_of_the_chart(name):
     assert strangers({"sercet": {}, **values}, schema) == ["sercet"]
 
 
+@pytest.mark.parametrize("name", ["server", "worker-cpu", "worker-gpu"])
+def test_server_and_workers_take_the_login_from_one_secret(name):
+    values = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
+    part = values["server"] if name == "server" else values["worker"]["selfHostedServerApiConfig"]
+    assert part["basicAuth"] == {
+        "enabled": True,
+        "existingSecret": "dealrec-prefect",
+    }  # no authString: it has a default
+
+
 def test_the_secret_of_the_jobs_holds_settings_and_variables_that_are_read_somewhere():
     lines = (FOLDER / "dealrec.env.example").read_text("utf-8").splitlines()
     names = {line.split("=")[0] for line in lines if line and not line.startswith("#")}
@@ -89,7 +99,8 @@ def test_the_secret_of_the_jobs_holds_settings_and_variables_that_are_read_somew
 def test_every_secret_configmap_and_address_is_made_by_a_command_of_the_operations_page():
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     files = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir()}
-    secrets = {yaml.safe_load(files["server.yaml"])["secret"]["name"]}
+    server = yaml.safe_load(files["server.yaml"])
+    secrets = {server["secret"]["name"], server["server"]["basicAuth"]["existingSecret"]}
     for pool in POOLS:
         manifest = json.loads(files[f"job-{pool}.json"])["job_configuration"]["job_manifest"]
         (container,) = manifest["spec"]["template"]["spec"]["containers"]

@@ -55,3 +55,8 @@ def test_settings_of_an_old_night_are_read_under_todays_names():
 def test_settings_of_today_are_translated_to_themselves():
     config = settings.load(DEMO)
     assert Config.model_validate(translated(config.model_dump())) == config
+
+
+def test_an_old_night_whose_address_has_a_password_is_read_without_it():
+    old = {"registry": {"tracking_uri": "http://me:hunter2@mlflow:5000"}}
+    assert translated(old) == {"registry": {"tracking_uri": "http://mlflow:5000"}}

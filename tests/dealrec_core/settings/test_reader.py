@@ -1,9 +1,12 @@
+import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dealrec_core import settings
 from dealrec_core.errors import SettingsError
+from dealrec_core.study.config import StudyConfig
 
 MINIMAL = """
 [sources]
@@ -71,3 +74,44 @@ def test_a_missing_file_is_one_line_with_the_next_step(tmp_path):
 def test_an_override_without_a_value_is_refused(pipeline):
     with pytest.raises(SettingsError, match="not of the form section.key=value"):
         settings.load(pipeline, ["coreset.ratio"])
+
+
+ADDRESSES = [
+    "http://me:hunter2@mlflow:5000",
+    "https://hunter2@mlflow",
+    "http://me:hun/hunter2@mlflow",
+    "postgresql://me:hunter2@db/mlflow",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("place", ["--set", "environment", "file", "study"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(pipeline, monkeypatch, address, place):
+    overrides = []
+    if place == "--set":
+        overrides = [f"registry.tracking_uri={address}"]
+    if place == "environment":
+        monkeypatch.setenv("DEALREC_REGISTRY__TRACKING_URI", address)
+    if place == "file":
+        pipeline.write_text(MINIMAL + f'[registry]\ntracking_uri = "{address}"\n')
+    if place == "study":
+        read = partial(settings.read, StudyConfig, "deployments/studies/games.toml", [f"tracking_uri={address}"])
+    else:
+        read = partial(settings.load, pipeline, overrides)
+    with pytest.raises(SettingsError, match="this address holds a user or a password") as refused:
+        read()
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(refused.value)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_message_about_another_fault_does_not_repeat_it_either(pipeline):
+    with pytest.raises(SettingsError, match="coreset.ratio") as refused:
+        settings.load(pipeline, ["coreset.ratio=0", f"registry.tracking_uri={ADDRESSES[0]}"])
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///var/me@work/mlflow.db", "file:///home/me@work/mlruns", "http://mlflow:5000"]
+)
+def test_an_address_without_a_password_is_taken(pipeline, address):
+    assert settings.load(pipeline, [f"registry.tracking_uri={address}"]).registry.tracking_uri == address

@@ -1,0 +1,138 @@
+"""deployments/up.sh with stand-ins for the servers: its secrets, its patience, and how it ends."""
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = """#!/usr/bin/env bash
+case "$*" in
+    *"flows.cli deploy"*) exit 0 ;;
+    *"prefect server"*) name=prefect ;;
+    *"mlflow server"*) name=mlflow ;;
+    *) name=other ;;
+esac
+env > "$DEALREC_VAR/$name.environment"
+if [ -n "$HANG" ]; then trap '' TERM INT; fi
+if [ "$name" = "$SILENT" ]; then exec sleep 1000; fi
+if [ "$name" = "$SLOW" ]; then for step in 1 2 3 4 5 6 7; do sleep 0.7; echo "step $step"; done; fi
+touch "$DEALREC_VAR/$name.answers"
+if [ -n "$HANG" ]; then while true; do sleep 1000; done; fi
+exec sleep 1000
+"""
+CURL = """#!/usr/bin/env bash
+case "$*" in *4200*) test -f "$DEALREC_VAR/prefect.answers" ;; *) test -f "$DEALREC_VAR/mlflow.answers" ;; esac
+"""
+
+
+class Start:
+    """up.sh as it runs, with a folder of its own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder, bin = folder, folder / "bin"
+        bin.mkdir(exist_ok=True)
+        for name, text in {"python": STAND_IN, "curl": CURL}.items():
+            (bin / name).write_text(text)
+            (bin / name).chmod(0o755)
+        for left in folder.glob("*.answers"):
+            left.unlink()
+        places = {"DEALREC_BIN": str(bin), "DEALREC_VAR": str(folder), "PATH": f"{bin}:{os.environ['PATH']}"}
+        self.log = (folder / "up.log").open("w+")
+        self.process = subprocess.Popen(
+            [ROOT / "deployments" / "up.sh"],
+            env={**os.environ, "SILENT": "", "SLOW": "", "HANG": "", **places, **environment},
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def said(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def wait_until_up(self) -> None:
+        for _ in range(600):
+            if "dealrec is up" in self.said():
+                return
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.1)
+        raise AssertionError(self.said())
+
+    def below(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[type[Start]]:
+    started: list[Start] = []
+
+    def one(**environment: str) -> Start:
+        started.append(Start(tmp_path, **environment))
+        return started[-1]
+
+    yield one
+    for each in started:
+        if each.process.poll() is None:
+            os.killpg(each.process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("sent", "hangs"), [(signal.SIGINT, "yes"), (signal.SIGTERM, "")])
+def test_it_ends_on_a_signal_also_where_every_service_hangs_and_leaves_nothing_running(start, sent, hangs):
+    up = start(HANG=hangs)
+    up.wait_until_up()
+    below = up.below()
+    assert len(below) >= 5
+    os.kill(up.process.pid, sent)
+    assert up.process.wait(120) == 0
+    assert alive(below) == []
+
+
+def test_a_service_that_dies_is_named_and_the_others_are_stopped(start):
+    up = start()
+    up.wait_until_up()
+    below = up.below()
+    below[1].kill()  # started second
+    assert up.process.wait(120) == 1
+    assert "error: mlflow ended; see" in up.said()
+    assert alive(below) == []
+
+
+def test_a_server_is_waited_for_as_long_as_it_works_and_not_longer(start):
+    start(SLOW="mlflow", DEALREC_PATIENCE_S="2").wait_until_up()  # needs 5 s, and says something every 0.7 s
+
+
+def test_a_server_that_does_nothing_is_given_up_with_the_place_to_look(start):
+    up = start(SILENT="prefect", DEALREC_PATIENCE_S="2")
+    assert up.process.wait(120) == 1
+    assert "error: prefect does not answer at http://127.0.0.1:4200/api/health; see" in up.said()
+
+
+def test_secrets_are_made_once_for_this_user_alone_and_each_service_has_only_its_own(start, tmp_path):
+    first = start()
+    first.wait_until_up()
+    files = {path.name: path for path in (tmp_path / "secrets").iterdir()}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files.values()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    made = {name: path.read_text().strip() for name, path in files.items() if not path.suffix}
+    assert len(set(made.values())) == 5
+    assert all(len(secret) == 44 for secret in made.values())  # 32 bytes in base64
+    assert not [name for name, secret in made.items() if secret in first.said()]
+    held = {path.stem: path.read_text() for path in tmp_path.glob("*.environment")}
+    assert [name for name in held if made["mlflow-page-key"] in held[name]] == ["mlflow"]
+    assert [name for name in held if "PREFECT_SERVER_API_AUTH_STRING" in held[name]] == ["prefect"]
+    assert "MLFLOW_AUTH_ADMIN_PASSWORD" not in held["other"]
+    os.kill(first.process.pid, signal.SIGTERM)
+    first.process.wait(120)
+    start().wait_until_up()
+    assert made == {name: path.read_text().strip() for name, path in files.items() if not path.suffix}
