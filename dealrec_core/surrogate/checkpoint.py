@@ -22,7 +22,12 @@ HASHES = "sha256.json"
 
 
 def save(
-    folder: Path | str, model: nn.Module, *, item_ids: Sequence[str], config: BaseModel, lineage: Mapping[str, Any]
+    folder: Path | str,
+    model: nn.Module,
+    *,
+    item_ids: Sequence[str],
+    config: BaseModel,
+    lineage: Mapping[str, Any],
 ) -> None:
     """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
 
@@ -50,12 +55,7 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
         DataError: a file is missing, torn or changed since it was written.
     """
     folder = Path(folder)
-    try:
-        changes = whole.changes(folder, HASHES)
-    except (OSError, ValueError) as error:
-        raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
-    for name, (now, sealed) in changes.items():
-        raise DataError(f"{folder / name} has sha256 {now[:12]}, written was {sealed[:12]}; retrain the surrogate")
+    _verify(folder)
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     model = networks.build(description["network"], Shape(**description["shape"]), seed=0)
     try:
@@ -64,3 +64,12 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise DataError(f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({error}); retrain the surrogate") from error
     return model.to(device).eval(), description["item_ids"], description["lineage"]
+
+
+def _verify(folder: Path) -> None:
+    try:
+        changes = whole.changes(folder, HASHES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
+    for name, (now, sealed) in changes.items():
+        raise DataError(f"{folder / name} has sha256 {now[:12]}, written was {sealed[:12]}; retrain the surrogate")
