@@ -3,9 +3,11 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from dealrec_core import settings
+from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import Champion
 from tasks import champions
-from tasks.nights import PIPELINE, NightRequest, hold
+from tasks.nights import PIPELINE
 
 
 @flow(name="follow-registry", result_serializer="json")
@@ -14,7 +16,9 @@ def follow_registry(config: str = PIPELINE, overrides: list[str] = []) -> Champi
 
     Nightly does the same when it opens, so an event that is lost is made up for.
     """
-    with hold(NightRequest(config=config, overrides=overrides)) as (loaded, lake):
+    loaded = settings.load(config, overrides)
+    lake = Lake(loaded.lake.root)
+    with lock(lake, home=loaded.run.home):
         champion = champions.follow_registry(loaded.registry, lake)
     if champion is not None:
         message = f"Version {champion.version} of night {champion.night} was made champion in MLflow."

@@ -3,15 +3,19 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from dealrec_core import settings
+from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import Champion
 from tasks import champions
-from tasks.nights import PIPELINE, NightRequest, hold
+from tasks.nights import PIPELINE
 
 
 @flow(name="roll-back", result_serializer="json")
 def roll_back(config: str = PIPELINE, overrides: list[str] = [], reason: str = "by hand") -> Champion:  # noqa: B006 - Prefect shows it
     """Restores the champion before the present one: a new row in `promotions`, then the MLflow alias."""
-    with hold(NightRequest(config=config, overrides=overrides)) as (loaded, lake):
+    loaded = settings.load(config, overrides)
+    lake = Lake(loaded.lake.root)
+    with lock(lake, home=loaded.run.home):
         champion = champions.roll_back(loaded.registry, lake, who="rollback", reason=reason)
     create_markdown_artifact(
         f"Version {champion.version} of night {champion.night} is champion again: {reason}", key="rollback"

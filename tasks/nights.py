@@ -15,7 +15,6 @@ from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, lock, promotions
 from dealrec_core.lake.nights import Night, nights, open_night, reopen
 from dealrec_core.settings import Config
-from dealrec_core.settings.section import Section
 from tasks.champions import poll_registry
 
 PIPELINE = "deployments/pipeline.toml"
@@ -32,8 +31,10 @@ CHANGEABLE = (
 """Settings with a field of their own in the form. No booleans: an untouched box is sent as no."""
 
 
-class Given(Section):
+class Given(BaseModel):
     """Serialises without empty fields; otherwise Prefect's form sends them back as null and rejects its own input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: Callable[[BaseModel], dict[str, Any]]) -> dict[str, Any]:

@@ -44,9 +44,6 @@ RELEASED = {
     "risk": "train",
     "curvature": "hessian",
 }
-DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0)
-MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
-SHARES = (1e-3, 1e-2, 1e-1)
 BASELINES = ("identity", "released", "random")
 FORMAT = 2
 """Format of finished starts; it changes where the same settings come to mean something else."""
@@ -92,12 +89,13 @@ class FidelityConfig(Section):
 def estimators(decay: float) -> dict[str, dict[str, Any]]:
     """Settings of each estimator, as changes of the defaults; the random estimator has no settings and is not listed."""
     optimum: dict[str, Any] = {"damping": decay, "damping_rule": "absolute"}
+    multiples, dampings, shares = (0.1, 0.3, 1.0, 3.0, 10.0), (1e-3, 1e-2, 1e-1, 1.0), (1e-3, 1e-2, 1e-1)
     return {
         "cg, default settings": {},
         "cg, damping = decay": optimum,
-        **{f"cg, damping {times:g} of mean": {"damping": times, "damping_rule": "trace"} for times in MULTIPLES},
-        **{f"cg, damping {value:g}": {"damping": value, "damping_rule": "absolute"} for value in DAMPINGS},
-        **{f"cg, damping {share:g} of top": {"damping": share, "damping_rule": "top"} for share in SHARES},
+        **{f"cg, damping {times:g} of mean": {"damping": times, "damping_rule": "trace"} for times in multiples},
+        **{f"cg, damping {value:g}": {"damping": value, "damping_rule": "absolute"} for value in dampings},
+        **{f"cg, damping {share:g} of top": {"damping": share, "damping_rule": "top"} for share in shares},
         "cg, Hessian, damping 0.1": {"damping": 0.1, "damping_rule": "absolute", "curvature": "hessian"},
         "lissa, default damping, residual 0.1": {"solver": "lissa", "tolerance": 0.1},
         "cg, damping = decay, residual 0.1": {**optimum, "tolerance": 0.1},

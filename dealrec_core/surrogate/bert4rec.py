@@ -5,6 +5,7 @@ ranking predicts the last item. Positions count back from the mask at the end, s
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,8 @@ class BERT4Rec(Surrogate):
         self.items = nn.Embedding(shape.item_count, shape.width)
         self.mask = nn.Parameter(torch.empty(shape.width))
         self.positions = nn.Parameter(torch.empty(shape.history_length + 1, shape.width))
-        blocks = (
-            Block(shape.width, shape.heads, shape.dropout, causal=False, expansion=4) for _ in range(shape.layers)
-        )
-        self.blocks = nn.ModuleList(blocks)
+        block = partial(Block, shape.width, shape.heads, shape.dropout, causal=False, expansion=4)
+        self.blocks = nn.ModuleList(block() for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width)
         self.dropout = nn.Dropout(shape.dropout)
         self.released_parameter = f"blocks.{shape.layers - 1}.attention.output.weight"

@@ -30,7 +30,10 @@ def save(
     item_ids: Sequence[str],
     config: BaseModel,
     lineage: Mapping[str, Any],
+<<<<<<< HEAD
     calibrated: Calibration | None = None,
+=======
+>>>>>>> trim
 ) -> None:
     """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
 
@@ -59,12 +62,7 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
         DataError: a file is missing, torn or changed since it was written.
     """
     folder = Path(folder)
-    try:
-        changes = whole.changes(folder, HASHES)
-    except (OSError, ValueError) as error:
-        raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
-    for name, (now, sealed) in changes.items():
-        raise DataError(f"{folder / name} has sha256 {now[:12]}, written was {sealed[:12]}; retrain the surrogate")
+    _verify(folder)
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     model = networks.build(description["network"], Shape(**description["shape"]), seed=0)
     try:
@@ -75,7 +73,17 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
     return model.to(device).eval(), description["item_ids"], description["lineage"]
 
 
+<<<<<<< HEAD
 def load_calibration(folder: Path | str) -> Calibration | None:
     """The calibration of a checkpoint, None for one without; the files are taken for checked, as `load` does it."""
     description = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
     return calibration.read(description.get("calibration"))
+=======
+def _verify(folder: Path) -> None:
+    try:
+        changes = whole.changes(folder, HASHES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
+    for name, (now, sealed) in changes.items():
+        raise DataError(f"{folder / name} has sha256 {now[:12]}, written was {sealed[:12]}; retrain the surrogate")
+>>>>>>> trim

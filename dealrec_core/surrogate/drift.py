@@ -28,11 +28,6 @@ class Followed:
     scratch: Trained | None
     """The training from scratch that drift forced; None where drift forced none."""
 
-    @property
-    def is_warm(self) -> bool:
-        """Whether `trained` is the warm start."""
-        return self.trained is not self.scratch
-
 
 def follow(
     train: Sequences,

@@ -28,12 +28,8 @@ class Epoch(NamedTuple):
 
     epoch: int
     """Number of the pass; 0 is the warm start before any training."""
-    loss: float | None
-    """Mean cross-entropy of a prediction in training."""
     ndcg: float
     """Validation NDCG@10 over the whole catalogue."""
-    recall: float
-    """Validation recall@10."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +78,14 @@ def train(
     model.read(parts)
     cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = validation.sampled(config.validation_samples, seed=seed)
-    history = [_epoch(model, validation, number=0, loss=None)] if initial is not None else []
+    history = [Epoch(0, _ndcg(model, validation))] if initial is not None else []
     best, best_model = (history[0], copy.deepcopy(model)) if history else (None, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         for number in range(1, config.epochs + 1):
             torch.manual_seed(seed + number)  # dropout
-            loss = _pass(model, cut, predict, optimiser=optimiser, config=config, seed=seed + number)
-            history.append(_epoch(model, validation, number=number, loss=loss))
+            _pass(model, cut, predict, optimiser=optimiser, config=config, seed=seed + number)
+            history.append(Epoch(number, _ndcg(model, validation)))
             progress(number, config.epochs)
             if best is None or history[-1].ndcg > best.ndcg:
                 best, best_model = history[-1], copy.deepcopy(model)
@@ -123,9 +119,9 @@ def _pass(
     optimiser: torch.optim.Optimizer,
     config: SurrogateConfig,
     seed: int,
-) -> float:
+) -> None:
     model.train()
-    total, count = 0.0, 0
+    total = 0.0
     for step, batch in enumerate(_shuffled(cut, config.batch_tokens, seed=seed)):
         step_seed = seed * 1_000_003 + step
         table = model.item_table()
@@ -137,10 +133,9 @@ def _pass(
         (whole / config.batch_tokens).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        total, count = total + loss.item(), count + len(targets)
+        total += loss.item()
     if not np.isfinite(total):
         raise NotFinite(f"surrogate training loss is {total}; lower surrogate.learning_rate ({config.learning_rate})")
-    return total / count
 
 
 def _shuffled(cut: list[Tensor], batch_tokens: int, *, seed: int) -> list[Tensor]:
@@ -167,11 +162,9 @@ def _loss_sum(states: Tensor, table: Tensor, targets: Tensor, *, negatives: int,
     return (torch.cat([of_target, others], 1).logsumexp(1) - of_target[:, 0]).sum()
 
 
-def _epoch(model: Any, validation: Sequences, *, number: int, loss: float | None) -> Epoch:
+def _ndcg(model: Any, validation: Sequences) -> float:
     places = ranks(model, validation)
-    hits = places < 10
-    gains = np.where(hits, 1 / np.log2(places + 2), 0.0)
-    return Epoch(number, loss, float(gains.mean()), float(hits.mean()))
+    return float(np.where(places < 10, 1 / np.log2(places + 2), 0.0).mean())
 
 
 def _start(item_count: int, *, config: SurrogateConfig, seed: int, initial: Any | None) -> Any:

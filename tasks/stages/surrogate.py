@@ -72,7 +72,7 @@ def _trained(
         "full retrain": "no",
     }
     if followed.scratch is not None:
-        facts["full retrain"] = BESIDE if followed.is_warm else KEPT
+        facts["full retrain"] = KEPT if followed.trained is followed.scratch else BESIDE
         facts["ndcg@10 from scratch"] = round(followed.scratch.best.ndcg, 4)
     return followed.trained, facts
 

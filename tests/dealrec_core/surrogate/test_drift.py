@@ -40,7 +40,7 @@ def follow(earlier: training.Trained, *, step: int, reference: float | None, **c
 
 def test_a_warm_start_that_holds_its_quality_is_kept_and_so_is_the_measure(earlier):
     found = follow(earlier, step=1, reference=earlier.best.ndcg)
-    assert (found.scratch, found.is_warm, found.reference) == (None, True, earlier.best.ndcg)
+    assert (found.scratch, found.reference) == (None, earlier.best.ndcg)
     assert found.lost == 1 - found.trained.best.ndcg / earlier.best.ndcg <= 0
 
 
@@ -51,7 +51,7 @@ def test_drift_forces_a_training_from_scratch_and_the_better_one_is_kept(earlier
     slices = walks(48, step=1), walks(12, step=1)
     found = drift.follow(*slices, initial=stuck, reference=earlier.best.ndcg, config=SMALL, **SETTINGS)
     assert found.lost == pytest.approx(1 - 1 / np.log2(2 + 5.5) / earlier.best.ndcg)  # rank 5.5 of 12 for everything
-    assert not found.is_warm
+    assert found.trained is found.scratch
     assert same(found.trained.model, earlier.model)  # the same samples and seed from scratch
     assert found.reference == earlier.best.ndcg
 
@@ -60,7 +60,7 @@ def test_a_warm_start_that_is_better_than_one_from_scratch_is_kept_although_it_l
     found = follow(earlier, step=1, reference=10 * earlier.best.ndcg, learning_rate=1e-9)
     assert found.scratch is not None
     assert found.trained.best.ndcg > found.scratch.best.ndcg
-    assert (found.is_warm, found.reference) == (True, found.trained.best.ndcg)
+    assert found.reference == found.trained.best.ndcg
 
 
 def test_a_loss_within_the_tolerance_forces_nothing_but_is_remembered(earlier):

