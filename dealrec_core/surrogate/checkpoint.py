@@ -30,10 +30,7 @@ def save(
     item_ids: Sequence[str],
     config: BaseModel,
     lineage: Mapping[str, Any],
-<<<<<<< HEAD
     calibrated: Calibration | None = None,
-=======
->>>>>>> trim
 ) -> None:
     """Writes the model with its item ids (row n is item_ids[n]), its settings and what it was made from.
 
@@ -73,12 +70,12 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
     return model.to(device).eval(), description["item_ids"], description["lineage"]
 
 
-<<<<<<< HEAD
 def load_calibration(folder: Path | str) -> Calibration | None:
     """The calibration of a checkpoint, None for one without; the files are taken for checked, as `load` does it."""
     description = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
     return calibration.read(description.get("calibration"))
-=======
+
+
 def _verify(folder: Path) -> None:
     try:
         changes = whole.changes(folder, HASHES)
@@ -86,4 +83,3 @@ def _verify(folder: Path) -> None:
         raise DataError(f"no whole surrogate checkpoint in {folder} ({error}); retrain the surrogate") from error
     for name, (now, sealed) in changes.items():
         raise DataError(f"{folder / name} has sha256 {now[:12]}, written was {sealed[:12]}; retrain the surrogate")
->>>>>>> trim
