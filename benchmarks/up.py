@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def _up(clone: Path) -> dict[str, Any]:
     ports = {name: servers.free_port() for name in ("PREFECT_PORT", "MLFLOW_PORT", "BRIDGE_PORT")}
     pages = {
         "prefect": f"http://127.0.0.1:{ports['PREFECT_PORT']}/",  # pages below it are made in the browser
-        "mlflow": f"http://127.0.0.1:{ports['MLFLOW_PORT']}/",
+        "mlflow": f"http://127.0.0.1:{ports['MLFLOW_PORT']}/",  # asks for a login
     }
     environment = {**os.environ, **{name: str(port) for name, port in ports.items()}}
     log, started, found = clone / "up.log", time.monotonic(), {}
@@ -96,6 +97,8 @@ def _answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:
             return bool(answer.status == 200)
+    except urllib.error.HTTPError as answer:
+        return answer.code == 401
     except OSError:
         return False
 

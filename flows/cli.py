@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,8 @@ from dealrec_core.errors import DealrecError, SettingsError
 from tasks.logins import log_in
 
 if TYPE_CHECKING:
+    from prefect.settings import Setting
+
     from dealrec_core.ingest.preview import Preview
 
 app = typer.Typer(
@@ -320,15 +323,32 @@ def _in_this_process(*, computes: bool = True) -> Iterator[None]:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
     from prefect.logging.configuration import setup_logging
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     setup_logging()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
-    # Without a server each flow would wait a second for the thread of its heartbeat.
-    with nullcontext() if PREFECT_API_URL.value() else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    with nullcontext() if PREFECT_API_URL.value() else temporary_settings(_own_server()):
         yield
+
+
+def _own_server() -> dict["Setting", Any]:
+    """Settings of the server that Prefect starts for this process where none is named: it answers no one else."""
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_API_AUTH_STRING,
+        PREFECT_SERVER_CORS_ALLOWED_ORIGINS,
+    )
+
+    login = f"dealrec:{token_urlsafe(32)}"
+    return {
+        PREFECT_API_AUTH_STRING: login,
+        PREFECT_SERVER_API_AUTH_STRING: login,
+        PREFECT_SERVER_CORS_ALLOWED_ORIGINS: "",
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # each flow would wait a second for the thread of its heartbeat
+    }
 
 
 if __name__ == "__main__":

@@ -171,14 +171,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]
     log = (folder / "up.log").open("wb")
     process = subprocess.Popen(["deployments/up.sh"], env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(480):
+        for _ in range(800):
             said = (folder / "up.log").read_text()
             if "dealrec is up" in said:
                 break
             assert process.poll() is None, f"{said}\n{(folder / 'logs' / 'deploy.log').read_text()[-2000:]}"
             time.sleep(1)
         else:
-            raise AssertionError(f"not up after 480 s: {said}")
+            raise AssertionError(f"not up after 800 s: {said}")
         yield Site(
             folder,
             f"http://127.0.0.1:{prefect}",

@@ -3,6 +3,7 @@ import sys
 from datetime import date
 
 import pytest
+from prefect.settings import get_current_settings, temporary_settings
 
 from dealrec_core.ingest import interactions
 from dealrec_core.lake import Lake, lock
@@ -29,6 +30,17 @@ def test_a_missing_settings_file_is_one_line(capsys, monkeypatch):
     code, out, err = run(capsys, monkeypatch, "nightly", "--config", "nowhere.toml")
     assert (code, out) == (1, "")
     assert err == "error: no settings file 'nowhere.toml'; name one with --config\n"
+
+
+def test_the_server_that_prefect_starts_for_a_command_asks_for_a_login_of_this_process():
+    logins = []
+    for _ in range(2):
+        with temporary_settings(cli._own_server()):
+            passed_on = get_current_settings().to_environment_variables(exclude_unset=True)  # to that server
+        assert passed_on["PREFECT_SERVER_API_AUTH_STRING"] == passed_on["PREFECT_API_AUTH_STRING"]
+        assert passed_on["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == ""
+        logins.append(passed_on["PREFECT_API_AUTH_STRING"])
+    assert len(set(logins)) == 2
 
 
 def test_a_misspelt_setting_is_one_line_with_the_nearest_name(capsys, monkeypatch):
