@@ -49,6 +49,7 @@ Now = Annotated[bool, typer.Option("--now", help="Also from older versions, at o
 Sources = Annotated[
     bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
 ]
+Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where it can be done.")]
 NightName = Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")]
 To = Annotated[str, typer.Option(help="File to write.")]
 StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file of the study.")]
@@ -158,8 +159,14 @@ def plan(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: 
 
 
 @app.command()
-def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False, sources: Sources = False) -> None:
-    """Check settings, sources, lake, registry and device; exit 1 when something is wrong."""
+def doctor(
+    config: ConfigFile = PIPELINE,
+    set: Set = None,
+    json: Json = False,
+    sources: Sources = False,
+    repair: Repair = False,
+) -> None:
+    """Check settings, sources, lake, registry, device and every file of the lake; exit 1 when something is wrong."""
     from flows.look import doctor as look
     from flows.look import first_rows
 
@@ -167,7 +174,7 @@ def doctor(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False, s
         previews = first_rows(config, set or [])
         rows = [line for preview in previews for line in _preview(preview)]
         return _say([asdict(preview) for preview in previews], rows, json)
-    checks = look(config, set or [])
+    checks = look(config, set or [], repair=repair)
     lines = [f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}" for check in checks]
     _say([check.model_dump() for check in checks], lines, json)
     if not all(check.ok for check in checks):

@@ -1,4 +1,7 @@
-"""Looks at a lake without changing it. What only one look needs is imported in it: a second of a command is long."""
+"""Looks at a lake without changing it, unless `doctor` is asked to repair it.
+
+What only one look needs is imported in it: a second of a command is long.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +13,7 @@ from pydantic import BaseModel
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
-from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake import Lake, checkup, lock, promotions
 from dealrec_core.lake.nights import TABLES, Night, nights, reopen
 from dealrec_core.settings import Config
 
@@ -82,11 +85,22 @@ class Check(BaseModel):
     state: str
 
 
-def doctor(config: str, overrides: list[str]) -> list[Check]:
-    """Whether a night could run: sources, lake and registry answer, and the aliases say what the promotions say."""
+def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[Check]:
+    """Whether a night could run: sources, lake and registry answer, the aliases say what the promotions say, no file is damaged.
+
+    repair: whether damage in the lake is repaired first, where it can be.
+
+    Raises:
+        NightBusy: a lake to repair is in use.
+    """
     loaded = settings.load(config, overrides)
+    lake = Lake(loaded.lake.root)
+    if repair:
+        with lock(lake, home=loaded.run.home), lock(lake, home=loaded.run.home, name="upkeep"):
+            checkup.repair(lake, checkup.damages(lake))
     looks = {"sources": _sources, "lake": _lake, "registry": _registry, "device": _device}
-    return [_check(what, look, loaded) for what, look in looks.items()]
+    checks = [_check(what, look, loaded) for what, look in looks.items()]
+    return [*checks, *(Check(what="damage", ok=False, state=str(damage)) for damage in checkup.damages(lake))]
 
 
 def first_rows(config: str, overrides: list[str]) -> "list[Preview]":

@@ -4,6 +4,7 @@ A store can report a commit as failed although it is there: the answer was lost,
 commit. So every commit carries a token, and the table's log, not the answer, says whether the commit landed.
 """
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -12,6 +13,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from dealrec_core.errors import LakeError
+from dealrec_core.lake import damage
 from dealrec_core.lake.store import line
 
 if TYPE_CHECKING:
@@ -60,13 +62,16 @@ def commit(
     *,
     transactions: dict[str, int] | None = None,
     notes: dict[str, str] | None = None,
+    is_data_synced: bool = False,
 ) -> int:
     """Makes one commit, waits until it is on the disk, and returns its version: that of `handle` if nothing was to be done.
 
-    Data files that the commit names are never removed here, whatever went wrong: a vacuum removes those that no version needs.
+    The commit counts from the moment at which its data files, itself, a copy of it and their folders are on the disk. Data files
+    that it names are never removed here, whatever went wrong: a vacuum removes those that no version needs.
 
     handle: the table as the caller saw it, None where it does not exist.
     transactions: identifiers and numbers that the table records with the commit.
+    is_data_synced: whether the data files that the commit names are on the disk already.
 
     Raises:
         Conflict: another writer was faster; the commit is not in the table.
@@ -85,7 +90,8 @@ def commit(
         failure = error
     version = _version_with(token, lake, table, after=before)
     if version is not None:
-        lake.sync(_log(table, version))
+        if not lake.is_remote:
+            _count(lake, table, version, is_data_synced=is_data_synced)
         return version
     if failure is None:
         return before
@@ -98,12 +104,19 @@ def commit(
 def _version_with(token: str, lake: "Lake", table: str, *, after: int) -> int | None:
     """The version whose commit has the token, None where none has; handles do not know, as theirs may be older."""
     version = after + 1
-    while lake.exists_path(_log(table, version)):
-        if token.encode() in lake.read_bytes(_log(table, version)):
+    while lake.exists_path(path := damage.log(table, version)):
+        if token.encode() in lake.read_bytes(path):
             return version
         version += 1
     return None
 
 
-def _log(table: str, version: int) -> str:
-    return f"{table}/_delta_log/{version:020}.json"
+def _count(lake: "Lake", table: str, version: int, *, is_data_synced: bool) -> None:
+    """Makes a commit one that a power cut cannot lose, and keeps a copy of it: the table library waits for no disk."""
+    content = lake.read_bytes(damage.log(table, version))
+    if not is_data_synced:
+        actions = [action for text in content.splitlines() for action in json.loads(text).items()]
+        lake.sync(*(f"{table}/{file['path']}" for kind, file in actions if kind in ("add", "cdc")))
+    lake.sync(damage.log(table, version))
+    if damage.counted(lake, table)[0] < version:
+        lake.write_bytes(damage.copy(table), b"%d\n%b" % (version, content))

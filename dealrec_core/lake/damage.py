@@ -32,6 +32,44 @@ def unfinished(lake: "Lake", folder: str) -> list[str]:
     return [path for path in lake.list_paths(folder) if UNFINISHED.search(path)]
 
 
+def log(table: str, version: int) -> str:
+    """Returns the path of a commit."""
+    return f"{table}/_delta_log/{version:020}.json"
+
+
+def copy(table: str) -> str:
+    """Returns the path of the copy of a table's newest commit, which table readers do not look at."""
+    return f"{table}/_delta_log/_newest_commit"
+
+
+def counted(lake: "Lake", table: str) -> tuple[int, bytes]:
+    """Returns version and content of the newest commit that counts; -1 in a bucket, and in a table of an older program."""
+    local = lake.local_path(copy(table))
+    if local is None or not local.is_file():
+        return -1, b""
+    version, _, content = local.read_bytes().partition(b"\n")
+    return int(version), content
+
+
+def require_commits(lake: "Lake", table: str, version: int, newest: tuple[int, bytes]) -> None:
+    """Lets a version of a table through whose commit is not empty, and not older or shorter than the newest one that counts.
+
+    newest: `counted`, read before the table was opened, since another process may commit meanwhile.
+
+    Raises:
+        LakeError: a power cut or a disk has lost a commit.
+    """
+    last, content = newest
+    state = "is gone"
+    if version >= last:
+        local = lake.local_path(log(table, version))
+        size = local.stat().st_size if local is not None and local.is_file() else None
+        if size is None or (size > 0 and (version != last or size == len(content))):
+            return
+        last, state = version, f"has only {size:,} bytes"
+    raise LakeError(f"{log(table, last)} in {lake.root} {state}, and rows with it; run `dealrec doctor --repair`")
+
+
 def require_whole(lake: "Lake", table: str, handle: DeltaTable) -> None:
     """Lets a version of a table through whose data files have the sizes that its log names.
 

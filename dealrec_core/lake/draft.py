@@ -17,13 +17,10 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Lake, damage, parallel
+from dealrec_core.lake import Lake, damage
 from dealrec_core.lake.commit import FENCE, Result, commit, until_committed
 from dealrec_core.lake.store import s3_options
 from dealrec_core.lake.tables import configuration
-
-SYNC_THREADS = 8
-"""Files that wait for the disk at once: it writes several in hardly more time than one."""
 
 
 @dataclass
@@ -102,8 +99,7 @@ class Draft:
         Raises:
             Conflict: another draft was faster; open a new one and look again.
         """
-        paths = [f"{self.table}/{action.path}" for action in self._added]
-        list(parallel.in_order(self.lake.sync, paths, threads=SYNC_THREADS))
+        self.lake.sync(*(f"{self.table}/{action.path}" for action in self._added))
         actions: list[AddAction | RemoveAction] = [*self._removed, *self._added]
         self._removed, self._added = [], []
         write = partial(
@@ -113,8 +109,10 @@ class Draft:
             _delta_schema(self.schema),
             [self.partition] if self.partition else None,
         )
-        fence = {FENCE: self.handle.version() + 1}
-        return commit(self.lake, self.table, self.handle, write, transactions=fence | transactions, notes=notes)
+        recorded = {FENCE: self.handle.version() + 1} | transactions
+        return commit(
+            self.lake, self.table, self.handle, write, transactions=recorded, notes=notes, is_data_synced=True
+        )
 
     def discard(self) -> None:
         """Removes the files that were written and not committed."""

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache, cached_property
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dealrec_core.errors import DataError
+from dealrec_core.errors import DataError, LakeError
 from dealrec_core.lake import Lake, checkout
+from dealrec_core.lake.store import line
 from dealrec_core.settings import Config
 from dealrec_core.settings.moved import translated
 from dealrec_core.settings.run import RunConfig
@@ -44,6 +45,7 @@ TABLES = (
 PLACE = {"home", "device", "engine", "ray_address"}
 """Fields of RunConfig that say where a night runs: they do not make it another night, and may change when it is continued."""
 
+Content = TypeVar("Content", bound=BaseModel)
 Fact = str | int | float | bool | None
 
 
@@ -125,7 +127,7 @@ class Night:
         """Returns the record of a finished stage, None when it has not finished."""
         path = _record(self.name, stage)
         if stage not in self._records and self.lake.exists_path(path):
-            self._records[stage] = Snapshot.model_validate_json(self.lake.read_bytes(path))
+            self._records[stage] = _read(Snapshot, self.lake, path)
         return self._records.get(stage)
 
     def need(self, stage: str) -> Snapshot:
@@ -198,7 +200,7 @@ def reopen(name: str, lake: Lake, *, run: RunConfig | None = None) -> Night:
     """
     if not lake.exists_path(_manifest(name)):
         raise DataError(f"no night '{name}' in {lake.root}; `dealrec status` lists the nights")
-    manifest = Manifest.model_validate_json(lake.read_bytes(_manifest(name)))
+    manifest = _read(Manifest, lake, _manifest(name))
     if run is not None:
         moved = manifest.settings.run.model_copy(update={field: getattr(run, field) for field in PLACE})
         manifest = manifest.model_copy(update={"settings": manifest.settings.model_copy(update={"run": moved})})
@@ -232,6 +234,19 @@ def code_fingerprint() -> str:
         f"{path.relative_to(checkout.ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
         for path in checkout.sources()
     )
+
+
+def _read(kind: type[Content], lake: Lake, path: str) -> Content:
+    """The content of a small file of a night.
+
+    Raises:
+        LakeError: the file is torn.
+    """
+    try:
+        return kind.model_validate_json(lake.read_bytes(path))
+    except ValidationError as error:
+        message = f"{path} in {lake.root} cannot be read ({line(error)}); run `dealrec doctor`"
+        raise LakeError(message) from error
 
 
 def _record(night: str, stage: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import fsspec
@@ -17,9 +17,12 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import damage
+from dealrec_core.lake import damage, parallel
 from dealrec_core.lake.commit import FENCE, commit, until_committed
 from dealrec_core.lake.store import fsspec_options, line, s3_options
+
+SYNC_THREADS = 8
+"""Files that wait for the disk at once: it writes several in hardly more time than one."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,9 @@ class Lake:
         Raises:
             LakeError: there is no such table or version, or a data file of it is torn or gone.
         """
-        try:
-            handle = DeltaTable(self.uri(table), version=version, storage_options=s3_options(self.root))
-        except (TableNotFoundError, DeltaError, OSError) as error:
-            at = "" if version is None else f", version {version}"
-            raise LakeError(f"no table '{table}'{at} in {self.root}: {line(error)}; run `dealrec nightly`") from error
+        handle = self.open(table, version)
+        if handle is None:
+            raise LakeError(f"no table '{table}' in {self.root}; run `dealrec nightly`")
         damage.require_whole(self, table, handle)
         return pl.scan_delta(handle)
 
@@ -138,14 +139,24 @@ class Lake:
         """Returns the rows of data files of the lake."""
         return pl.scan_parquet(paths, storage_options=s3_options(self.root), hive_partitioning=False)
 
-    def open(self, table: str) -> DeltaTable | None:
-        """Returns a handle on the newest version of a table, None when it does not exist."""
+    def open(self, table: str, version: int | None = None) -> DeltaTable | None:
+        """Returns a handle on a version of a table (the newest when None), None when the table does not exist.
+
+        Raises:
+            LakeError: there is no such version, or a commit was lost.
+        """
+        newest = damage.counted(self, table)  # before the table is opened
         try:
-            return DeltaTable(self.uri(table), storage_options=s3_options(self.root))
+            handle = DeltaTable(self.uri(table), version=version, storage_options=s3_options(self.root))
         except TableNotFoundError:
+            damage.require_commits(self, table, -1, newest)
             return None
         except (DeltaError, OSError) as error:
-            raise LakeError(f"cannot open table '{table}' in {self.root}: {line(error)}") from error
+            at = "" if version is None else f", version {version},"
+            message = f"cannot open table '{table}'{at} in {self.root}: {line(error)}; run `dealrec doctor`"
+            raise LakeError(message) from error
+        damage.require_commits(self, table, handle.version(), newest if version is None else (-1, b""))
+        return handle
 
     def uri(self, table: str) -> str:
         """Returns the address of a table or file."""
@@ -179,14 +190,19 @@ class Lake:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-        _sync(local.parent)
+        self._sync_folders(path)
 
-    def sync(self, path: str) -> None:
-        """Waits until a file of a local lake is on the disk, so that a power cut cannot lose it."""
-        local = self.local_path(path)
-        if local is not None and local.is_file():
-            _sync(local)
-            _sync(local.parent)
+    def sync(self, *paths: str) -> None:
+        """Waits until files of a local lake, and the folders down to them, are on the disk, so that a power cut loses none."""
+        files = [file for path in paths if (file := self.local_path(path)) is not None and file.is_file()]
+        list(parallel.in_order(_sync, files, threads=SYNC_THREADS))
+        if files:
+            self._sync_folders(*paths)
+
+    def _sync_folders(self, *paths: str) -> None:
+        folders = {folder for path in paths for folder in PurePath(path).parents}
+        for folder in sorted(folders, reverse=True):
+            _sync(Path(self.root).resolve() / folder)
 
     def read_bytes(self, path: str) -> bytes:
         """Returns the content of a file below the root."""

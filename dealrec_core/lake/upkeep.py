@@ -58,7 +58,7 @@ def pinned(lake: Lake, *, registered: set[str] | None, newest: int) -> dict[str,
     versions: dict[str, set[int]] = defaultdict(set)
     for night in all_nights:
         if night.name in names:
-            for table, version in _named(night):
+            for table, version in versions_of(night):
                 versions[table].add(version)
     return dict(versions)
 
@@ -160,19 +160,8 @@ def look(lake: Lake, table: str, *, pins: set[int], joined: int = 0, removed: in
     )
 
 
-def data_files(lake: Lake, table: str) -> list[str]:
-    """Returns every Parquet file of a table, of any version or none, as paths below the root; checkpoints are no data."""
-    paths = lake.list_paths(table)
-    return [path for path in paths if path.endswith(".parquet") and f"{table}/_delta_log/" not in path]
-
-
-def tables(lake: Lake) -> list[str]:
-    """Returns the tables that have been written."""
-    return [table for table in TABLES if lake.exists(table)]
-
-
-def _named(night: Night) -> list[tuple[str, int]]:
-    """Table versions that a night depends on or made."""
+def versions_of(night: Night) -> list[tuple[str, int]]:
+    """Returns the table versions that a night depends on or made."""
     versions = list(night.manifest.versions.items())
     for snapshot in night.snapshots():
         if snapshot.table is not None and snapshot.version is not None:
@@ -182,3 +171,14 @@ def _named(night: Night) -> list[tuple[str, int]]:
             if isinstance(version, int):
                 versions.append((table, version))
     return [(table, version) for table, version in versions if version >= 0]
+
+
+def data_files(lake: Lake, table: str) -> list[str]:
+    """Returns every Parquet file of a table, of any version or none, as paths below the root; checkpoints are no data."""
+    paths = lake.list_paths(table)
+    return [path for path in paths if path.endswith(".parquet") and f"{table}/_delta_log/" not in path]
+
+
+def tables(lake: Lake) -> list[str]:
+    """Returns the tables that have been written."""
+    return [table for table in TABLES if lake.exists(table)]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from dealrec_core.errors import LakeError
 from dealrec_core.ingest import interactions
-from dealrec_core.lake import Conflict, Lake, tables, upkeep
+from dealrec_core.lake import Conflict, Lake, damage, tables, upkeep
 from dealrec_core.lake.commit import ATTEMPTS, commit, until_committed
 from dealrec_core.lake.draft import Draft, change, open_draft
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
@@ -208,14 +209,39 @@ def test_a_table_that_another_writer_makes_meanwhile_is_asked_for_the_transactio
     assert values(lake) == [1]
 
 
-def test_data_files_are_on_the_disk_before_the_commit_that_names_them_and_then_that_commit(lake, monkeypatch):
+def synced_by(lake: Lake, monkeypatch: pytest.MonkeyPatch, write: Callable[[], int]) -> tuple[list[str], int]:
+    """The files and folders, as paths below the root, that a write has waited for, and its version."""
     synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+        version = write()
+    return [os.path.relpath(path, lake.root) for path in synced], version
+
+
+def test_data_files_are_on_the_disk_before_the_commit_that_names_them_and_then_that_commit(lake, monkeypatch):
     draft = open_draft(lake, "t", schema=SCHEMA)
     draft.write(rows(1))
     (data,) = upkeep.data_files(lake, "t")
-    synced.clear()
-    version = draft.commit({})
-    table = Path(lake.root) / "t"
-    log = table / "_delta_log"
-    assert synced == [str(Path(lake.root) / data), str(table), str(log / f"{version:020}.json"), str(log)]
+    synced, version = synced_by(lake, monkeypatch, lambda: draft.commit({}))
+    assert synced[:6] == [data, "t", ".", f"t/_delta_log/{version:020}.json", "t/_delta_log", "t"]
+
+
+def test_every_write_waits_for_its_data_its_commit_and_their_folders(lake, monkeypatch):
+    writes = {
+        "new": lambda: lake.append("t", rows(1), schema=SCHEMA),
+        "append": lambda: lake.append("t", rows(2), schema=SCHEMA),
+        "replace": lambda: lake.replace("t", rows(2, 2), schema=SCHEMA, where="value = 2"),
+        "compact": lambda: upkeep.compact(lake, "t", file_mib=1) and lake.version("t"),
+    }
+    before: set[str] = set()
+    for name, write in writes.items():
+        synced, version = synced_by(lake, monkeypatch, write)
+        added = set(upkeep.data_files(lake, "t")) - before
+        before |= added
+        assert added | {f"t/_delta_log/{version:020}.json", "t/_delta_log", "t", "."} <= set(synced), name
+        assert damage.counted(lake, "t") == (version, lake.read_bytes(damage.log("t", version)))
+
+
+def test_a_small_file_waits_for_itself_and_every_folder_above_it(lake, monkeypatch):
+    synced, _ = synced_by(lake, monkeypatch, lambda: lake.write_bytes("nights/a/stages/x.json", b"1") or 0)
+    assert synced[1:] == ["nights/a/stages", "nights/a", "nights", "."]
