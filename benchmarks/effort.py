@@ -135,7 +135,7 @@ def _measure(folder: str, sample: list[Example], *, lora: LoraConfig, repeats: i
 
 def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
     ids = semantic_ids.fit(games.catalogue, config=SemanticIdsConfig(), seed=0)
-    lora = LoraConfig(dropout=0)
+    lora = LoraConfig(modules="attention", dropout=0)
     torch.manual_seed(0)
     model = tiger.network(NETWORK, ids).to(DEVICE).eval()
     tuned: Any = with_lora(copy.deepcopy(model), lora, seed=0).to(DEVICE).eval()

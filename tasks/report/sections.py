@@ -141,14 +141,15 @@ def _coreset(account: _Account) -> Section:
 
 def _cost(account: _Account) -> Section:
     tuned = account.night.need("fine_tune")
-    chosen, train = tuned.rows or 1, int(_number(account.night.need("samples").facts["train"]) or 1)
-    scale = train / chosen
+    learnt = int(_number(tuned.facts["examples"]) or 1)
+    train = int(_number(account.night.need("samples").facts["train"]) or 1)
+    scale = train / learnt
     tokens = float(_number(tuned.facts.get("tokens")) or 0)
     choices = [account.night.find(stage) for stage in ("influence", "effort", "coreset")]
     choosing = sum(record.seconds for record in choices if record)
     gpu = f"{tuned.seconds / 60:.1f}" if tuned.device == "cuda" else "0 (no GPU was used)"
     rows = [
-        ["samples", f"{chosen:,}", f"{train:,}"],
+        ["samples", f"{learnt:,}", f"{train:,}"],
         ["tokens", f"{tokens:,.0f}", f"{tokens * scale:,.0f}"],
         ["seconds of fine-tuning", f"{tuned.seconds:,.1f}", f"{tuned.seconds * scale:,.1f}"],
         ["seconds of choosing", f"{choosing:,.1f}", "0"],

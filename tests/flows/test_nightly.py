@@ -188,7 +188,7 @@ def test_a_night_that_stopped_in_the_middle_goes_on_where_it_was(prefect_server,
     before = [place.lake.read_bytes(f"nights/{night.name}/stages/{stage}.json") for stage in ("ingest", "surrogate")]
     with pytest.raises(DataError, match="stage 'evaluation' of night .* has not finished; run `dealrec evaluate"):
         promote(place.request(0))
-    assert nightly(place.request(0)).outcome in ("promoted", "rejected")
+    assert nightly(place.request(0)).outcome in ("promoted", "rejected", "unchanged")
     after = [place.lake.read_bytes(f"nights/{night.name}/stages/{stage}.json") for stage in ("ingest", "surrogate")]
     assert before == after
 
