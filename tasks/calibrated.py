@@ -29,5 +29,5 @@ def calibrated(tonight: Tonight, recommender: R) -> tuple[R, dict[str, Fact]]:
     settings, cases = config.algorithms.evaluation, tonight.validation_cases
     fitted = calibrating.fit(recommender, cases, before, settings, seed=config.run.seed)
     days = fitted.weights.half_life * (bounds.test_start - bounds.validation_start).total_seconds() / 86400
-    facts: dict[str, Fact] = {**fitted.facts(), "calibration half-life, days": round(days, 3)}
+    facts: dict[str, Fact] = {**fitted.facts(), "calibration half-life in days": round(days, 3)}
     return replace(recommender, calibration=now.calibration(fitted.weights)), facts

@@ -23,7 +23,7 @@ NONE = Weights()
 CORNERS = [NONE, Weights(beta=0.5), Weights(alpha=0.5, beta=2)]
 TITLE_CORNER = Weights(beta=0.5, title=0.5)
 RESAMPLES = 2000
-LEAST_USERS = 50
+LEAST_USERS = 30
 """Number of users below which weights stay 0: an interval by resampling so few is too narrow."""
 
 
@@ -45,15 +45,15 @@ class Fitted:
             "calibration alpha": chosen.alpha,
             "calibration beta": chosen.beta,
             "calibration title": chosen.title,
-            "calibration half-life, slices": chosen.half_life,
+            "calibration half-life in slices": chosen.half_life,
             "calibration users": self.users,
             "calibration gain": round(self.gain.mean, 5),
             "calibration gain at least": round(self.gain.low, 5),
         }
         if best.size and not chosen.size:
-            facts["calibration"] = (
-                f"none: alpha {best.alpha:g}, beta {best.beta:g}, title {best.title:g} are not clearly better"
-            )
+            why = "not clearly better" if self.users >= LEAST_USERS else f"fitted on fewer than {LEAST_USERS} users"
+            weights = f"alpha {best.alpha:g}, beta {best.beta:g}, title {best.title:g}"
+            facts["calibration"] = f"none: {weights} are {why}"
         return facts
 
 
