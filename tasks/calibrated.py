@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TypeVar
 
+from dealrec_core.errors import DataError
 from dealrec_core.evaluation import calibrating
 from dealrec_core.lake.nights import Fact
 from dealrec_core.recommenders.bigrec import BIGRec
@@ -22,12 +23,15 @@ def calibrated(tonight: Tonight, recommender: R) -> tuple[R, dict[str, Fact]]:
     config, bounds = tonight.config, tonight.boundaries
     if not config.evaluation.calibration_users:
         return recommender, {}
+    try:
+        cases = tonight.validation_cases
+    except DataError:
+        return recommender, {"calibration": "none: no user with a history took anything in the validation slice"}
     before, now = (
         replace(tonight.priors(moment), titles=recommender.title_chances)
         for moment in (bounds.validation_start, bounds.test_start)
     )
-    settings, cases = config.algorithms.evaluation, tonight.validation_cases
-    fitted = calibrating.fit(recommender, cases, before, settings, seed=config.run.seed)
+    fitted = calibrating.fit(recommender, cases, before, config.algorithms.evaluation, seed=config.run.seed)
     days = fitted.weights.half_life * (bounds.test_start - bounds.validation_start).total_seconds() / 86400
-    facts: dict[str, Fact] = {**fitted.facts(), "calibration half-life, days": round(days, 3)}
+    facts: dict[str, Fact] = {**fitted.facts(), "calibration half-life in days": round(days, 3)}
     return replace(recommender, calibration=now.calibration(fitted.weights)), facts

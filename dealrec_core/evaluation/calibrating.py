@@ -1,8 +1,8 @@
 """Fits the weights of a calibration on validation users, and leaves at 0 what does not clearly help.
 
 Lists are made under a few weights, `CORNERS`. The items of all lists of a user, with their scores, are the pool in which
-every other weight is tried, so that a fit takes seven rankings of the users (five without titles) instead of hundreds. What
-the pool finds best is then measured by lists that are really made.
+every other weight is tried, so that a fit ranks the users four or five times instead of hundreds of times. What the pool
+finds best is then measured by lists that are really made.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from dealrec_core.settings.evaluation import EvaluationConfig
 # A beta above 2 makes of every list one list for everybody, with small exceptions: popularity can do that as well.
 ALPHAS, BETAS, TITLES = (0.0, 0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0, 1.5, 2.0), (0.0, 0.25, 0.5, 1.0)
 NONE = Weights()
-CORNERS = [NONE, Weights(beta=1), Weights(beta=2), Weights(beta=1, half_life=0.25), Weights(alpha=0.5, beta=1)]
-TITLE_CORNERS = [Weights(title=0.5), Weights(beta=1, title=0.5)]
+CORNERS = [NONE, Weights(beta=0.5), Weights(alpha=0.5, beta=2)]
+TITLE_CORNER = Weights(beta=0.5, title=0.5)
 RESAMPLES = 2000
-LEAST_USERS = 50
+LEAST_USERS = 30
 """Number of users below which weights stay 0: an interval by resampling so few is too narrow."""
 
 
@@ -45,15 +45,15 @@ class Fitted:
             "calibration alpha": chosen.alpha,
             "calibration beta": chosen.beta,
             "calibration title": chosen.title,
-            "calibration half-life, slices": chosen.half_life,
+            "calibration half-life in slices": chosen.half_life,
             "calibration users": self.users,
             "calibration gain": round(self.gain.mean, 5),
             "calibration gain at least": round(self.gain.low, 5),
         }
         if best.size and not chosen.size:
-            facts["calibration"] = (
-                f"none: alpha {best.alpha:g}, beta {best.beta:g}, title {best.title:g} are not clearly better"
-            )
+            why = "not clearly better" if self.users >= LEAST_USERS else f"fitted on fewer than {LEAST_USERS} users"
+            weights = f"alpha {best.alpha:g}, beta {best.beta:g}, title {best.title:g}"
+            facts["calibration"] = f"none: {weights} are {why}"
         return facts
 
 
@@ -92,12 +92,13 @@ class _Pool:
     def __init__(self, recommender: Calibrated, cases: pl.DataFrame, priors: Priors, config: EvaluationConfig) -> None:
         self._recommender, self._priors, self._k, self._masks = recommender, priors, config.k, config.mask_seen
         self._histories, self._targets = cases[schema.HISTORY].to_list(), cases["targets"].to_list()
-        corners = CORNERS if priors.titles is None else [*CORNERS, *TITLE_CORNERS]
-        pools: list[dict[str, float]] = [{} for _ in self._histories]
-        for weights in corners:
-            for pool, ranking in zip(pools, self._lists(weights, 2 * config.k), strict=True):
-                pool.update(ranking)
+        corners = CORNERS if priors.titles is None else [*CORNERS, TITLE_CORNER]
+        self._made = {weights: self._lists(weights, 2 * config.k) for weights in corners}
         place = {item: row for row, item in enumerate(priors.item_ids)}
+        pools: list[dict[str, float]] = [{} for _ in self._histories]
+        for lists in self._made.values():
+            for pool, ranking in zip(pools, lists, strict=True):
+                pool.update(pair for pair in ranking if pair[0] in place)
         shape = len(pools), max(1, *map(len, pools)) if pools else 1
         self._scores, self._places = np.full(shape, -np.inf), np.zeros(shape, dtype=np.int64)
         self._hits = np.zeros(shape, dtype=bool)
@@ -117,7 +118,8 @@ class _Pool:
 
     def ranked(self, weights: Weights) -> np.ndarray:
         """NDCG of each user's list as the recommender makes it under some weights, (U,)."""
-        lists = [[item for item, _ in ranking] for ranking in self._lists(weights, self._k)]
+        made = self._made.get(weights) or self._lists(weights, self._k)
+        lists = [[item for item, _ in ranking[: self._k]] for ranking in made]
         return metrics.ndcg(lists, self._targets, k=self._k)
 
     def _lists(self, weights: Weights, k: int) -> list[list[tuple[str, float]]]:

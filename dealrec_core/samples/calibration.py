@@ -18,7 +18,7 @@ import polars as pl
 from dealrec_core import schema
 from dealrec_core.samples.recommender import Recommender
 
-HALF_LIVES = (0.25, 1.0, 4.0)
+HALF_LIVES = (1.0, 0.25, 4.0)
 """Half-lives of the recent share, in lengths of the slice that is ranked."""
 Scored = list[tuple[str, float]]
 """Items with the logarithm of their probability, up to a constant of the history, without any calibration."""

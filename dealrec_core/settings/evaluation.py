@@ -16,7 +16,7 @@ class NightlyEvaluation(Section):
     """Largest number of held-out users to compare on, drawn once a night; None means all. Raise it when intervals are too wide."""
     calibration_users: int = Field(default=500, ge=0, title="Users to calibrate on at most")
     """Largest number of validation users on whom each recommender's calibration is fitted, drawn once a night; 0 leaves
-    recommenders as they are. Raise it for a large catalogue, where few users show a gain; a fit ranks for them seven times."""
+    recommenders as they are. Raise it for a large catalogue, where few users show a gain; a fit ranks for them four or five times."""
     mask_seen: bool = Field(default=False, title="Mask seen items")
     """Whether items of the user's history are dropped from every list. Set it where nobody takes an item twice."""
 

@@ -139,7 +139,7 @@ def test_every_recommender_of_a_night_is_served_as_it_was_calibrated(town):
     for stage, served in (("fine_tune", bundled), ("surrogate", tonight.surrogate_recommender().calibration)):
         facts = night.need(stage).facts
         weights = Weights() if served is None else served.weights
-        names = ("alpha", "beta", "title", "half-life, slices")
+        names = ("alpha", "beta", "title", "half-life in slices")
         assert [facts[f"calibration {name}"] for name in names] == list(asdict(weights).values())
         assert facts["calibration users"] == len(tonight.validation_cases) > 0
 

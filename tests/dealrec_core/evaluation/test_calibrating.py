@@ -111,6 +111,7 @@ def test_few_users_are_no_evidence() -> None:
     )
     assert fitted.gain.low > 0
     assert fitted.weights == Weights()
+    assert "fewer than 30 users" in str(fitted.facts()["calibration"])
 
 
 def test_a_record_says_what_was_tried_where_nothing_is_used() -> None:
