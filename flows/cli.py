@@ -171,9 +171,16 @@ def doctor(
     from flows.look import first_rows
 
     if sources:
-        previews = first_rows(config, set or [])
-        rows = [line for preview in previews for line in _preview(preview)]
-        return _say([asdict(preview) for preview in previews], rows, json)
+        found = first_rows(config, set or [])
+        rows = [line for preview in [*found.interactions, *found.items] for line in _preview(preview)]
+        mapping = ", ".join(f"{name} from '{raw}'" for name, raw in found.mapping.items())
+        said = [f"warning: {text}" for text in found.warnings] + [
+            f"a night would stop: {text}" for text in found.problems
+        ]
+        _say(asdict(found), [*rows, f"{found.files} files looked at; {mapping}", *said], json)
+        if found.problems:
+            raise typer.Exit(1)
+        return
     checks = look(config, set or [], repair=repair)
     lines = [f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}" for check in checks]
     _say([check.model_dump() for check in checks], lines, json)
@@ -286,7 +293,7 @@ def _preview(preview: "Preview") -> list[str | Table]:
     counts = f"of its first {preview.records:,} records {good:,} would land, {filtered}, {bad}"
     frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
     tables = [_table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
-    return [preview.file.path, counts, *tables]
+    return [f"{preview.file.path}: {preview.form}", counts, *tables]
 
 
 def _show(result: BaseModel, json: bool) -> None:

@@ -18,7 +18,7 @@ from dealrec_core.lake.nights import TABLES, Night, nights, reopen
 from dealrec_core.settings import Config
 
 if TYPE_CHECKING:
-    from dealrec_core.ingest.preview import Preview
+    from dealrec_core.ingest.preview import Look
 
 
 class NightLine(BaseModel):
@@ -103,11 +103,11 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
     return [*checks, *(Check(what="damage", ok=False, state=str(damage)) for damage in checkup.damages(lake))]
 
 
-def first_rows(config: str, overrides: list[str]) -> "list[Preview]":
-    """How the first rows of the first raw files would land."""
-    from dealrec_core.ingest.preview import preview
+def first_rows(config: str, overrides: list[str]) -> "Look":
+    """How the first rows of the raw files would land, and what would stop a night."""
+    from dealrec_core.ingest.preview import look
 
-    return preview(settings.load(config, overrides).sources, files=3, rows=5)
+    return look(settings.load(config, overrides).sources)
 
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:
@@ -123,7 +123,7 @@ def _sources(config: Config) -> str:
     files = sources.find(config.sources.root, config.sources.interactions.files)
     if not files:
         raise DealrecError(f"no file in '{config.sources.root}' matches {config.sources.interactions.files}")
-    first = next(sources.records(files[0].path), None)
+    first = next(sources.records(files[0].path, options=config.sources.interactions), None)
     columns = ", ".join(map(str, first.fields)) if first else "no record"
     return f"{len(files)} files; {files[0].path} has {columns}"
 

@@ -38,7 +38,7 @@ def text_of(column: pl.Series, *, batch: Batch, null_words: list[str]) -> pl.Ser
         return text_column.str.replace(WHOLE, "$1") if kind.is_decimal() else text_column
     if column.null_count() == len(column):
         return column
-    if batch.may_have(b".0"):
+    if batch.may_have(b"."):
         column = column.str.replace(WHOLE, "$1")
     is_word = column.is_in(null_words)
     return column.set(is_word, None) if is_word.any() else column
@@ -57,7 +57,7 @@ def doubts(column: pl.Series, batch: Batch, *, may_be_tokens: bool) -> dict[str,
         patterns[LIST] = "|".join(pattern for pattern in (patterns.get(LIST), TOKENS, LABELS) if pattern)
     if batch.may_have(b"{"):
         patterns[OBJECT] = BRACES
-    if batch.may_have(b"E+"):
+    if batch.may_have(b"+"):
         patterns[ROUNDED] = SCIENTIFIC
     return {reason: column.str.contains(pattern).fill_null(False) for reason, pattern in patterns.items()}
 

@@ -115,10 +115,16 @@ def content_hash(path: str) -> str:
         raise SourceError(f"cannot read '{path}': {line(error)}; check its rights") from error
 
 
-def batches(path: str, *, columns: list[str] | None = None, options: ReaderOptions | None = None) -> Iterator[Batch]:
+def batches(
+    path: str,
+    *,
+    columns: list[str] | None = None,
+    options: ReaderOptions | None = None,
+    chunk_bytes: int | None = None,
+) -> Iterator[Batch]:
     """Yields the records of a CSV, JSON or Parquet file, plain or packed, in batches of bounded size.
 
-    columns: the raw columns to read, all when None.
+    columns: the raw columns to read, all when None. chunk_bytes: text that is read at a time, where a look needs little.
 
     Raises:
         SourceError: the file cannot be opened, or (Unreadable) its content is broken.
@@ -127,7 +133,7 @@ def batches(path: str, *, columns: list[str] | None = None, options: ReaderOptio
     options = options or ReaderOptions()
     with _opened(path) as file:
         content = container.unpack(file, path)
-        chunks = content.chunks()
+        chunks = content.chunks(chunk_bytes)
         first = next(chunks, b"")
         container.refuse(first[: container.HEAD_BYTES], path)
         for batch in _of_content(chain([first], chunks), first, content, columns, options):

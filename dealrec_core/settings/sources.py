@@ -42,7 +42,7 @@ class ReaderOptions(Section):
     quote: str = Field(default="auto", title="Quote")
     """Letter around CSV fields, or none where quotes are letters like others. auto tells it from the lines with quotes."""
     escape: Literal["auto", "doubled", "backslash"] = Field(default="auto", title="Escape")
-    """What stands for a quote inside a quoted CSV field: two quotes, or a backslash before it. auto takes what leaves fewer faults."""
+    """Sign for a quote inside a quoted CSV field: two quotes, or a backslash before it. auto takes the one that leaves fewer faults."""
     null_words: list[str] = Field(default=NULL_WORDS, title="Null words")
     """Texts that mean that there is no value, in any column. Take a word out when it is the name of something in your log."""
     delimiter: str | None = Field(default=None, min_length=1, title="Delimiter")

@@ -7,6 +7,7 @@ from prefect import get_run_logger, task
 
 from dealrec_core import schema
 from dealrec_core.ingest import interactions, item_files, replay
+from dealrec_core.ingest.preview import untitled_warning
 from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.ledger import IngestReport
 from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
@@ -28,6 +29,9 @@ def ingest(tonight: Tonight) -> Snapshot:
     inserted = int(report["inserted"].sum())
     version = lake.version("interactions")
     rows = lake.scan("interactions", version).select(pl.len()).collect().item()
+    untitled, items = item_files.untitled(lake) if config.sources.items and rows else (0, 0)
+    if warning := untitled_warning(untitled, items, config.sources):
+        get_run_logger().warning(warning)
     facts: dict[str, Fact] = {
         "files": len(report),
         "rows read": int(report["rows"].sum()),
@@ -37,6 +41,7 @@ def ingest(tonight: Tonight) -> Snapshot:
         "filtered": int(report["filtered"].sum()),
         "postponed": int(report["postponed"].sum()),
         "items new or changed": int(books.filter(kind="items")["inserted"].sum()),
+        "items without title": untitled,
         "items version": lake.version("items"),
         "quarantine version": lake.version("quarantine"),
         "rows in the lake": rows,

@@ -189,10 +189,14 @@ def test_quarantine_is_replayed_from_the_command_line(capsys, monkeypatch, small
 
 
 def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
-    code, out, _ = run(
-        capsys, monkeypatch, "doctor", "--sources", "--config", str(small), "--set", "sources.interactions.rating=stars"
-    )
+    sets = ["--set", "sources.interactions.rating=stars"]
+    code, out, _ = run(capsys, monkeypatch, "doctor", "--sources", "--config", str(small), *sets)
+    assert code == 1
+    assert "a night would stop: about 25% of the rows would be bad" in out
+    sets += ["--set", "sources.max_bad_fraction=0.5"]
+    code, out, _ = run(capsys, monkeypatch, "doctor", "--sources", "--config", str(small), *sets)
     assert code == 0
+    assert "CSV, utf-8, commas between fields" in out
     assert "of its first 4 records 3 would land, 0 be filtered out, 1 go to quarantine" in out
     assert "rating is not a number" in out
 

@@ -38,7 +38,7 @@ class Batch:
     is_open: bool = False
     """Whether the last record is the last line of a text file and has no line end: it may still be growing."""
     may_have: Callable[[bytes], bool] = lambda _: True
-    """Whether these bytes may occur in the text of the records; a quick look that saves a slow one."""
+    """Whether a letter of one byte may occur in the text of the records: a quick look that saves a slow one."""
 
     def only(self, rows: pl.Series) -> "Batch":
         """Returns the records with these numbers."""

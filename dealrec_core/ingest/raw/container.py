@@ -71,15 +71,15 @@ class Unpacked:
     packed: IO[bytes]
     path: str
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yields the bytes.
+    def chunks(self, size: int | None = None) -> Iterator[bytes]:
+        """Yields the bytes, about `size` (CHUNK_BYTES) of them at a time.
 
         Raises:
             Unreadable: the packing is broken or cut off, or the file is a decompression bomb.
             SourceError: the disk or the network failed; the content may be good.
         """
         produced = 0
-        while chunk := self._read():
+        while chunk := self._read(size or CHUNK_BYTES):
             produced += len(chunk)
             if self.packing and produced > max(HARMLESS_BYTES, EXPANSION * self.packed.tell()):
                 raise Unreadable(
@@ -87,9 +87,9 @@ class Unpacked:
                 )
             yield chunk
 
-    def _read(self) -> bytes:
+    def _read(self, size: int) -> bytes:
         try:
-            return self.stream.read(CHUNK_BYTES)
+            return self.stream.read(size)
         except BROKEN as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk or the network, not the content
                 raise SourceError(f"cannot read '{self.path}': {error}; start the night again") from error

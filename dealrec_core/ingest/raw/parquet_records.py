@@ -129,15 +129,18 @@ def _simple(column: pl.Series, kind_read: pa.DataType | None = None) -> pl.Serie
 
 
 def _text_of_bytes(column: pl.Series, *, is_uuid: bool) -> pl.Series:
-    """Bytes as the text that they are in UTF-8, 16 bytes that are none as a UUID, and others in hexadecimal digits."""
-    text = None if is_uuid else column.cast(pl.String, strict=False)
-    if text is not None and text.null_count() == column.null_count():
-        return text
+    """Bytes as the text that all of them are in UTF-8; else as UUIDs where each has 16, or in hexadecimal digits."""
+    try:
+        text = column.cast(pl.String)
+        if not is_uuid and not text.str.contains(r"[\x00-\x1f]").any():
+            return text
+    except pl.exceptions.PolarsError:  # some of the bytes are no UTF-8
+        pass
     digits = column.bin.encode("hex")
+    if not (column.bin.size() == 16).all():
+        return digits
     parts = [digits.str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
-    uuids = pl.select(pl.concat_str(parts, separator="-")).to_series().alias(column.name)
-    others = uuids if (column.bin.size() == 16).all() else digits
-    return others if text is None else others.zip_with(text.is_null(), text)
+    return pl.select(pl.concat_str(parts, separator="-")).to_series().alias(column.name)
 
 
 def _raw_of(frame: pl.DataFrame) -> Any:

@@ -179,14 +179,14 @@ def test_of_two_ingests_of_one_item_file_the_slower_records_nothing(monkeypatch,
     path.parent.mkdir()
     path.write_text(LINES["items/a.csv"])
     (tmp_path / "raw" / "log.csv").write_text(LINES["log.csv"])
-    parsed = item_files._parsed
+    parsed = item_files.parsed
 
     def overtaken(*arguments):
-        monkeypatch.setattr(item_files, "_parsed", parsed)
+        monkeypatch.setattr(item_files, "parsed", parsed)
         take_all(tmp_path / "raw", lake)
         return parsed(*arguments)
 
-    monkeypatch.setattr(item_files, "_parsed", overtaken)
+    monkeypatch.setattr(item_files, "parsed", overtaken)
     take_all(tmp_path / "raw", lake)
     rows_of_files = lake.scan("files").filter(kind="items").select("rows", "inserted", "duplicates").collect()
     assert rows_of_files.rows() == [(3, 2, 0)]
