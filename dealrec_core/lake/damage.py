@@ -3,7 +3,6 @@
 import re
 from typing import TYPE_CHECKING
 
-import polars as pl
 from deltalake import DeltaTable
 
 from dealrec_core.errors import LakeError
@@ -86,7 +85,9 @@ def damaged_files(lake: "Lake", table: str, handle: DeltaTable) -> list[tuple[st
     if folder is None:
         return []
     damages = []
-    for path, size in pl.DataFrame(handle.get_add_actions()).select("path", "size_bytes").iter_rows():
+    actions = handle.get_add_actions()
+    sizes = zip(actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist(), strict=True)
+    for path, size in sizes:
         file = folder / path
         present = file.stat().st_size if file.is_file() else None
         if present != size:
