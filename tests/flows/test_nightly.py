@@ -220,7 +220,9 @@ def test_a_champion_set_in_mlflow_is_taken_over_and_rolled_back_in_one_step(pref
         place.night(day)
     mlflow.set_tracking_uri(place.config.registry.tracking_uri)
     client = mlflow.MlflowClient()
-    for version in ("1", "2"):
+    present = promotions.champion(place.lake)
+    first, second = ("2", "1") if present is not None and present.version == "1" else ("1", "2")
+    for version in (first, second):
         client.set_registered_model_alias("recommender", "champion", version)
         taken = follow_registry(config=DEMO, overrides=place.overrides)
         assert (taken.version, promotions.champion(place.lake).version) == (version, version)
@@ -228,15 +230,17 @@ def test_a_champion_set_in_mlflow_is_taken_over_and_rolled_back_in_one_step(pref
     assert rows["who"].to_list() == ["MLflow", "MLflow"]
     assert all("the gate said: " in reason for reason in rows[schema.REASON])
     assert follow_registry(config=DEMO, overrides=place.overrides) is None
-    restored = {"candidate": 2, "champion": 1, "previous": 1}
+    restored = {"candidate": 2, "champion": int(first), "previous": int(first)}
     for _ in range(2):  # a rollback that is sent again puts nothing else in charge
-        assert roll_back(config=DEMO, overrides=place.overrides).version == "1"
+        assert roll_back(config=DEMO, overrides=place.overrides).version == first
         assert client.get_registered_model("recommender").aliases == restored
-    client.set_registered_model_alias("recommender", "champion", "2")  # as if the rollback had been killed before this
-    client.set_registered_model_tag("recommender", registry.CHAMPION_TAG, "2")
+    client.set_registered_model_alias(
+        "recommender", "champion", second
+    )  # as if the rollback had been killed before this
+    client.set_registered_model_tag("recommender", registry.CHAMPION_TAG, second)
     assert place.night(1).outcome == "done before"
     assert client.get_registered_model("recommender").aliases == restored
-    assert promotions.champion(place.lake).version == "1"
+    assert promotions.champion(place.lake).version == first
 
 
 def test_mlflow_has_a_run_per_night_and_one_below_it_per_stage_with_the_tables_it_read(town):
