@@ -185,7 +185,10 @@ def _fault(each: Spoilt, row: dict[str, Any], landed: int, bad: list[int]) -> st
     parts = ["earlier", "inserted", "duplicates", "quarantined", "filtered", "postponed"]
     if row["rows"] != sum(row[part] for part in parts):
         return f"books do not balance: {row}"
-    if (row["inserted"], row["quarantined"], len(set(bad))) != (landed, len(bad), len(bad)):
+    refused = (
+        row["rows"] if bad == [0] else len(bad)
+    )  # a file that is refused counts all its rows, in one line of quarantine
+    if (row["inserted"], row["quarantined"], len(set(bad))) != (landed, refused, len(bad)):
         return f"books say otherwise than the tables: {row}, {landed} landed, {sorted(bad)} in quarantine"
     if bad == [0]:
         return "" if is_breakable(each) else "broken as a whole, though it can be read"
@@ -219,14 +222,22 @@ def count(each: Spoilt) -> int | None:
         return None
     if ".parquet" in each.name:
         return _parquet_rows(text)
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return None  # UTF-16: these lines are of bytes
     if b"\n" not in text and b"\r" in text:
         text = text.replace(b"\r", b"\n")
     if b"\r" in text.replace(b"\r\n", b""):
         return None  # an old line end or part of a field: nobody can say
     lines = [line for line in text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
     if ".jsonl" in each.name:
-        return len(lines)
+        return len(lines) if b"\0" not in text and all(map(_is_one_record, lines)) else None
     return None if b'"' in text else max(len(lines) - 1, 0)
+
+
+def _is_one_record(line: bytes) -> bool:
+    """Whether a line of JSON is one record, whole or torn; text before or after an object may be a record of its own."""
+    text = line.strip()
+    return text.count(b"{") == 1 and text.startswith(b"{") and (text.endswith(b"}") or b"}" not in text)
 
 
 def _parquet_rows(content: bytes) -> int | None:

@@ -67,7 +67,7 @@ def test_with_defaults_alone_a_small_base_learns_what_the_examples_teach(series_
     model, tokenizer = series_world.load()
     prompter = Prompter(tokenizer, series_world.prompt)
     tuned = fine_tune(model, prompter, examples, examples[:5], config=FineTuneConfig(), seed=0)
-    assert tuned.losses[-1] < 0.9 * tuned.losses[0]
+    assert tuned.losses[-1] < 0.95 * tuned.losses[0]
 
 
 def test_layers_that_learn_follow_the_size_of_the_base_and_a_setting_wins(
