@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,12 @@ def test_the_best_epoch_is_returned(series_world: SeriesWorld) -> None:
 
 
 def test_with_defaults_alone_a_small_base_learns_what_the_examples_teach(series_world: SeriesWorld) -> None:
-    examples = series_world.examples(60)
+    """The base answers with the next part of a series; these examples answer with the oldest title of the history."""
+    examples = [replace(example, target=example.history[0]) for example in series_world.examples(60)]
     model, tokenizer = series_world.load()
     prompter = Prompter(tokenizer, series_world.prompt)
     tuned = fine_tune(model, prompter, examples, examples[:5], config=FineTuneConfig(), seed=0)
-    assert tuned.losses[-1] < 0.95 * tuned.losses[0]
+    assert tuned.losses[-1] < 0.9 * tuned.losses[0]
 
 
 def test_layers_that_learn_follow_the_size_of_the_base_and_a_setting_wins(
