@@ -1,4 +1,4 @@
-"""What calibration is worth: `python benchmarks/calibration.py`, or a part with `--only surrogate movielens tiger beam`.
+"""Measures what a calibration gains: `python benchmarks/calibration.py`, or a part with `--only surrogate movielens tiger beam`.
 
 surrogate, tiger: Games, the released split. It has no times, so the newest items before the validation period are taken to
 be the last train item of each user; those before the test period are the validation period. Weights are fitted on

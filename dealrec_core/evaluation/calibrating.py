@@ -35,7 +35,7 @@ class Fitted:
     tried: Weights
     """The best weights; `weights` are 0 where their gain is not clear."""
     gain: Difference
-    """Of the NDCG of lists under `tried` over lists without a calibration, per user."""
+    """How much larger NDCG is under `tried` than without a calibration, by user."""
     users: int
 
     def facts(self) -> dict[str, str | int | float]:

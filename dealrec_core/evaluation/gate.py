@@ -38,7 +38,7 @@ class Verdict(BaseModel):
 
 
 def opponent(means: Mapping[str, float], config: GateConfig) -> str:
-    """What the candidate must beat: the champion where it was evaluated, else the best of `gate.first_beats`.
+    """Returns the name of the recommender to beat: the champion where it was evaluated, else the best of `gate.first_beats`.
 
     means: the gate's metric of every recommender that was evaluated, by name.
     """

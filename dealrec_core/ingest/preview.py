@@ -41,7 +41,7 @@ class Preview:
 
 @dataclass
 class Look:
-    """What a look at the sources has found."""
+    """The result of a look at the sources: how rows would land, and what a night would warn of or stop at."""
 
     interactions: list[Preview] = field(default_factory=list)
     """The first files, and those with a problem."""
@@ -57,7 +57,7 @@ class Look:
 
 @dataclass
 class _Rows:
-    """What the looked-at rows of all files have in common."""
+    """Counts over the rows of all files that were looked at."""
 
     readable: int = 0
     filtered: int = 0

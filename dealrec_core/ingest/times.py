@@ -221,4 +221,4 @@ HINTS: dict[str, Callable[[str], str]] = {
     ),
     r".*\d\s*[A-Za-z]{3,5}": lambda _: "its zone has no single meaning; write an offset such as +01:00",
 }
-"""What a number or text may mean that is not read, and what to do."""
+"""Patterns of times that are not read, each with the reason and the next step."""

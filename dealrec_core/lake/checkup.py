@@ -14,7 +14,7 @@ from dealrec_core.lake.nights import TABLES, Manifest, Snapshot, nights
 COMMIT = re.compile(r"/_delta_log/(\d{20})\.json$")
 BACKUP = "it cannot be repaired: restore it from a backup"
 AGAIN = {"samples": "remove the folder samples, which the next ingest makes anew"}
-"""What to do about a damaged data file where there is more to do than to restore it."""
+"""Tables whose damaged data files need no backup, and how to make them anew."""
 ASIDE = "damaged"
 """Folder to which a repair moves what nobody can read."""
 
@@ -27,7 +27,7 @@ class Damage:
     state: str
     advice: str
     content: bytes | None = None
-    """What a repair writes in its place."""
+    """The bytes that a repair writes to this path."""
     is_movable: bool = False
     """Whether a repair moves the file away, as nothing that counted is in it."""
 

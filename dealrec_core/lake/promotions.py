@@ -23,7 +23,7 @@ IN_CHARGE = [PROMOTED, ROLLED_BACK, SET_BY_HAND]
 
 
 def outcome(facts: Mapping[str, Any]) -> Literal["promoted", "rejected", "unchanged"]:
-    """What became of a candidate, by the facts of the stage `promotion`: `promoted`, and `unchanged` where tuning changed nothing.
+    """Returns what became of a candidate, from the facts of its night's stage `promotion`.
 
     >>> outcome({"promoted": False}), outcome({"promoted": False, "unchanged": "none of 3 epochs was better than the start"})
     ('rejected', 'unchanged')

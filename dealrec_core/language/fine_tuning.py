@@ -52,8 +52,7 @@ def fine_tune(
         raise DataError(f"{counts}, at least one of each is needed; raise coreset.ratio")
     rows, held = ([prompter.row(example) for example in part] for part in (examples, validation))
     tuned = with_lora(model, config.lora, seed=seed) if adapter is None else with_adapter(model, adapter, learns=True)
-    learner = _Learner(tuned, rows, held, config, seed, quality)
-    learner.names = [example.sample_id for example in examples]
+    learner = _Learner(tuned, rows, held, config, seed, quality, [example.sample_id for example in examples])
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()
@@ -89,14 +88,21 @@ class _Learner:
     """A model with an adapter, and prompts with answers to learn (`training.Learner`)."""
 
     def __init__(
-        self, model: PeftModel, rows: list[Row], held: list[Row], config: FineTuneConfig, seed: int, quality: Quality
+        self,
+        model: PeftModel,
+        rows: list[Row],
+        held: list[Row],
+        config: FineTuneConfig,
+        seed: int,
+        quality: Quality,
+        names: list[str],
     ) -> None:
         self.model, self._rows, self._held = model, rows, held
         self._config, self._seed, self._quality = config, seed, quality
         self._device = next(model.parameters()).device
         described = [config.model_dump_json(), seed, rows, held, quality is not None, checkpoints.fingerprint(model)]
         self.fingerprint = hashlib.sha256(repr(described).encode()).hexdigest()
-        self.names: Sequence[object] = range(len(rows))
+        self.names: Sequence[object] = names
         self.samples, self.steps_an_epoch = len(rows), math.ceil(len(rows) / config.batch_size)
         self.tokens = sum(len(prompt) + len(answer) for prompt, answer in rows)
 

@@ -75,7 +75,7 @@ def lines(chunks: Iterator[bytes], encoding: str = AUTO) -> Iterator[Block]:
 
 @dataclass
 class _Told:
-    """What the bytes so far say about the encoding."""
+    """The encoding of a file, as far as the bytes read so far tell it."""
 
     encoding: str
 

@@ -14,7 +14,7 @@ SAMPLE_LINES = 20_000
 TYPED_NAME = re.compile(r"^(.+):(token|float|token_seq|float_seq)$")
 """A name in RecBole's headers."""
 ESCAPED = {b"\\\\": b"\x1e", b'\\"': b"\x1d"}
-"""What a backslash makes of the letter after it, as bytes that no clean line has, until the line is cut."""
+"""An escaped letter becomes one of these bytes until its line is cut into fields; a clean line never holds them."""
 LETTERS = {"\x1e": "\\", "\x1d": '"'}
 
 
@@ -92,7 +92,7 @@ class _Evidence:
     stray: int
     """Whole records if quotes are letters, with a quote that is not closed, or in the middle of a field."""
     broken: int
-    """Of the strays, those that are no whole record if quotes enclose fields."""
+    """Strays that are no whole record when quotes are taken to enclose fields."""
     open: int
     """Whole records in neither way; perhaps part of one."""
 
