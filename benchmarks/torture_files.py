@@ -194,6 +194,8 @@ def _fault(each: Spoilt, row: dict[str, Any], landed: int, bad: list[int]) -> st
         return "" if is_breakable(each) else "broken as a whole, though it can be read"
     if bad and max(bad) > row["rows"]:
         return f"row {max(bad)} of {row['rows']} in quarantine"
+    if row["rows"] < (least := least_rows(each)):
+        return f"{row['rows']} rows, at least {least} are there"
     wanted = count(each)
     return "" if wanted is None or wanted == row["rows"] else f"{row['rows']} rows, counted {wanted}"
 
@@ -232,6 +234,14 @@ def count(each: Spoilt) -> int | None:
     if ".jsonl" in each.name:
         return len(lines) if b"\0" not in text and all(map(_is_one_record, lines)) else None
     return None if b'"' in text else max(len(lines) - 1, 0)
+
+
+def least_rows(each: Spoilt) -> int:
+    """A number of rows that JSON lines have for certain: those of its lines in which an object begins."""
+    text = _unpacked(each)
+    if text is None or ".jsonl" not in each.name or text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return 0
+    return sum(b"{" in line for line in text.split(b"\n"))
 
 
 def _is_one_record(line: bytes) -> bool:

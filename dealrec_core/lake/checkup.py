@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ValidationError
 
@@ -46,6 +46,9 @@ def damages(lake: Lake) -> list[Damage]:
     of_nights = list(_of_nights(lake))
     needed = {} if of_nights else _needed(lake)
     of_tables = [each for table in (*TABLES, erased.TABLE) for each in _of_table(lake, table, needed.get(table, -1))]
+    if of_nights:  # a night that cannot be read may name a commit that would be moved away
+        first = "repair the damaged files of nights first, and look again"
+        of_tables = [replace(each, is_movable=False, advice=first) if each.is_movable else each for each in of_tables]
     return [*of_tables, *of_nights]
 
 
