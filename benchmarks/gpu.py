@@ -59,13 +59,17 @@ def main() -> None:
         options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(name, json.dumps(results[name]), flush=True)
 
+    def left() -> float:
+        return options.seconds - (time.perf_counter() - started)
+
     keep("peak", lambda: {"bf16 TFLOP/s": _peak(device, tiny=options.tiny)})
     keep("selection", lambda: _selection(job))
-    keep("precision", lambda: _precision(job))
+    if not options.cells_only:
+        keep("precision", lambda: _precision(job))
+        keep("effort precision", lambda: _effort_agreement(job))
     keep("speed", lambda: _speed(job, results["peak"]["bf16 TFLOP/s"]))
-    keep("cost", lambda: cost(results["selection"], results["speed"]))
-    left = options.seconds - (time.perf_counter() - started)
-    keep("cells", lambda: gpu_cells.run(job, workers=options.workers, seconds=left, out=options.results.parent))
+    keep("cost", lambda: _cost(job, results["selection"], results["speed"]))
+    keep("cells", lambda: gpu_cells.run(job, workers=options.workers, seconds=left(), out=options.results.parent))
 
 
 def _peak(device: torch.device, *, tiny: bool) -> float:
@@ -79,37 +83,25 @@ def _peak(device: torch.device, *, tiny: bool) -> float:
 
 
 def _selection(job: gpu_cells.Job) -> dict[str, Any]:
-    """Trains the surrogate and scores influence and effort of the whole pool on the device; keeps them for the cells."""
-    data, settings = job.data(), job.settings()
-    ids, device = data.catalogue.item_ids, torch.device(job.device)
+    """Trains the surrogate and scores influence of the whole pool on the device; keeps both for the cells."""
+    data, settings, device = job.data(), job.settings(), torch.device(job.device)
+    ids = data.catalogue.item_ids
     pool, recent = encode(data.pool, ids), encode(data.recent, ids)
     trained, surrogate_s = _timed(
         lambda: training.train(pool, recent, item_count=len(ids), config=settings.surrogate, seed=0, device=device),
         device,
     )
     torch.save(trained.model.state_dict(), Path(job.work) / "surrogate.pt")
-    scored, influence_s = _timed(
-        lambda: influence.score(trained.model, pool, recent, config=settings.influence, seed=0, device=device), device
-    )
-    opened = job.backend().open(job.base, data.catalogue)
-    tokens = int(opened.tokens(data.pool).sum())
-    efforts, effort_s = _timed(lambda: backend.efforts(opened, data.pool), device)
-    np.savez(Path(job.work) / "scores.npz", influence=scored.scores, effort=efforts)
-    some = data.pool.sample(min(len(data.pool), 48), seed=0)
-    on_cpu = backend.efforts(job.backend(CPU).open(job.base, data.catalogue), some)
-    row_of = {sample: row for row, sample in enumerate(data.pool["sample_id"])}
-    rows = [row_of[sample] for sample in some["sample_id"]]
-    return {
-        "samples": len(data.pool),
-        "epochs of the surrogate": trained.epochs,
-        "surrogate seconds": round(surrogate_s, 2),
-        "influence seconds": round(influence_s, 2),
-        "influence residual": scored.residual,
-        "effort seconds": round(effort_s, 2),
-        "effort tokens": tokens,
-        "effort, Spearman with float32 on the CPU": round(float(spearmanr(efforts[rows], on_cpu).statistic), 4),
-        "effort, largest relative error": float(np.max(np.abs(efforts[rows] / on_cpu - 1))),
-    }
+    result = {"samples": len(pool), "epochs": trained.epochs, "surrogate seconds": round(surrogate_s, 2)}
+    for objective in ("loss", "ranking"):
+        config = settings.influence.model_copy(update={"objective": objective})
+        scored, seconds = _timed(
+            lambda config=config: influence.score(trained.model, pool, recent, config=config, seed=0, device=device),
+            device,
+        )
+        np.save(Path(job.work) / f"influence-{objective}.npy", scored.scores)
+        result |= {f"influence seconds, {objective}": round(seconds, 2), f"residual, {objective}": scored.residual}
+    return result
 
 
 def _precision(job: gpu_cells.Job) -> dict[str, Any]:
@@ -136,6 +128,14 @@ def _precision(job: gpu_cells.Job) -> dict[str, Any]:
     return result
 
 
+def _effort_agreement(job: gpu_cells.Job) -> dict[str, Any]:
+    """Effort of some samples by the device's precision (bfloat16 on a GPU) against the CPU's float32."""
+    data = job.data()
+    some = data.pool.sample(min(len(data.pool), 48), seed=0)
+    here, on_cpu = (backend.efforts(job.backend(device).open(job.base, data.catalogue), some) for device in (None, CPU))
+    return _agreement(here, on_cpu)
+
+
 def _agreement(scores: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     best = max(1, len(expected) // 50)
     common = np.intersect1d(np.argsort(-scores)[:best], np.argsort(-expected)[:best])
@@ -148,11 +148,11 @@ def _agreement(scores: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 
 def _speed(job: gpu_cells.Job, peak: float) -> dict[str, Any]:
     """Tokens a second of effort and of tuning at several sizes of a batch, share of the peak, and memory."""
-    few, result = job.data().pool.sample(min(len(job.data().pool), 64 if job.tiny else 4096), seed=1), {}
-    for size in (512,) if job.tiny else (4096, 16384, 65536):
+    few, result = job.data().pool.sample(min(len(job.data().pool), 64 if job.tiny else 2048), seed=1), {}
+    for size in (512,) if job.tiny else (8192, 65536):
         result[f"effort, {size} tokens a batch"] = _effort_speed(job, few, size, peak)
-    for size in (8,) if job.tiny else (16, 32, 128):
-        result[f"tuning, {size} examples a step"] = _tuning_speed(job, few.head(2048), size, peak)
+    for size in (8,) if job.tiny else (32, 256):
+        result[f"tuning, {size} examples a step"] = _tuning_speed(job, few, size, peak)
     return result
 
 
@@ -192,21 +192,25 @@ def _rate(work: Callable[[], Any], tokens: int, job: gpu_cells.Job, peak: float)
     }
 
 
-def cost(selection: dict[str, Any], speed: dict[str, Any], *, share: float = 0.02, epochs: int = 3) -> dict[str, Any]:
-    """Selection and tuning on a share, against one tuning on everything at the measured speed, both of as many epochs."""
-    rate = max(part["tokens a second"] for name, part in speed.items() if name.startswith("tuning"))
-    everything = selection["effort tokens"] * epochs / rate
-    cheap = selection["surrogate seconds"] + selection["influence seconds"]
+def _cost(job: gpu_cells.Job, selection: dict[str, Any], speed: dict[str, Any]) -> dict[str, Any]:
+    """Selection and tuning on 2% against one tuning on everything, as many epochs, at the measured tokens a second."""
+    epochs, share = job.settings().fine_tune.epochs, 0.02
+    opened = job.backend().open(job.base, job.data().catalogue)
+    tokens = int(opened.tokens(job.data().pool).sum())
+    tuning, effort = (
+        max(part["tokens a second"] for name, part in speed.items() if name.startswith(kind))
+        for kind in ("tuning", "effort")
+    )
+    everything, of_effort = tokens * epochs / tuning, tokens / effort
+    cheap = selection["surrogate seconds"] + selection["influence seconds, ranking"] + share * everything
+    shares = {"none": cheap, "the best quarter": cheap + of_effort / 4, "all": cheap + of_effort}
     return {
-        "tuning on everything, seconds (extrapolated from tokens a second)": round(everything, 1),
-        "tuning on the share, seconds": round(share * everything, 1),
-        "share of everything, surrogate and influence and tuning": round((cheap + share * everything) / everything, 4),
-        "share of everything, effort on the best quarter too": round(
-            (cheap + selection["effort seconds"] / 4 + share * everything) / everything, 4
-        ),
-        "share of everything, effort on all too": round(
-            (cheap + selection["effort seconds"] + share * everything) / everything, 4
-        ),
+        "tokens of an epoch over everything": tokens,
+        "tuning on everything, seconds": round(everything, 1),
+        "effort on everything, seconds": round(of_effort, 1),
+        "share of tuning on everything, by the samples with effort": {
+            name: round(seconds / everything, 4) for name, seconds in shares.items()
+        },
     }
 
 
@@ -236,6 +240,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=4, help="processes that share the device")
     parser.add_argument("--pool", type=int, default=None, help="most samples to choose from, for a short run")
     parser.add_argument("--frame", default="auto", help="frame of the prompt")
+    parser.add_argument("--cells-only", action="store_true", help="leaves the comparisons of precisions out")
     parser.add_argument("--tiny", action="store_true", help="a handful of samples, for a test on a CPU")
     return parser.parse_args()
 

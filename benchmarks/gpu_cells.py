@@ -7,11 +7,12 @@ their interactions in the train period; each is scored by teacher forcing. A qua
 
 import json
 import multiprocessing
-import os
 import time
+import traceback
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from dealrec_core import schema
 from dealrec_core.coreset import selection
-from dealrec_core.coreset.methods import METHODS, NEEDS
+from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders import backend, candidates, decoding, features
 from dealrec_core.recommenders.backend import Backend, ItemStatistics
@@ -39,10 +40,24 @@ from dealrec_core.study.data import StudyData
 from dealrec_core.surrogate import networks
 from dealrec_core.surrogate.sasrec import Shape
 
-SEEDS = 10
-FEWER = 5
-"""Seeds of methods other than random."""
-CHOSEN = [name for name in ("random", "dsir", "targeted", "dealrec", "greedy") if name in METHODS]
+
+@dataclass(frozen=True)
+class Arm:
+    """A selection as the cells compare it."""
+
+    method: str
+    seeds: int = 5
+    objective: str = "loss"
+    """Objective of the influence that the method is given."""
+    coreset: Mapping[str, Any] = field(default_factory=dict)
+
+
+ARMS = {
+    "random": Arm("random", seeds=10),
+    "dsir": Arm("dsir"),
+    "targeted": Arm("targeted", objective="ranking"),
+    "dealrec": Arm("dealrec"),
+}
 RULES = ("summed", "per token", "less its own probability")
 SURROGATE = SurrogateConfig(width=32, epochs=12, history_length=20, negatives=2048, patience=3)
 PROMPT = {"items": "game products", "item": "game product", "title_characters": 48}
@@ -68,9 +83,9 @@ class Job:
             "bigrec": {"history_length": 5, "prompt": {**PROMPT, "frame": self.frame}},
             "fine_tune": {**tuning, "lora": {"modules": "all"}}
             | ({"epochs": 1, "validation_examples": 8} if self.tiny else {}),
-            "effort": {"batch_tokens": 512 if self.tiny else 16384},
+            "effort": {"batch_tokens": 512 if self.tiny else 65536},
             "surrogate": SURROGATE.model_copy(update={"epochs": 1} if self.tiny else {}).model_dump(),
-            "influence": InfluenceConfig(batch_tokens=512 if self.tiny else 16384).model_dump(),
+            "influence": InfluenceConfig(batch_tokens=512 if self.tiny else 131072).model_dump(),
         }
         for name, change in changes.items():
             sections[name] = {**sections[name], **change}
@@ -124,20 +139,21 @@ def whole_base(paths: list[str], work: Path) -> Path:
 def run(job: Job, *, workers: int, seconds: float, out: Path) -> dict[str, Any]:
     """Runs cells, seeds outermost, until the time is over; writes the values of every user and returns comparisons."""
     ends = time.time() + seconds
-    tasks = [
-        ("base", 0),
-        *((name, seed) for seed in range(SEEDS) for name in CHOSEN if name == "random" or seed < FEWER),
-    ]
-    tasks = tasks[:4] if job.tiny else tasks
+    every = [(name, seed) for name, arm in ARMS.items() for seed in range(1 if job.tiny else arm.seeds)]
+    every.sort(key=lambda cell: ("effort" in NEEDS[ARMS[cell[0]].method], cell[1]))  # effort is computed meanwhile
+    tasks = [("base", 0), *every]
     cells: dict[tuple[str, int], dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        efforts = pool.submit(_efforts, job)  # beside the cells, which all but fill the processors of one process each
         futures = [pool.submit(_cell, job, name, seed, ends) for name, seed in tasks]
         for future in as_completed(futures):
-            cell = future.result()
-            if cell is not None:
+            if future.exception() is not None:
+                traceback.print_exception(future.exception())
+            elif (cell := future.result()) is not None:
                 cells[cell["method"], cell["seed"]] = cell
                 _keep(cells, out / "gpu_cells.npz")
                 print(json.dumps({key: value for key, value in cell.items() if key != "users"}), flush=True)
+        efforts.result()
     return compared(cells, [str(user) for user in job.data().cases[schema.USER_ID]])
 
 
@@ -145,11 +161,21 @@ def _keep(cells: dict[tuple[str, int], dict[str, Any]], path: Path) -> None:
     np.savez_compressed(path, **{f"{method} {seed}": cell["users"] for (method, seed), cell in cells.items()})
 
 
+def _efforts(job: Job) -> None:
+    """Effort of the whole pool by the language model, for the methods that ask for it."""
+    torch.set_float32_matmul_precision("high")
+    opened = job.backend().open(job.base, job.data().catalogue)
+    part = Path(job.work) / "part.npy"
+    np.save(part, backend.efforts(opened, job.data().pool))
+    part.rename(part.with_name("effort.npy"))
+
+
 def _cell(job: Job, method: str, seed: int, ends: float) -> dict[str, Any] | None:
     """One selection, tuning and ranking; None where the time is over."""
     if time.time() > ends:
         return None
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 4))
+    torch.set_num_threads(2)
+    torch.set_float32_matmul_precision("high")
     data = job.data()
     opened = job.backend(seed=seed).open(job.base, data.catalogue)
     facts: dict[str, Any] = {"method": method, "seed": seed}
@@ -158,7 +184,7 @@ def _cell(job: Job, method: str, seed: int, ends: float) -> dict[str, Any] | Non
         model, tokenizer = opened._model.eval(), opened._tokenizer
     else:
         chosen = coreset(job, method, seed)
-        facts |= {"selection s": round(time.perf_counter() - started, 2), "samples": len(chosen)}
+        facts |= {"coreset s": round(time.perf_counter() - started, 2), "samples": len(chosen)}
         started = time.perf_counter()
         tuned = opened.tune(
             chosen, data.recent.tail(job.settings().fine_tune.validation_examples), ItemStatistics(data.counts)
@@ -167,15 +193,19 @@ def _cell(job: Job, method: str, seed: int, ends: float) -> dict[str, Any] | Non
         facts |= {"tokens": tuned.tokens, **tuned.facts}
     facts["tuning s"] = round(time.perf_counter() - started, 2)
     started = time.perf_counter()
-    facts["users"] = ranked(model, Prompter(tokenizer, job.settings().bigrec.prompt), data, size=4 if job.tiny else 12)
+    facts["users"] = ranked(model, Prompter(tokenizer, job.settings().bigrec.prompt), data, size=4 if job.tiny else 24)
     return facts | {"ranking s": round(time.perf_counter() - started, 2)}
 
 
-def coreset(job: Job, method: str, seed: int) -> pl.DataFrame:
-    """The samples that the method chooses of the pool, with influence by the surrogate and effort by the language model."""
-    data = job.data()
-    with np.load(Path(job.work) / "scores.npz") as file:
-        scores = {"influence": file["influence"], "effort": file["effort"]}
+def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
+    """The samples that an arm chooses of the pool, with influence by the surrogate and effort by the language model."""
+    data, arm = job.data(), ARMS[name]
+    needs = set(NEEDS[arm.method])
+    scores = {"influence": np.zeros(len(data.pool)), "effort": np.zeros(len(data.pool))}
+    if "influence" in needs:
+        scores["influence"] = np.load(Path(job.work) / f"influence-{arm.objective}.npy")
+    if "effort" in needs:
+        scores["effort"] = _when_there(Path(job.work) / "effort.npy")
     inputs = features.FeatureInputs(
         train=data.pool,
         recent=data.recent,
@@ -188,11 +218,21 @@ def coreset(job: Job, method: str, seed: int) -> pl.DataFrame:
         seed=0,
         device=torch.device(job.device),
     )
-    pool, aims = features.features(set(NEEDS[method]) - set(scores), inputs)
+    pool, aims = features.features(needs - set(scores), inputs)
     frame = selection.with_features(data.pool.select(schema.SAMPLE_ID), {**scores, **pool})
-    config = CoresetConfig(ratio=0.02, normalisation="none") if method == "dealrec" else CoresetConfig(ratio=0.02)
-    chosen = selection.select(frame, config, seed=seed, by=method, reference=aims)
+    config = CoresetConfig.model_validate({"ratio": 0.02, **arm.coreset})
+    chosen = selection.select(frame, config, seed=seed, by=arm.method, reference=aims)
     return data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
+
+
+def _when_there(path: Path) -> np.ndarray:
+    """The array in a file that another process writes."""
+    for _ in range(300):
+        if path.exists():
+            break
+        time.sleep(1)
+    array: np.ndarray = np.load(path)
+    return array
 
 
 def ranked(model: Any, prompter: Prompter, data: StudyData, *, size: int) -> np.ndarray:

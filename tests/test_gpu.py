@@ -32,7 +32,7 @@ def test_every_part_runs_and_the_cpu_agrees_with_itself(tmp_path: Path) -> None:
     failed = {name: part["failed"] for name, part in made.items() if isinstance(part, dict) and "failed" in part}
     assert not failed
     assert made["precision"]["float32"]["Spearman"] == pytest.approx(1.0)
-    assert made["selection"]["effort, Spearman with float32 on the CPU"] == pytest.approx(1.0)
+    assert made["effort precision"]["Spearman"] == pytest.approx(1.0)
     cells = made["cells"]["methods"]
     assert {"base", "random", "dsir"} <= set(cells)
     assert cells["random"]["seeds"] == 1
