@@ -151,7 +151,8 @@ def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) 
         vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(sorted(titles), trainer)
-    tokenizer.add_tokens([AddedToken(head(prompt), normalized=False), AddedToken(TAIL, normalized=False)])
+    frame = [head(prompt)] if prompt.frame == "plain" else [head(prompt), TAIL]  # a line's end is a token already
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in frame])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END)
 
 

@@ -10,8 +10,9 @@ from dealrec_core.settings.section import Section
 class PromptConfig(Section):
     """Words and bounds of the prompt."""
 
-    frame: Literal["auto", "alpaca"] = Field(default="auto", title="Frame")
-    """Form of the prompt. auto: the tokenizer's chat template where it has one, else Alpaca's headings; alpaca: those always (paper)."""
+    frame: Literal["auto", "alpaca", "plain"] = Field(default="auto", title="Frame")
+    """Form of the prompt. auto: the tokenizer's chat template where it has one, else Alpaca's headings; alpaca: those always (paper);
+    plain: one short line, then one title a line. It takes about half the tokens with a model that was not trained on the frame."""
     items: str = Field(default="products", min_length=1, title="Items, plural")
     """Word for several items in the prompt, for instance game products or movies. Set it, `item` and `chosen` to your domain."""
     item: str = Field(default="product", min_length=1, title="Item, singular")
