@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core import schema
-from dealrec_core.language import fine_tuning, language_model, lora, whole
+from dealrec_core.language import batch_tokens, effort, fine_tuning, language_model, lora, whole
 from dealrec_core.language.answer_loss import Losses, example_losses, length_batches
 from dealrec_core.language.language_model import padded, weighted_mean
 from dealrec_core.language.progress import Progress, silent
@@ -104,7 +104,8 @@ class OpenedLanguageModel:
         texts = [self._prompter.row(example) for example in self.examples(samples)]
         bare: Any = self._model.eval()
         pooled = np.empty((0, 0), dtype=np.float32)
-        for rows in length_batches(self.tokens(samples), self.settings.effort.batch_tokens):
+        most = batch_tokens.resolve(self.settings.effort.batch_tokens, bare, most=effort.MOST_TOKENS)
+        for rows in length_batches(self.tokens(samples), most):
             ids = padded([[*texts[row][0], *texts[row][1]] for row in rows], value=-1).to(self.device)
             states = bare.base_model(input_ids=ids.clamp(min=0), use_cache=False).last_hidden_state  # (B, L, D)
             part = weighted_mean(states, (ids >= 0)).cpu().numpy()

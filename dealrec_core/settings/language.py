@@ -1,10 +1,13 @@
 """The language model: which one, its prompt, how it is tuned, and how effort is computed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dealrec_core.settings.section import Section
+
+BatchTokens = Annotated[int, Field(ge=1)] | Literal["auto"]
+"""A number of tokens, or auto."""
 
 
 class PromptConfig(Section):
@@ -103,8 +106,9 @@ class NightlyFineTune(Section):
     with more (1e-4 at ten billion). Lower it when the loss rises."""
     batch_size: int = Field(default=16, ge=1, title="Examples in a step")
     """Number of examples in one step of the optimiser."""
-    batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")
-    """Largest number of tokens computed at once; gradients of a larger step are added in parts. Lower it when memory runs out."""
+    batch_tokens: BatchTokens = Field(default="auto", title="Most tokens computed at once")
+    """Largest number of tokens computed at once; gradients of a larger step are added in parts. auto: 16,384 below 20 million weights,
+    else what half of the free memory holds. Set a number when memory runs out, or where results must be equal on all machines."""
     gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
     """Whether activations are computed twice instead of stored. Set it for models that would not fit otherwise."""
 
@@ -130,8 +134,9 @@ class NightlyEffort(Section):
     """Share of the samples, scored longest ago, that a night scores again after a new champion. Raise it for fresher scores."""
     shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
     """Number of samples in a shard, after each of which a killed night can go on. Lower it on machines that are taken away often."""
-    batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
-    """Largest number of tokens in a batch. It bounds the memory and changes no score; lower it when memory runs out."""
+    batch_tokens: BatchTokens = Field(default="auto", title="Most tokens in a batch")
+    """Largest number of tokens in a batch. It bounds the memory and changes no score. auto: 4,096 below 20 million weights, else what
+    half of the free memory holds. Set a number when memory runs out."""
 
 
 class EffortConfig(NightlyEffort):
