@@ -34,8 +34,7 @@ __all__ = ["BASE", "Backend", "ItemStatistics", "OpenedBase", "Tuned", "build", 
 Backend = BIGRecBackend | TigerBackend
 OpenedBase = OpenedLanguageModel | OpenedTiger
 BACKENDS: dict[str, type[Backend]] = {"bigrec": BIGRecBackend, "tiger": TigerBackend}
-BASE = "base"
-"""Key of a bundle's lineage: hash of the base model it was tuned from."""
+BASE = bundle.TUNED_FROM
 LIKELIHOOD_TOKENS = 8192
 """Most tokens of a batch where likelihoods are computed, without gradients."""
 

@@ -35,7 +35,8 @@ class NightlyLanguageModel(Section):
     """The language model that is tuned."""
 
     base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
-    """Model that is tuned: a causal model of Hugging Face by name or folder, or 'embedded' for a small one built on the spot."""
+    """Model that is tuned: 'embedded' for a small one built on the spot, 'smollm2-135m' once `dealrec get-model smollm2-135m` has run,
+    or a causal model of Hugging Face by folder or by name. A commit pins a name: Qwen/Qwen3-0.6B@c1899de2."""
     four_bit: bool = Field(default=False, title="Four bits")
     """Whether the base model is held in 4-bit NF4 (QLoRA). Set it when the GPU is too small; it needs CUDA and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
@@ -66,12 +67,15 @@ class LanguageModelConfig(NightlyLanguageModel):
     """Step size of pretraining."""
 
 
+Modules = Literal["auto", "attention", "all"]
+
+
 class NightlyLora(Section):
     """Which weights of the language model learn, and how many."""
 
     rank: int = Field(default=8, ge=1, le=1024, title="LoRA rank")
     """Rank of the matrices that learn; what they add is doubled. Raise it when more epochs no longer help and there is memory."""
-    modules: Literal["auto", "attention", "all"] = Field(default="auto", title="LoRA modules")
+    modules: Modules = Field(default="auto", title="LoRA modules")
     """Layers that learn. auto: all below a billion weights, else attention; all: every linear layer, which small models need;
     attention: query and value projections, as in the paper, which takes less memory."""
 
