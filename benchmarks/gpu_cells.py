@@ -22,11 +22,11 @@ import polars as pl
 import torch
 from safetensors import safe_open
 from scipy.stats import t as student
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from dealrec_core import schema
 from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
+from dealrec_core.language import known
 from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders import backend, candidates, decoding, features
 from dealrec_core.recommenders.backend import Backend, ItemStatistics
@@ -121,19 +121,12 @@ def weights(base: str) -> int:
 
 def whole_base(paths: list[str], work: Path) -> Path:
     """The base as a folder; a GGUF file, joined from its parts, is converted once."""
-    folder = work / "base"
     if Path(paths[0]).is_dir():
         return Path(paths[0])
-    if not folder.exists():
-        (work / "base.gguf").write_bytes(b"".join(Path(path).read_bytes() for path in paths))
-        packed = AutoModelForCausalLM.from_pretrained(work, gguf_file="base.gguf", dtype=torch.float32)
-        config = packed.config
-        del config.quantization_config
-        plain = LlamaForCausalLM(config)
-        plain.load_state_dict(packed.state_dict(), strict=True)
-        AutoTokenizer.from_pretrained(work, gguf_file="base.gguf").save_pretrained(folder)
-        plain.to(torch.bfloat16).save_pretrained(folder)
-    return folder
+    joined = work / "base.gguf"
+    joined.write_bytes(b"".join(Path(path).read_bytes() for path in paths))
+    known.get("smollm2-135m", work / "base", source=joined)
+    return work / "base"
 
 
 def run(job: Job, *, workers: int, seconds: float, out: Path) -> dict[str, Any]:
