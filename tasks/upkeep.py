@@ -12,7 +12,7 @@ from dealrec_core.errors import NightBusy, RegistryError
 from dealrec_core.lake import Lake, erasure, lock, upkeep
 from dealrec_core.lake.upkeep import TableReport
 from dealrec_core.settings import Config
-from tasks import registry
+from tasks import markup, registry
 
 
 class UpkeepReport(BaseModel):
@@ -89,6 +89,8 @@ def pins_of(config: Config) -> dict[str, set[int]]:
 def markdown(report: UpkeepReport) -> str:
     """The report as a small Markdown page."""
     names = [name.replace("_", " ") for name in TableReport.model_fields]
-    rows = [f"| {' | '.join(str(value) for value in table.model_dump().values())} |" for table in report.tables]
-    head = f"# Upkeep: {report.message}\n\n| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    rows = [
+        f"| {' | '.join(markup.markdown(value) for value in table.model_dump().values())} |" for table in report.tables
+    ]
+    head = f"# Upkeep: {markup.markdown(report.message)}\n\n| {' | '.join(names)} |\n|{'---|' * len(names)}"
     return "\n".join([head, *rows])
