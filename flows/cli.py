@@ -124,7 +124,11 @@ def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
 
     with _in_this_process(computes=False):
         report = flow.upkeep(config=config, overrides=set or [])
-    _say(report, [_table("tables", [table.model_dump() for table in report.tables]), report.message], json)
+    _say(
+        report,
+        [_table("tables", [table.model_dump() for table in report.tables]), f"scrub: {report.scrub}", report.message],
+        json,
+    )
 
 
 @app.command("erase-user")

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
-from dealrec_core.lake import Lake, checkup, lock, promotions
+from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
 from dealrec_core.lake.nights import TABLES, Night, nights, reopen
 from dealrec_core.settings import Config
 
@@ -100,6 +100,8 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
             checkup.repair(lake, checkup.damages(lake))
     looks = {"sources": _sources, "lake": _lake, "registry": _registry, "device": _device}
     checks = [_check(what, look, loaded) for what, look in looks.items()]
+    if (scrubbed := scrub.last(lake)) is not None:
+        checks.append(Check(what="scrub", ok=not scrubbed.damages, state=str(scrubbed)))
     return [*checks, *(Check(what="damage", ok=False, state=str(damage)) for damage in checkup.damages(lake))]
 
 
