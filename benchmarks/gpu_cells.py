@@ -23,9 +23,7 @@ from safetensors import safe_open
 from scipy.stats import t as student
 
 from dealrec_core import schema
-from dealrec_core.coreset import dsir, selection, targeted
-from dealrec_core.coreset.base import highest
-from dealrec_core.coreset.combine import normalise
+from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.language import known
 from dealrec_core.language.prompts import Prompter
@@ -48,16 +46,14 @@ class Arm:
 
     method: str
     seeds: int = 5
-    influence: bool = False
-    """Whether the highest influence on a ranking risk joins the rule: inside each quota, or as two log units from last to first rank."""
+    objective: str = "loss"
+    """Objective of the influence that the method is given."""
 
 
 ARMS = {
     "random": Arm("random", seeds=10),
-    "targeted": Arm("targeted"),
+    "targeted": Arm("targeted", objective="ranking"),
     "dsir": Arm("dsir"),
-    "dsir + influence": Arm("dsir", influence=True),
-    "targeted + influence": Arm("targeted", influence=True),
     "dealrec": Arm("dealrec"),
 }
 USERS = {False: 400, True: 2000}
@@ -206,7 +202,7 @@ def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
     needs = set(NEEDS[arm.method])
     scores = {"influence": np.zeros(len(data.pool)), "effort": np.zeros(len(data.pool))}
     if "influence" in needs:
-        scores["influence"] = np.load(Path(job.work) / "influence-loss.npy")
+        scores["influence"] = np.load(Path(job.work) / f"influence-{arm.objective}.npy")
     if "effort" in needs:
         scores["effort"] = _when_there(Path(job.work) / "effort.npy")
     inputs = features.FeatureInputs(
@@ -222,26 +218,9 @@ def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
         device=torch.device(job.device),
     )
     pool, aims = features.features(needs - set(scores), inputs)
-    if arm.influence:
-        rows = with_influence(arm.method, pool, aims, np.load(Path(job.work) / "influence-ranking.npy"), seed=seed)
-        return data.pool[np.sort(rows)]
     frame = selection.with_features(data.pool.select(schema.SAMPLE_ID), {**scores, **pool})
     chosen = selection.select(frame, CoresetConfig(ratio=0.02), seed=seed, by=arm.method, reference=aims)
     return data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
-
-
-def with_influence(
-    method: str, pool: features.Arrays, aims: features.Arrays, influence: np.ndarray, *, seed: int
-) -> np.ndarray:
-    """The rows that a rule chooses when influence joins it."""
-    items, random, budget = pool["item"], np.random.default_rng(seed), round(0.02 * len(influence))
-    rank = normalise(influence, "rank")
-    if method == "dsir":
-        return highest(dsir.log_weights(items, aims["item"]) + 2 * rank + random.gumbel(size=len(rank)), budget)
-    category = np.zeros(1 + max(items.max(), aims["item"].max()), dtype=np.int64)
-    category[aims["item"]], category[items] = aims["category"], pool["category"]
-    quota = targeted.quotas(items, aims["item"], category=category, budget=budget, random=random)
-    return targeted.best_of_each(items, np.argsort(-rank, kind="stable"), quota)
 
 
 def _when_there(path: Path) -> np.ndarray:
