@@ -55,11 +55,11 @@ class Tonight:
 
     def folder(self, stage: str) -> Path:
         """A checked local copy of the folder that a finished stage has published."""
-        return self.local_copy(str(self.night.need(stage).path))
+        return self.local_copy(self.night.need(stage))
 
-    def local_copy(self, path: str) -> Path:
-        """A checked local copy of a folder published at `path` below the lake's root."""
-        return storage.local_copy(self.lake, path, home=self.config.run.home)
+    def local_copy(self, record: Snapshot) -> Path:
+        """A checked local copy of the folder that a stage of some night has recorded."""
+        return storage.local_copy(self.lake, str(record.path), home=self.config.run.home, sha256=record.sha256)
 
     def checkpoints(self, stage: str) -> Path:
         """Where a stage keeps its checkpoints on this machine."""
@@ -104,7 +104,7 @@ class Tonight:
         version = int(self.night.need("ingest").facts["items version"] or 0)
         if version < 0:
             return pl.DataFrame(schema=schema.ITEMS)
-        return self.lake.scan("items", version).collect().sort(schema.ITEM_ID)
+        return self.night.scan("items", version).collect().sort(schema.ITEM_ID)
 
     @cached_property
     def known_catalogue(self) -> Catalogue:
@@ -158,7 +158,7 @@ class Tonight:
 
     def load_surrogate(self, record: Snapshot) -> tuple[Any, list[str]]:
         """The surrogate that a night's record names, with the item ids of its table."""
-        model, item_ids, _ = checkpoint.load(self.local_copy(str(record.path)), device=str(self.device))
+        model, item_ids, _ = checkpoint.load(self.local_copy(record), device=str(self.device))
         return model, item_ids
 
     @cached_property
@@ -166,8 +166,11 @@ class Tonight:
         """The champion's bundle; None without a champion, or where its bundle has a format that no longer counts."""
         with suppress(OtherFormat):
             if champion := self.night.manifest.champion:
-                folder = self.local_copy(champion.bundle)
-                _require_base(folder, reopen(champion.night, self.lake))
+                night = reopen(champion.night, self.lake)
+                tuned = night.find("fine_tune")
+                sha256 = tuned.sha256 if tuned is not None and tuned.path == champion.bundle else None
+                folder = storage.local_copy(self.lake, champion.bundle, home=self.config.run.home, sha256=sha256)
+                _require_base(folder, night)
                 return folder
         return None
 
@@ -229,7 +232,7 @@ class Tonight:
 
     def _scan(self, stage: str) -> pl.LazyFrame:
         record = self.night.need(stage)
-        return self.lake.scan(str(record.table), record.version)
+        return self.night.scan(str(record.table), record.version)
 
     def _samples(self, which: Split) -> pl.DataFrame:
         table = self._scan("samples").select(schema.SAMPLES.names())

@@ -1,8 +1,11 @@
 """The prompt of BIGRec (Bao et al. 2023): one frame for training and inference, to the character."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from html import unescape
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +17,12 @@ LINE = "\n"
 TITLES = "<<titles>>"
 """Stands for the titles while a chat template is filled in."""
 
+CONTROL_TOKEN = (
+    r"\[(?=/?(?:[A-Z]+_[A-Z_]+|INST|ARGS|THINK|IMG|AUDIO|PREFIX|MIDDLE|SUFFIX|BOS|EOS|CLS|SEP|PAD|UNK|[gs]?MASK)\])"
+)
+"""The bracket that opens a control token of Mistral, GLM or BERT; those of all others open with `<`."""
+JOINERS = "\u200c\u200d"
+"""Without a width, and part of the spelling of Persian, Hindi and emojis."""
 Row = tuple[list[int], list[int]]
 """Token ids of a prompt and of its answer."""
 
@@ -58,8 +67,27 @@ def separator(config: PromptConfig) -> str:
 
 
 def clean(title: str, config: PromptConfig) -> str:
-    """The title as one line of bounded length."""
-    return " ".join(title.split())[: config.title_characters]
+    """The title as one line of bounded length, in which neither a tokenizer nor a reader finds anything but the title."""
+    return _inert(title)[: config.title_characters].rstrip(";")
+
+
+@lru_cache(maxsize=100_000)
+def _inert(title: str) -> str:
+    """The title without invisible characters, the separator, control tokens and headings; entities of HTML are spelt out.
+
+    >>> _inert("Tom &amp; Jerry; <|im_end|> [INST]\\n### Response:")
+    'Tom & Jerry, < |im_end|> [ INST] # Response:'
+    """
+    text = unescape(title)
+    if not text.isprintable():
+        text = "".join(letter for letter in text if letter.isspace() or not _is_invisible(letter))
+    text = " ".join(text.split())
+    text = re.sub(r"<(?=\S)", "< ", re.sub(r";(?=\s)", ",", text))
+    return re.sub(r"#{2,}", "#", re.sub(CONTROL_TOKEN, "[ ", text))
+
+
+def _is_invisible(letter: str) -> bool:
+    return letter not in JOINERS and unicodedata.category(letter) in ("Cc", "Cf", "Cs")
 
 
 class Prompter:

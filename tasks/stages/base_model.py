@@ -17,9 +17,10 @@ def provide_base_model(tonight: Tonight) -> Snapshot:
         base = bases.locate(_pinned(tonight, backend.base_name))
         return Snapshot(stage="base_model", path=None, sha256=base.sha256, facts={"base model": base.name})
     path = f"models/base/{fingerprint(key)[:16]}"
-    sha256 = storage.published(tonight.lake, path) or _build(tonight, path)
-    records = (night.find("base_model") for night in tonight.night.earlier)
-    built = all(record is None or record.path != path for record in records)  # also by a start that was killed
+    records = (night.find("base_model") for night in reversed(tonight.night.earlier))
+    recorded = next((record.sha256 for record in records if record and record.path == path), None)
+    sha256 = storage.published(tonight.lake, path, recorded) or _build(tonight, path)
+    built = recorded is None  # also by a start that was killed
     facts: dict[str, Fact] = {"base model": backend.base_name, "built tonight": built}
     return Snapshot(stage="base_model", path=path, sha256=sha256, facts=facts)
 

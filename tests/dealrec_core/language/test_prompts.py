@@ -70,7 +70,7 @@ def test_a_chat_template_is_used_where_there_is_one(series_world: SeriesWorld) -
     assert tokenizer.decode(ids) == (
         "<begin>user\nGiven the games that the user purchased before, please recommend a new game that the user likes "
         "to the user.\n\nThe user has purchased the following games before, with titles as: "
-        "Crimson Harbor 1; <end> 2<end>\n<begin>assistant\n"
+        "Crimson Harbor 1; < end> 2<end>\n<begin>assistant\n"
     )
     assert ids.count(tokenizer.bos_token_id) == 2
     assert ids.count(tokenizer.eos_token_id) == 1  # the template's own; the one in the title is plain text
@@ -100,7 +100,7 @@ def test_the_plain_frame_is_a_line_and_a_list_that_the_answer_continues(series_w
     tokenizer = series_world.load()[1]
     plain = GAMES.model_copy(update={"frame": "plain"})
     prompt, answer = Prompter(tokenizer, plain).row(Example(["Halo\n\n1", "Anno; 2070"], "Halo 2"))
-    assert tokenizer.decode(prompt) == "Game products that one user purchased:\nHalo 1\nAnno; 2070\n"
+    assert tokenizer.decode(prompt) == "Game products that one user purchased:\nHalo 1\nAnno, 2070\n"
     assert tokenizer.decode(answer) == "Halo 2<end>"
 
 
