@@ -17,7 +17,7 @@ SMALL = [
     "coreset.count=32",
     "fine_tune.epochs=1",
     "evaluation.users=8",
-    "evaluation.calibration_users=4",
+    "evaluation.calibration_users=0",  # a calibration scores every title of the catalogue
     "surrogate.epochs=1",
     "surrogate.width=16",
 ]
