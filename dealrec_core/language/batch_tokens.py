@@ -11,8 +11,8 @@ from dealrec_core.settings.language import BatchTokens
 LIGHT = 20_000_000
 """Weights below which a model always takes the most tokens: its results do not depend on the machine then."""
 LEAST = 128
-SHARE = 0.5
-"""Share of the free memory that a batch may take."""
+SHARES = {"cpu": 0.25, "cuda": 0.5}
+"""Share of the free memory that a batch may take. A CPU gains nothing from a large batch, and others need its memory."""
 PREDICTED = 0.25
 """Share of the tokens whose next token is predicted, at most about: answers are shorter than prompts."""
 CGROUP = Path("/sys/fs/cgroup")
@@ -28,7 +28,8 @@ def resolve(given: BatchTokens, model: Any, *, most: int) -> int:
     weights = list(model.parameters())
     if sum(weight.numel() for weight in weights) < LIGHT:
         return most
-    fitting = int(SHARE * free_bytes(weights[0].device) / token_bytes(model))
+    device = weights[0].device
+    fitting = int(SHARES.get(device.type, 0.5) * free_bytes(device) / token_bytes(model))
     return max(LEAST, min(most, 1 << max(0, fitting.bit_length() - 1)))
 
 

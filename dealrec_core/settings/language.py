@@ -112,7 +112,7 @@ class NightlyFineTune(Section):
     """Number of examples in one step of the optimiser."""
     batch_tokens: BatchTokens = Field(default="auto", title="Most tokens computed at once")
     """Largest number of tokens computed at once; gradients of a larger step are added in parts. auto: 16,384 below 20 million weights,
-    else what half of the free memory holds. Set a number when memory runs out, or where results must be equal on all machines."""
+    else what a part of the free memory holds. Set a number when memory runs out, or where results must be equal on all machines."""
     gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
     """Whether activations are computed twice instead of stored. Set it for models that would not fit otherwise."""
 
@@ -143,7 +143,7 @@ class NightlyEffort(Section):
     """Number of samples in a shard, after each of which a killed night can go on. Lower it on machines that are taken away often."""
     batch_tokens: BatchTokens = Field(default="auto", title="Most tokens in a batch")
     """Largest number of tokens in a batch. It bounds the memory and changes no score. auto: 4,096 below 20 million weights, else what
-    half of the free memory holds. Set a number when memory runs out."""
+    a part of the free memory holds. Set a number when memory runs out."""
 
 
 class EffortConfig(NightlyEffort):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
@@ -18,14 +19,16 @@ from dealrec_core.errors import DataError
 from dealrec_core.evaluation import calibrating
 from dealrec_core.ingest import synthetic
 from dealrec_core.lake import nights, promotions
-from dealrec_core.lake.nights import Champion
+from dealrec_core.lake.nights import Champion, Night, Snapshot
 from dealrec_core.language import effort
 from dealrec_core.language.prompts import Prompter, words
-from dealrec_core.recommenders import backend
+from dealrec_core.recommenders import backend, bundle
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
+from tasks.stages import base_model
+from tasks.tonight import Tonight
 from tests.flows.conftest import DEMO, Town, new_town
 
 PROMOTE = ["gate.confidence=0.5"]
@@ -139,6 +142,32 @@ def test_a_hugging_face_folder_goes_through_a_whole_night_and_is_served(
     (items,) = model.predict(pd.DataFrame({"history": [["i00001", "i00002"]]}), params={"k": 5})["item_ids"]
     assert len(set(items)) == 5
     assert set(items) <= known
+    _only_the_recorded_base_is_used(night, instruction_model)
+
+
+def _only_the_recorded_base_is_used(night: Night, model: Path) -> None:
+    """The bundle refers to the base by the hash that the night has recorded; another model in its place is refused."""
+    record = night.need("base_model")
+    folder = Tonight(night).candidate_folder
+    assert not (folder / "base").exists()
+    assert bundle.description(folder)["base"] == {"name": model.name, "sha256": record.sha256}
+    config = model / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(DataError, match=r"has recorded \w{12}; put that model back, or start another night"):
+        _ = Tonight(night).base
+    night.record(record.model_copy(update={"sha256": "0" * 64}))
+    with pytest.raises(DataError, match="its night has recorded 000000000000; fine-tune again"):
+        _ = Tonight(night).candidate_folder
+
+
+def test_a_hub_model_without_a_commit_keeps_the_one_of_the_newest_night() -> None:
+    names = ["some/model@old", "some/model@new", "other/model@newer"]
+    records = [Snapshot(stage="base_model", facts={"base model": name}) for name in names]
+    earlier = [SimpleNamespace(find=lambda stage, record=record: record) for record in (*records, None)]
+    tonight = SimpleNamespace(night=SimpleNamespace(earlier=earlier))
+    assert base_model._pinned(tonight, "some/model") == "some/model@new"
+    assert base_model._pinned(tonight, "some/model@old") == "some/model@old"
+    assert base_model._pinned(tonight, "third/model") == "third/model"
 
 
 def test_other_weights_in_a_models_folder_are_another_model(tmp_path: Path) -> None:
