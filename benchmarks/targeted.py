@@ -33,7 +33,7 @@ from dealrec_core import influence
 from dealrec_core.coreset import ordering, targeted
 from dealrec_core.coreset.base import highest
 from dealrec_core.coreset.combine import normalise
-from dealrec_core.coreset.dsir import log_weights
+from dealrec_core.coreset.dsir import SMOOTHING, log_weights
 from dealrec_core.coreset.traits import categories
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
@@ -226,7 +226,7 @@ def quotas(
     lost = np.bincount(category, np.where(sizes > 0, 0, wanted))
     of_category = np.bincount(category, sizes)
     passed = np.divide(lost, of_category, out=np.zeros(len(lost)), where=of_category > 0)
-    share = np.where(sizes > 0, wanted, 0) + passed[category] * sizes + dsir.SMOOTHING * sizes / len(items)
+    share = np.where(sizes > 0, wanted, 0) + passed[category] * sizes + SMOOTHING * sizes / len(items)
     return apportioned(share, sizes, budget=budget, random=random)
 
 

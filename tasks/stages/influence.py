@@ -21,7 +21,7 @@ FOLDER = "models/influence"
 RECENT = 0.5
 """Share of the validation slice that influence.risk = 'recent' takes from its end."""
 
-NONE_WITHIN_REACH = "loss, because no target is within influence.reach"
+NONE_WITHIN_REACH = "loss, because no target is within reach of a list"
 
 
 @stage("influence")
