@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from quota import best_of_each, quotas
 from safetensors import safe_open
 from scipy.stats import t as student
 
 from dealrec_core import schema
-from dealrec_core.coreset import dsir, selection, targeted
+from dealrec_core.coreset import dsir, selection
 from dealrec_core.coreset.base import highest
 from dealrec_core.coreset.combine import normalise
 from dealrec_core.coreset.methods import NEEDS
@@ -240,8 +241,8 @@ def with_influence(
         return highest(dsir.log_weights(items, aims["item"]) + 2 * rank + random.gumbel(size=len(rank)), budget)
     category = np.zeros(1 + max(items.max(), aims["item"].max()), dtype=np.int64)
     category[aims["item"]], category[items] = aims["category"], pool["category"]
-    quota = targeted.quotas(items, aims["item"], category=category, budget=budget, random=random)
-    return targeted.best_of_each(items, np.argsort(-rank, kind="stable"), quota)
+    quota = quotas(items, aims["item"], category=category, budget=budget, random=random)
+    return best_of_each(items, np.argsort(-rank, kind="stable"), quota)
 
 
 def _when_there(path: Path) -> np.ndarray:
