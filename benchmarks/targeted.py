@@ -6,8 +6,9 @@ Users with a future are split once. Rules are compared on one half; then `--judg
 random and dsir on the other half. The measure is NDCG@100 over the whole catalogue. Intervals are of the paired difference over
 users, with the variance between seeds added, by t with as many degrees of freedom as seeds allow.
 
-Data: the released Games split; the ratings of 4 and more of MovieLens-small, each user's events cut 8:1:1; and `shuffled`, the same
-with each user's events in random order, so that nothing drifts. Writes benchmarks/results/targeted.json; cells are kept in var/targeted/.
+Data: the released Games split; the ratings of 4 and more of MovieLens-small, each user's events cut 8:1:1; and `synthetic`, the
+control: users draw from the tastes of their group at random, so nothing drifts and there is nothing recent to follow. Writes
+benchmarks/results/targeted.json; cells are kept in var/targeted/.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import polars as pl
 import torch
 from games import Games
 from machine import machine
+from quota import best_of_each, quotas
 from scipy.stats import t as student
 from torch.nn import functional
 
@@ -44,7 +46,7 @@ from dealrec_core.surrogate.logits import blocks
 
 RESULTS = Path(__file__).resolve().parent / "results" / "targeted.json"
 CELLS = Path(__file__).resolve().parent.parent / "var" / "targeted"
-DATASETS = ("games", "movielens", "shuffled")
+DATASETS = ("games", "movielens", "synthetic")
 HISTORY, SHARE, RECENT, EPOCHS = 20, 0.02, 4000, 6
 WIDTH = 32
 STOPPING = 2000
@@ -115,7 +117,7 @@ def sequences(steps: list[tuple[list[int], int]]) -> Sequences:
 def read(name: str, data: Path) -> Log:
     """The log of that name."""
     if name != "games":
-        return movielens(data / "movielens-small", shuffle=name == "shuffled")
+        return movielens(data / "movielens-small") if name == "movielens" else synthetic()
     games = Games(data / "games")
     place, numbers = games.catalogue.place, categories(games.catalogue)
     category = np.array([numbers[item] for item in games.catalogue.item_ids])
@@ -126,20 +128,35 @@ def read(name: str, data: Path) -> Log:
     return Log(category, users, every_step=False)
 
 
-def movielens(folder: Path, *, shuffle: bool) -> Log:
-    """Ratings of 4 and more in order of time or in random order, each user's cut 8:1:1; the category of a film is its first genre."""
+def movielens(folder: Path) -> Log:
+    """Ratings of 4 and more in order of time, each user's cut 8:1:1; the category of a film is its first genre."""
     ratings = pl.read_csv(folder / "ratings.csv", truncate_ragged_lines=True).filter(pl.col("rating") >= 4)
     films = pl.read_csv(folder / "movies.csv").sort("movieId")
     ids = [str(film) for film in films["movieId"]]
     catalogue = Catalogue(ids, ids, [genres.split("|")[:1] for genres in films["genres"]])
-    users, random = [], np.random.default_rng(3)
+    users = []
     for _, rows in ratings.sort("userId", "timestamp", "movieId").group_by("userId", maintain_order=True):
-        events = [catalogue.place[str(film)] for film in rows["movieId"]]
-        events = random.permutation(events).tolist() if shuffle else events
-        first, second = int(0.8 * len(events)), int(0.9 * len(events))
-        users.append((events[:first], events[first:second], events[second:]))
+        users.append(cut([catalogue.place[str(film)] for film in rows["movieId"]]))
     numbers = categories(catalogue)
     return Log(np.array([numbers[item] for item in ids]), users, every_step=True)
+
+
+def synthetic(users: int = 3000, items: int = 600, groups: int = 6) -> Log:
+    """Users of a group who draw twelve different items, a Zipf-like popularity times nine tenths of a taste for their group."""
+    random = np.random.default_rng(3)
+    category = np.arange(items) % groups
+    popularity = 1 / np.arange(1, items + 1) ** 0.8
+    events = []
+    for group in random.integers(groups, size=users):
+        chances = popularity * np.where(category == group, 0.9, 0.1 / (groups - 1))
+        events.append(cut(random.choice(items, 12, replace=False, p=chances / chances.sum()).tolist()))
+    return Log(category, events, every_step=True)
+
+
+def cut(events: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """The first 8, the next 1 and the last 1 of ten parts."""
+    first, second = int(0.8 * len(events)), int(0.9 * len(events))
+    return events[:first], events[first:second], events[second:]
 
 
 class Bench:
@@ -176,7 +193,8 @@ class Bench:
         def scores() -> dict[str, Any]:
             started = time.process_time()
             model = self._kept("surrogate", surrogate)
-            config = InfluenceConfig(objective=objective)
+            most = 8192 if self.log.every_step else None  # a curvature of long histories costs minutes
+            config = InfluenceConfig(objective=objective, curvature_samples=most)
             result = influence.score(model, self.pool, self.log.recent, config=config, seed=0)
             return {"scores": result.scores, "counted": result.risk_count, "cpu_s": time.process_time() - started}
 
@@ -193,9 +211,9 @@ class Bench:
         if name == "random":
             return highest(luck, self.budget)
         if name == "dsir":
-            return highest(log_weights(targets, recent) + 2 * rank + luck, self.budget)
-        quota = targeted.quotas(targets, recent, category=self.log.category, budget=self.budget, random=random)
-        return targeted.best_of_each(targets, np.argsort(-(rank if objective else luck), kind="stable"), quota)
+            return highest(log_weights(targets, recent) + targeted.INFLUENCE_WEIGHT * rank + luck, self.budget)
+        quota = quotas(targets, recent, category=self.log.category, budget=self.budget, random=random)
+        return best_of_each(targets, np.argsort(-(rank if objective else luck), kind="stable"), quota)
 
     def cell(self, rule: str, seed: int) -> dict[str, np.ndarray]:
         """NDCG@100 and @10 of each user after tuning on the rule's coreset, from disk where it is there."""
@@ -297,16 +315,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(DATASETS), choices=DATASETS)
+    parser.add_argument("--rules", nargs="*", default=RULES, choices=RULES)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(SEEDS, OF_RANDOM), help="of a rule, and of random")
     parser.add_argument("--judge", help="the rule to judge, after the others have been compared")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.only:
         bench = Bench(name, options.data)
-        seeds = {"random": range(OF_RANDOM)}
+        count, of_random = options.seeds
+        seeds = {"random": range(of_random)}
         if options.judge:
-            seeds |= {"dsir": range(SEEDS), options.judge: range(NEW, NEW + SEEDS)}
+            seeds |= {"dsir": range(count), options.judge: range(NEW, NEW + count)}
         else:
-            seeds |= dict.fromkeys(RULES, range(SEEDS))
+            seeds |= dict.fromkeys(options.rules, range(count))
         table = compared(bench, seeds, judges=bool(options.judge))
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machine": machine()}
         results.setdefault("judged" if options.judge else "compared", {})[name] = table

@@ -14,7 +14,6 @@ from dealrec_core.lake.nights import nights
 from tasks.report.trace import Step, trace
 
 PAGE = Path(__file__).resolve().parent / "walk.md"
-SAMPLE_ID = "0cbc6a1e4fd8ba887f44b606ff6792c5"
 HEAD = """# One row, from the raw log to the tuned model
 
 This page follows one row of a small synthetic log through two nights. Every block is what `dealrec trace SAMPLE_ID` prints
@@ -69,8 +68,9 @@ STAGES = {
 }
 
 
-def page(lake: Lake, sample_id: str = SAMPLE_ID) -> str:
+def page(lake: Lake) -> str:
     """The whole page, from a lake with two nights."""
+    sample_id = chosen_twice(lake)
     steps = trace(lake, sample_id)
     names = {night.name: f"night {number}" for number, night in enumerate(nights(lake), 1)}
     blocks = {stage: [_block(step, names) for step in steps if step.stage == stage] for stage in STAGES}
@@ -92,6 +92,12 @@ def _short(value: str, names: dict[str, str]) -> str:
     value = re.sub(r"\S*/(log/[^ ,]+)", r"\1", value)
     value = re.sub(r"\b[0-9a-f]{16}-", "…-", value)
     return value.split(": 95% interval")[0]
+
+
+def chosen_twice(lake: Lake) -> str:
+    """The first sample_id that both nights chose."""
+    chosen = lake.scan("coresets").group_by("sample_id").len().collect()
+    return min(chosen.filter(chosen["len"] == 2)["sample_id"])
 
 
 def _text(lake: Lake, sample_id: str) -> str:

@@ -27,9 +27,9 @@ def log_weights(items: np.ndarray, recent: np.ndarray) -> np.ndarray:
     p(pool) is the share of the samples with that item; p(recent) = (share of the recent with it + s · p(pool)) / (1 + s), so that
     no weight is 0. Recent items that no sample has are left out, for nothing could be drawn for them.
     """
-    values, place = np.unique(items, return_inverse=True)
-    pool_share = np.bincount(place) / len(items)
-    nearest = np.searchsorted(values, recent).clip(max=len(values) - 1)
-    hits = np.bincount(nearest[values[nearest] == recent], minlength=len(values))
+    items, recent = items.astype(np.int64), recent.astype(np.int64)
+    sizes = np.bincount(items, minlength=1 + recent.max(initial=0))
+    hits = np.where(sizes > 0, np.bincount(recent, minlength=len(sizes)), 0)
     recent_share = hits / max(int(hits.sum()), 1)
-    return np.log((recent_share / pool_share + SMOOTHING) / (1 + SMOOTHING))[place]
+    ratio = np.divide(recent_share * len(items), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
+    return np.log((ratio + SMOOTHING) / (1 + SMOOTHING))[items]

@@ -19,6 +19,6 @@ from dealrec_core.settings.influence import InfluenceConfig
 
 def weights(problem: Problem, risk: Sequences, *, config: InfluenceConfig) -> np.ndarray:
     """The weight of each risk sample, float64 (M,); all 0 where no target is within reach."""
-    if config.objective == "loss" or not len(risk):
+    if config.objective != "ranking" or not len(risk):
         return np.ones(len(risk))
     return (operators.ranks(problem, risk) < config.reach).astype(np.float64)

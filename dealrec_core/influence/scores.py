@@ -102,9 +102,7 @@ def score(
     if risk_count:
         v = operators.gradient(problem, risk, weights=weights) * (len(risk) / risk_count)
     else:
-        log.warning(
-            "influence: no target of %d risk samples is within influence.reach %d: all count", len(risk), config.reach
-        )
+        log.warning("influence: no target of %d risk samples is among the first %d: all count", len(risk), config.reach)
         v = operators.gradient(problem, risk)
     curved = counted.sampled(config.curvature_samples, seed=seed)
     curvature = Curvature(problem, curved, config.curvature)

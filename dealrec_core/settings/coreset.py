@@ -50,16 +50,18 @@ class _Budget(Section):
     groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
     """Number of strata of equal score width that method dealrec draws from; 25 to 75 in the paper. Fewer groups choose more high scores."""
     effort_weight: float = Field(default=0.3, ge=0, title="Effort weight lambda")
-    """Weight of effort beside influence in the score; 0.1 to 2 in the paper. Raise it to prefer hard samples; 0 leaves effort out."""
+    """Weight of effort beside influence in the score of dealrec, greedy and coverage; 0.1 to 2 in the paper. Raise it to prefer hard
+    samples; 0 leaves effort out."""
 
 
 class NightlyCoreset(_Budget):
     """How many samples are chosen, and by which rule."""
 
-    method: NightlyMethod = Field(default="dealrec", title="Selection method")
-    """Rule that chooses the coreset. dealrec is the paper's; greedy takes the highest scores; coverage guarantees places for
-    categories, popularity and recency; random is the baseline; the others are published rivals that compute features of
-    their own. Change it after `dealrec study` has compared them on your log."""
+    method: NightlyMethod = Field(default="targeted", title="Selection method")
+    """Rule that chooses the coreset. targeted draws samples whose targets are taken now, by their influence on the ranking; dealrec is
+    the paper's; greedy takes the highest scores; coverage guarantees places for categories, popularity and recency; random is the
+    baseline; the others are published rivals that compute features of their own. Change it after `dealrec study` has compared them
+    on your log."""
     least: int = Field(default=1024, ge=1, title="Least number of samples")
     """Number of samples below which the share does not fall; all samples where there are fewer. The paper's 2% were 1,024, and
     a model learns little from a few hundred. Lower it for quick trials."""

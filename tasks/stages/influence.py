@@ -21,6 +21,8 @@ FOLDER = "models/influence"
 RECENT = 0.5
 """Share of the validation slice that influence.risk = 'recent' takes from its end."""
 
+NONE_WITHIN_REACH = "loss, because no target is within reach of a list"
+
 
 @stage("influence")
 def score_influence(tonight: Tonight) -> Snapshot:
@@ -34,6 +36,8 @@ def score_influence(tonight: Tonight) -> Snapshot:
     facts: dict[str, Fact] = {
         "samples": len(train),
         "risk samples": len(risk),
+        "risk samples that count": result.risk_count,
+        "objective": tonight.config.algorithms.influence.objective if result.risk_count else NONE_WITHIN_REACH,
         "solver": config.solver,
         "products": result.products,
         "residual": float(f"{result.residual:.2e}"),
@@ -143,4 +147,4 @@ def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
 def _way(manifest: Manifest) -> tuple[object, ...]:
     """Everything that the scores of a night depend on beside its samples."""
     settings = manifest.settings
-    return settings.influence, settings.algorithms.surrogate, settings.run.seed, manifest.code
+    return settings.algorithms.influence, settings.algorithms.surrogate, settings.run.seed, manifest.code

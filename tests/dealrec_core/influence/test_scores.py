@@ -460,7 +460,7 @@ def test_where_no_target_is_within_reach_all_of_them_count_and_the_log_says_so(c
     risk = risk.take(np.flatnonzero(operators.ranks(problem, risk) >= 1))
     ranking = InfluenceConfig(objective="ranking", reach=1)
     result = influence.score(network, train, risk, config=ranking, seed=0)
-    assert f"no target of {len(risk)} risk samples is within influence.reach 1: all count" in caplog.text
+    assert f"no target of {len(risk)} risk samples is among the first 1: all count" in caplog.text
     assert result.risk_count == 0
     assert result.carried is None  # the next night computes anew
     assert (result.scores == influence.score(network, train, risk, config=InfluenceConfig(), seed=0).scores).all()

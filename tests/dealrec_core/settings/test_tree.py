@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dealrec_core.settings import Config, load
+from dealrec_core.settings.influence import InfluenceConfig, of_method
 from dealrec_core.settings.section import Section, leaves, section_of
 from dealrec_core.settings.tree import Algorithms
 
@@ -66,8 +67,8 @@ def named() -> set[str]:
     return found
 
 
-def test_a_night_has_at_most_128_settings_and_fifteen_of_them_on_the_first_page():
-    assert len(SETTINGS) <= 128
+def test_a_night_has_at_most_129_settings_and_fifteen_of_them_on_the_first_page():
+    assert len(SETTINGS) <= 129
     assert len(set(FIRST)) == len(FIRST) == 15
     assert set(FIRST) <= SETTINGS.keys()
 
@@ -105,3 +106,13 @@ def test_the_settings_import_nothing_heavy():
     program = f"import sys, dealrec_core.settings; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_influence_is_on_the_ranking_risk_for_the_method_that_needs_it():
+    own = {
+        method: load(DEMO, [f"coreset.method={method}"]).algorithms.influence.objective
+        for method in ("targeted", "dealrec")
+    }
+    assert own == {"targeted": "ranking", "dealrec": "loss"}
+    asked = InfluenceConfig(objective="loss")
+    assert of_method(asked, "targeted") == asked
