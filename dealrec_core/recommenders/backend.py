@@ -21,12 +21,14 @@ from dealrec_core.coreset.projection import Gradients
 from dealrec_core.errors import OtherFormat, SettingsError
 from dealrec_core.language import effort
 from dealrec_core.language.answer_loss import Losses
+from dealrec_core.language.memory import with_fewer_tokens
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.recommenders.bigrec_backend import BIGRecBackend, OpenedLanguageModel
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.recommenders.tiger_backend import OpenedTiger, TigerBackend
 from dealrec_core.recommenders.tuned import ItemStatistics, Tuned
+from dealrec_core.settings.language import EffortConfig
 from dealrec_core.settings.tree import Algorithms
 
 __all__ = ["BASE", "Backend", "ItemStatistics", "OpenedBase", "Tuned", "build", "older_half", "usable_champion"]
@@ -59,19 +61,23 @@ def efforts(opened: OpenedBase, samples: pl.DataFrame) -> np.ndarray:
     """
     config = opened.settings.effort
     with opened.adapted(opened.champion if config.model == "champion" else None) as model:
-        losses, sample_ids = _losses(opened, model, samples), samples[schema.SAMPLE_ID].to_list()
-        return effort.norms(model, losses, sample_ids, parameters=config.parameters)
+        sample_ids = samples[schema.SAMPLE_ID].to_list()
+
+        def norms(smaller: EffortConfig) -> np.ndarray:
+            losses = _losses(opened, model, samples, smaller)
+            return effort.norms(model, losses, sample_ids, parameters=config.parameters)
+
+        return with_fewer_tokens(config, norms)
 
 
 def gradients(opened: OpenedBase, samples: pl.DataFrame) -> Gradients:
     """Yields the per-sample gradients of the base with a fresh adapter."""
     with opened.adapted(None) as model:
-        losses = _losses(opened, model, samples)
+        losses = _losses(opened, model, samples, opened.settings.effort)
         yield from effort.gradients(model, losses, parameters=opened.settings.effort.parameters)
 
 
-def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame) -> Losses:
-    config = opened.settings.effort
+def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame, config: EffortConfig) -> Losses:
     return opened.losses(model, samples, batch_tokens=config.batch_tokens, prompts_too=config.tokens == "all")
 
 
