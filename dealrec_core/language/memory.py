@@ -6,11 +6,8 @@ from typing import TypeVar
 
 import torch
 
-from dealrec_core.settings.section import Section
-
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-Settings = TypeVar("Settings", bound=Section)
 FEWEST_TOKENS = 16
 
 
@@ -32,17 +29,16 @@ class Parts:
             log.warning("out of memory: batches are computed in %d parts from now on", self.count)
 
 
-def with_fewer_tokens(config: Settings, work: Callable[[Settings], Result]) -> Result:
-    """Returns the result of `work`, which begins anew with half of `batch_tokens` each time that memory runs out."""
+def with_fewer_tokens(tokens: int, work: Callable[[int], Result]) -> Result:
+    """Returns the result of `work`, which begins anew with half of the tokens at once each time that memory runs out."""
     while True:
-        tokens = int(config.batch_tokens)  # type: ignore[attr-defined]
         try:
-            return work(config)
+            return work(tokens)
         except (MemoryError, RuntimeError) as error:
             if tokens <= FEWEST_TOKENS or not is_exhausted(error):
                 raise
         log.warning("out of memory with %d tokens at once: begun anew with %d", tokens, tokens // 2)
-        config = config.model_copy(update={"batch_tokens": tokens // 2})
+        tokens //= 2
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from dealrec_core.settings.language import PromptConfig
 
-SEPARATOR = "; "
 TAIL = "\n\n### Response:\n"
+LINE = "\n"
+"""Ends every line of the plain frame; a title is cleaned of it, so that none can end the list."""
 TITLES = "<<titles>>"
 """Stands for the titles while a chat template is filled in."""
 
@@ -37,8 +38,10 @@ class Example:
 
 
 def head(config: PromptConfig) -> str:
-    """Everything before the first title, in the Alpaca frame; with items 'game products' the paper's Games prompt."""
+    """Everything before the first title: a line, or the Alpaca frame; with items 'game products' the paper's Games prompt."""
     instruction, given = words(config)
+    if config.frame == "plain":
+        return given
     return (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request.\n\n"
@@ -47,12 +50,20 @@ def head(config: PromptConfig) -> str:
 
 
 def words(config: PromptConfig) -> tuple[str, str]:
-    """The instruction, and the input up to the first title."""
+    """The instruction (the plain frame has none), and the input up to the first title."""
+    if config.frame == "plain":
+        line = f"{config.items} that one user {config.chosen}:{LINE}"
+        return "", line[0].upper() + line[1:]
     return (
         f"Given the {config.items} that the user {config.chosen} before, please recommend a new {config.item} "
         "that the user likes to the user.",
         f"The user has {config.chosen} the following {config.items} before, with titles as: ",
     )
+
+
+def separator(config: PromptConfig) -> str:
+    """What stands between two titles."""
+    return LINE if config.frame == "plain" else "; "
 
 
 def clean(title: str, config: PromptConfig) -> str:
@@ -91,7 +102,8 @@ class Prompter:
     def prompt(self, titles: Sequence[str]) -> list[int]:
         """Token ids up to the place where the answer begins."""
         lines = [clean(title, self._config) for title in titles]
-        parts = [self._title(line + SEPARATOR) for line in lines[:-1]] + [self._title(line) for line in lines[-1:]]
+        between = separator(self._config)
+        parts = [self._title(line + between) for line in lines[:-1]] + [self._title(line) for line in lines[-1:]]
         room = self._config.most_tokens - len(self._before) - len(self._after)
         while len(parts) > 1 and sum(map(len, parts)) > room:
             parts.pop(0)
@@ -110,7 +122,14 @@ class Prompter:
         return sum(map(len, self.row(example)))
 
     def _frame(self) -> tuple[list[int], list[int]]:
-        """Token ids before the first title and after the last one."""
+        """Token ids before the first title and after the last one.
+
+        The plain frame begins as the tokenizer begins a text: where a begin token opens a chat role, there is none.
+        """
+        if self._config.frame == "plain":
+            begin = [self._tokenizer.bos_token_id]
+            start = begin if self._tokenizer("")["input_ids"][:1] == begin else []
+            return [*start, *self._ids(head(self._config))], self._ids(LINE)
         if self._config.frame == "alpaca" or not getattr(self._tokenizer, "chat_template", None):
             start = [self._tokenizer.bos_token_id] if self._tokenizer.bos_token_id is not None else []
             return [*start, *self._ids(head(self._config))], self._ids(TAIL)

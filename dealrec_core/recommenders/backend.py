@@ -19,7 +19,7 @@ import torch
 from dealrec_core import schema
 from dealrec_core.coreset.projection import Gradients
 from dealrec_core.errors import OtherFormat, SettingsError
-from dealrec_core.language import effort
+from dealrec_core.language import batch_tokens, effort
 from dealrec_core.language.answer_loss import Losses
 from dealrec_core.language.memory import with_fewer_tokens
 from dealrec_core.recommenders import bundle
@@ -28,7 +28,6 @@ from dealrec_core.recommenders.bigrec_backend import BIGRecBackend, OpenedLangua
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.recommenders.tiger_backend import OpenedTiger, TigerBackend
 from dealrec_core.recommenders.tuned import ItemStatistics, Tuned
-from dealrec_core.settings.language import EffortConfig
 from dealrec_core.settings.tree import Algorithms
 
 __all__ = ["BASE", "Backend", "ItemStatistics", "OpenedBase", "Tuned", "build", "older_half", "usable_champion"]
@@ -36,8 +35,7 @@ __all__ = ["BASE", "Backend", "ItemStatistics", "OpenedBase", "Tuned", "build", 
 Backend = BIGRecBackend | TigerBackend
 OpenedBase = OpenedLanguageModel | OpenedTiger
 BACKENDS: dict[str, type[Backend]] = {"bigrec": BIGRecBackend, "tiger": TigerBackend}
-BASE = "base"
-"""Key of a bundle's lineage: hash of the base model it was tuned from."""
+BASE = bundle.TUNED_FROM
 LIKELIHOOD_TOKENS = 8192
 """Most tokens of a batch where likelihoods are computed, without gradients."""
 
@@ -63,22 +61,26 @@ def efforts(opened: OpenedBase, samples: pl.DataFrame) -> np.ndarray:
     with opened.adapted(opened.champion if config.model == "champion" else None) as model:
         sample_ids = samples[schema.SAMPLE_ID].to_list()
 
-        def norms(smaller: EffortConfig) -> np.ndarray:
-            losses = _losses(opened, model, samples, smaller)
+        def norms(most: int) -> np.ndarray:
+            losses = _losses(opened, model, samples, most)
             return effort.norms(model, losses, sample_ids, parameters=config.parameters)
 
-        return with_fewer_tokens(config, norms)
+        return with_fewer_tokens(_most_tokens(opened, model), norms)
 
 
 def gradients(opened: OpenedBase, samples: pl.DataFrame) -> Gradients:
     """Yields the per-sample gradients of the base with a fresh adapter."""
     with opened.adapted(None) as model:
-        losses = _losses(opened, model, samples, opened.settings.effort)
+        losses = _losses(opened, model, samples, _most_tokens(opened, model))
         yield from effort.gradients(model, losses, parameters=opened.settings.effort.parameters)
 
 
-def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame, config: EffortConfig) -> Losses:
-    return opened.losses(model, samples, batch_tokens=config.batch_tokens, prompts_too=config.tokens == "all")
+def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame, most: int) -> Losses:
+    return opened.losses(model, samples, batch_tokens=most, prompts_too=opened.settings.effort.tokens == "all")
+
+
+def _most_tokens(opened: OpenedBase, model: torch.nn.Module) -> int:
+    return batch_tokens.resolve(opened.settings.effort.batch_tokens, model, most=effort.MOST_TOKENS)
 
 
 @torch.no_grad()

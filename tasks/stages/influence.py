@@ -77,7 +77,9 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
     earlier = _earlier(tonight, risk)
     score = partial(continued.score_on, earlier, model, samples, aims, seed=seed, device=device)
     with naming(tonight.train, lambda: unusable(model, samples)):
-        return with_fewer_tokens(config, lambda smaller: score(config=smaller))
+        return with_fewer_tokens(
+            config.batch_tokens, lambda most: score(config=config.model_copy(update={"batch_tokens": most}))
+        )
 
 
 def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:

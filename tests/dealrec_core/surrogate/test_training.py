@@ -125,13 +125,13 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_and_says_what_to_lower(
         return summed(model, *rest, **options) + (0 * zero.sqrt() if len(calls) == 3 else 0)  # its slope is NaN
 
     monkeypatch.setattr(training, "_summed", spoilt)
-    with pytest.raises(NotFinite, match=r"has the norm nan; lower surrogate\.learning_rate \(0\.001\)"):
+    with pytest.raises(NotFinite, match=r"has the norm nan; lower surrogate\.learning_rate \(0\.003\)"):
         training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=0)
     assert all(torch.isfinite(weight).all() for weight in calls[-1].parameters())
 
 
 def test_a_warm_start_with_a_nan_is_refused_and_not_taken_for_the_best_one() -> None:
-    model = networks.build("sasrec", Shape(ITEMS, 16, 8, layers=1, heads=2, dropout=0.0), seed=0)
+    model = networks.build("sasrec", Shape(ITEMS, width=16, layers=1, heads=2, history_length=8, dropout=0.0), seed=0)
     with torch.no_grad():
         model.items.weight[0] = torch.nan
     with pytest.raises(
