@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # Waiting threads sleep: on a busy machine spinning ones were seen to cost a factor of 50.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test up deploy check format bench lock clean
+.PHONY: setup demo test soak up deploy check format bench lock clean
 
 setup: $(VENV)/ready
 
@@ -34,6 +34,11 @@ demo: setup
 # Two at once: tests that wait for servers leave a core to others. tests/conftest.py says what goes together and in which order.
 test: setup
 	$(BIN)/python -m pytest -n 2 --durations 25
+
+# The long form of the fault matrix (docs/operations.md): about an hour.
+soak: setup
+	DEALREC_FAULT_STRIDE=1 $(BIN)/python -m pytest tests/faults
+	$(BIN)/python benchmarks/kills.py
 
 up: setup
 	deployments/up.sh

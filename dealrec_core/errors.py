@@ -2,6 +2,7 @@
 the next step."""
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def plain(text: object) -> str:
@@ -54,9 +55,16 @@ class NotConverged(NumericsError):
 class NotFinite(NumericsError):
     """A NaN or an infinity appeared in a loss, gradient or score: find the one that the message names."""
 
+    rows: Sequence[int] = ()
+    """Places of the samples concerned, where the message cannot name them."""
+
 
 class LakeError(DealrecError):
     """A lake table is missing, torn, or was changed under the writer."""
+
+
+class DiskFull(LakeError):
+    """A disk has no space left: free some and run it again."""
 
 
 class NightBusy(DealrecError):

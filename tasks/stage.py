@@ -1,6 +1,7 @@
 """The frame of every stage: skip it when it is recorded, else run it, record it, and show it in Prefect."""
 
 import functools
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError, plain
+from dealrec_core.lake import space
 from dealrec_core.lake.nights import Night, Snapshot
 from tasks.report.show import show_stage
 from tasks.tonight import Tonight
@@ -43,7 +45,7 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
             log.info("%s of night %s: start", name, night.name)
             tonight = Tonight(night)
             device = tonight.device.type if name in COMPUTES else None
-            with _turn(device):
+            with _turn(device), space.watched(night.lake.root, night.config.run.home, tempfile.gettempdir()):
                 started = time.monotonic()
                 snapshot = work(tonight)
             seconds = round(time.monotonic() - started, 3)

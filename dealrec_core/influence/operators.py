@@ -135,10 +135,12 @@ def directional(problem: Problem, samples: Sequences, direction: Tensor) -> np.n
             derivatives[rows] = slopes.double().cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(derivatives))
     if len(bad):
-        raise NotFinite(
+        error = NotFinite(
             f"{len(bad)} of {len(derivatives)} samples have a NaN or infinite gradient product, first sample {bad[0]}; "
             "check the surrogate's weights or retrain it with a lower surrogate.learning_rate"
         )
+        error.rows = bad.tolist()
+        raise error
     return derivatives
 
 

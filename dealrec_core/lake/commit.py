@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from dealrec_core.errors import LakeError
-from dealrec_core.lake import damage
+from dealrec_core.errors import DiskFull, LakeError
+from dealrec_core.lake import damage, space
 from dealrec_core.lake.store import line
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def commit(
         return version
     if failure is None:
         return before
+    if space.is_full(failure):
+        raise DiskFull(f"table '{table}' is as it was: {space.told(lake.root)}") from failure
     message = f"cannot write table '{table}' in {lake.root}: {line(failure)}; run it again"
     if isinstance(failure, CommitFailedError) or lake.version(table) > before:
         raise Conflict(message) from failure

@@ -17,7 +17,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Lake, damage
+from dealrec_core.lake import Lake, damage, space
 from dealrec_core.lake.commit import FENCE, Result, commit, until_committed
 from dealrec_core.lake.store import s3_options
 from dealrec_core.lake.tables import configuration
@@ -82,7 +82,8 @@ class Draft:
         name = f"{uuid.uuid4().hex}.parquet"
         path = f"{self.partition}={value}/{name}" if self.partition else name
         try:
-            size = self._store(rows, f"{self.table}/{path}")
+            with space.watched(self.lake.root):
+                size = self._store(rows, f"{self.table}/{path}")
         except BaseException:
             with suppress(LakeError):  # the disk may be gone, too
                 self.lake.remove(f"{self.table}/{path}")

@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dealrec_core import schema as schemas
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import damage, parallel
+from dealrec_core.lake import damage, parallel, space
 from dealrec_core.lake.commit import FENCE, commit, until_committed
 from dealrec_core.lake.store import fsspec_options, line, s3_options
 
@@ -183,9 +183,10 @@ class Lake:
         local.parent.mkdir(parents=True, exist_ok=True)
         part = local.with_name(f".{local.name}.{uuid.uuid4().hex}")
         try:
-            part.write_bytes(content)
-            _sync(part)
-            part.rename(local)
+            with space.watched(self.root):
+                part.write_bytes(content)
+                _sync(part)
+                part.rename(local)
         except BaseException:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from dealrec_core.errors import NotFinite
 from dealrec_core.language import checkpoints
+from dealrec_core.language.memory import Parts
 from dealrec_core.language.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -131,7 +133,7 @@ class _Run:
         self.qualities: list[float] = []
         self.best: dict[str, Tensor] = {}
         self._total = 0.0  # loss of the running epoch, summed over its samples
-        self._parts = 1  # a batch is computed in so many parts
+        self._parts = Parts()
 
     @property
     def best_epoch(self) -> int:
@@ -184,31 +186,22 @@ class _Run:
             steps = self._pace.epochs * self._learner.steps_an_epoch
             for group in self._optimiser.param_groups:
                 group["lr"] = self._pace.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / steps))
-        while (total := self._gradients(batch)) is None:
-            self._parts *= 2
-            log.warning(
-                "out of memory at step %d: the batch is computed in %d parts from now on", self.step, self._parts
-            )
+        total = self._parts.compute(len(batch), partial(self._gradients, batch))
         norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
         self._require_finite("norm of the gradient", norm.item(), batch)
         self._optimiser.step()
         self._total = total
         self.step += 1
 
-    def _gradients(self, batch: np.ndarray) -> float | None:
-        """Adds up the gradients of a batch's mean loss; returns the epoch's loss so far, None where memory ran out."""
+    def _gradients(self, batch: np.ndarray, parts: int) -> float:
+        """Adds up the gradients of a batch's mean loss, part by part; returns the epoch's loss so far."""
         self._optimiser.zero_grad()
         total = self._total
-        try:
-            for part in np.array_split(batch, min(self._parts, len(batch))):
-                for loss in self._learner.losses(part, self.step):
-                    self._require_finite("training loss", loss.item(), part)
-                    (loss / len(batch)).backward()
-                    total += loss.item()
-        except (MemoryError, RuntimeError) as error:
-            if self._parts >= len(batch) or not _is_out_of_memory(error):
-                raise
-            return None
+        for part in np.array_split(batch, parts):
+            for loss in self._learner.losses(part, self.step):
+                self._require_finite("training loss", loss.item(), part)
+                (loss / len(batch)).backward()
+                total += loss.item()
         return total
 
     def _require_finite(self, what: str, value: float, batch: np.ndarray) -> None:
@@ -233,10 +226,3 @@ class _Run:
         facts = {"fingerprint": self._learner.fingerprint, "total": self._total}
         facts |= zip(MEASURES, (self.losses, self.validation_losses, self.qualities), strict=True)
         return checkpoints.Checkpoint(self.step, tensors, facts)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on a CPU (there torch raises a plain RuntimeError)."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -21,6 +21,7 @@ from dealrec_core.coreset.projection import Gradients
 from dealrec_core.errors import OtherFormat, SettingsError
 from dealrec_core.language import batch_tokens, effort
 from dealrec_core.language.answer_loss import Losses
+from dealrec_core.language.memory import with_fewer_tokens
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.recommenders.bigrec_backend import BIGRecBackend, OpenedLanguageModel
@@ -58,21 +59,28 @@ def efforts(opened: OpenedBase, samples: pl.DataFrame) -> np.ndarray:
     """
     config = opened.settings.effort
     with opened.adapted(opened.champion if config.model == "champion" else None) as model:
-        losses, sample_ids = _losses(opened, model, samples), samples[schema.SAMPLE_ID].to_list()
-        return effort.norms(model, losses, sample_ids, parameters=config.parameters)
+        sample_ids = samples[schema.SAMPLE_ID].to_list()
+
+        def norms(most: int) -> np.ndarray:
+            losses = _losses(opened, model, samples, most)
+            return effort.norms(model, losses, sample_ids, parameters=config.parameters)
+
+        return with_fewer_tokens(_most_tokens(opened, model), norms)
 
 
 def gradients(opened: OpenedBase, samples: pl.DataFrame) -> Gradients:
     """Yields the per-sample gradients of the base with a fresh adapter."""
     with opened.adapted(None) as model:
-        losses = _losses(opened, model, samples)
+        losses = _losses(opened, model, samples, _most_tokens(opened, model))
         yield from effort.gradients(model, losses, parameters=opened.settings.effort.parameters)
 
 
-def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame) -> Losses:
-    config = opened.settings.effort
-    most = batch_tokens.resolve(config.batch_tokens, model, most=effort.MOST_TOKENS)
-    return opened.losses(model, samples, batch_tokens=most, prompts_too=config.tokens == "all")
+def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame, most: int) -> Losses:
+    return opened.losses(model, samples, batch_tokens=most, prompts_too=opened.settings.effort.tokens == "all")
+
+
+def _most_tokens(opened: OpenedBase, model: torch.nn.Module) -> int:
+    return batch_tokens.resolve(opened.settings.effort.batch_tokens, model, most=effort.MOST_TOKENS)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dealrec_core.errors import DataError, NotFinite
+from dealrec_core.language.memory import Parts
 from dealrec_core.language.progress import Progress, silent
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.surrogate import SurrogateConfig
@@ -71,7 +72,7 @@ def train(
 
     Raises:
         DataError: no train or no validation samples, or an item number beyond `item_count`.
-        NotFinite: the loss is NaN or infinite.
+        NotFinite: a gradient or a score is NaN or infinite; no weights come of it. Its `rows` are places in `train`, where known.
     """
     _check(train, validation, item_count=item_count)
     model = _start(item_count, config=config, seed=seed, initial=initial).to(device)
@@ -80,6 +81,8 @@ def train(
     model.read(parts)
     cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = validation.sampled(config.validation_samples, seed=seed)
+    if initial is not None:
+        _require_finite(model, train)
     history = [Epoch(0, _ndcg(model, validation))] if initial is not None else []
     best, best_model = (history[0], copy.deepcopy(model)) if history else (None, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -125,21 +128,54 @@ def _pass(
     seed: int,
 ) -> None:
     model.train()
-    total = 0.0
+    parts = Parts()
     for step, batch in enumerate(_shuffled(cut, config.batch_tokens, seed=seed)):
-        step_seed = seed * 1_000_003 + step
-        table = model.item_table()
-        states, targets, beside = predict(batch, table, seed=step_seed)
-        loss = _loss_sum(states, base.outputs(table, states), targets, negatives=config.negatives, seed=step_seed)
-        whole = loss if beside is None else loss + beside
-        # A batch of few windows takes a small step: every prediction of the log has one weight.
-        optimiser.zero_grad()
-        (whole / config.batch_tokens).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        summed = partial(_summed, model, predict, config=config, seed=seed * 1_000_003 + step)
+        parts.compute(len(batch), partial(_gradients, optimiser, summed, batch, config.batch_tokens))
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+        if not np.isfinite(norm):
+            raise NotFinite(
+                f"the gradient of the surrogate's training loss has the norm {norm}; lower surrogate.learning_rate "
+                f"({config.learning_rate})"
+            )
         optimiser.step()
-        total += loss.item()
-    if not np.isfinite(total):
-        raise NotFinite(f"surrogate training loss is {total}; lower surrogate.learning_rate ({config.learning_rate})")
+
+
+def _summed(
+    model: Any, predict: Callable[..., base.Predictions], batch: Tensor, *, config: SurrogateConfig, seed: int
+) -> Tensor:
+    """The summed loss of windows."""
+    table = model.item_table()
+    states, targets, beside = predict(batch, table, seed=seed)
+    loss = _loss_sum(states, base.outputs(table, states), targets, negatives=config.negatives, seed=seed)
+    return loss if beside is None else loss + beside
+
+
+def _gradients(
+    optimiser: torch.optim.Optimizer, summed: Callable[[Tensor], Tensor], batch: Tensor, batch_tokens: int, parts: int
+) -> None:
+    """Adds up the gradients of a batch in parts. A batch of few windows takes a small step: every prediction has one weight."""
+    optimiser.zero_grad()
+    for part in batch.tensor_split(parts):
+        (summed(part) / batch_tokens).backward()
+
+
+def unusable(model: Any, samples: Sequences) -> np.ndarray:
+    """The places of the samples for which the model's scores hold a NaN or an infinity."""
+    bad = [block.rows[~torch.isfinite(block.logits).all(1).cpu().numpy()] for block in blocks(model, samples)]
+    return np.sort(np.concatenate([*bad, np.array([], dtype=int)])).astype(int)
+
+
+def _require_finite(model: Any, samples: Sequences) -> None:
+    """Raises NotFinite, with the rows, where a weight is NaN: the rank of a NaN score would look like the best one."""
+    if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+        rows = unusable(model, samples)
+        error = NotFinite(
+            f"the surrogate's scores are NaN or infinite for {len(rows)} of {len(samples)} samples; remove the surrogate it started "
+            "from, or lower surrogate.learning_rate"
+        )
+        error.rows = rows.tolist()
+        raise error
 
 
 def _shuffled(cut: list[Tensor], batch_tokens: int, *, seed: int) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """Scores the influence of every train sample, from what an earlier night left in the lake where that may be used."""
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 
@@ -9,11 +11,14 @@ from dealrec_core.influence import carried, continued
 from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Continued, Earlier
 from dealrec_core.lake.nights import Fact, Manifest, Night, Snapshot
+from dealrec_core.language.memory import with_fewer_tokens
 from dealrec_core.samples import split
 from dealrec_core.samples.contents import differences
 from dealrec_core.samples.sequences import encode
 from dealrec_core.surrogate import checkpoint
+from dealrec_core.surrogate.training import unusable
 from tasks import storage
+from tasks.naming import naming
 from tasks.stage import stage
 from tasks.tonight import Tonight
 
@@ -74,7 +79,11 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
     samples, aims = encode(tonight.train, item_ids), encode(risk, item_ids)
     config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
     earlier = _earlier(tonight, risk)
-    return continued.score_on(earlier, model, samples, aims, config=config, seed=seed, device=device)
+    score = partial(continued.score_on, earlier, model, samples, aims, seed=seed, device=device)
+    with naming(tonight.train, lambda: unusable(model, samples)):
+        return with_fewer_tokens(
+            config.batch_tokens, lambda most: score(config=config.model_copy(update={"batch_tokens": most}))
+        )
 
 
 def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:

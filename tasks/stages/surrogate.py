@@ -10,6 +10,7 @@ from dealrec_core.surrogate.recommender import SurrogateRecommender
 from dealrec_core.surrogate.training import Trained
 from tasks import storage
 from tasks.calibrated import calibrated
+from tasks.naming import naming
 from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
@@ -30,7 +31,8 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     slices = [encode(samples, item_ids) for samples in (tonight.train, tonight.validation)]
     reference = None if last is None else last.facts.get(REFERENCE)
     options = {"item_count": len(item_ids), "config": config.algorithms.surrogate, "seed": config.run.seed}
-    trained, drifted = _trained(slices, start, reference, device=str(tonight.device), **options)
+    with naming(tonight.train):
+        trained, drifted = _trained(slices, start, reference, device=str(tonight.device), **options)
     started_from = None if last is None or drifted["full retrain"] == KEPT else last.path
     path, lineage = f"models/surrogate/{night}", {"night": night, "started_from": started_from}
     recommender, calibration = calibrated(tonight, SurrogateRecommender(trained.model, item_ids))

@@ -15,7 +15,7 @@ from dealrec_core.coreset import emission
 from dealrec_core.errors import DataError, plain
 from dealrec_core.ingest import interactions, item_files
 from dealrec_core.lake import Lake
-from dealrec_core.language.prompts import SEPARATOR, clean
+from dealrec_core.language.prompts import clean, separator
 from dealrec_core.samples import sample_table
 from dealrec_core.samples.items import Catalogue, catalogue
 from dealrec_core.settings.language import PromptConfig
@@ -191,7 +191,7 @@ def test_an_outside_trainer_finds_titles_and_nothing_else_in_emitted_files(place
     assert len(lines) == samples.height
     longest = {row["sample_id"]: len(row["history"]) for row in samples.sort("sample_id").to_dicts()}
     for line, length in zip(lines, longest.values(), strict=True):
-        assert line["input"].count(SEPARATOR) == length - 1
+        assert line["input"].count(separator(prompt)) == length - 1
         assert set(tokenizer.encode(line["input"] + line["output"]).ids) == {0}
         assert all(text.isprintable() for text in line.values())
     for name in (emission.CHAT, emission.ALPACA, emission.CARD, emission.MANIFEST):

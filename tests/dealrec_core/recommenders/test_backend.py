@@ -223,3 +223,19 @@ def test_an_effort_that_is_not_finite_names_the_sample(series_world: SeriesWorld
     base._tiger(bases["tiger"]).model.lm_head.weight.data[0] = float("nan")  # type: ignore[attr-defined]
     with pytest.raises(NotFinite, match="effort of sample 's0000' is nan"):
         backend.efforts(base, samples_of(series_world.past[:3]))
+
+
+def test_effort_goes_on_with_smaller_batches_where_memory_runs_out(series_world, bases, monkeypatch) -> None:
+    base, samples = opened(series_world, bases, "tiger"), samples_of(series_world.past[:8])
+    expected, losses, asked = backend.efforts(base, samples), type(base).losses, []
+
+    def small(self, model, samples, *, batch_tokens, **options):
+        asked.append(batch_tokens)
+        if batch_tokens > 1500:
+            raise MemoryError
+        return losses(self, model, samples, batch_tokens=batch_tokens, **options)
+
+    monkeypatch.setattr(type(base), "losses", small)
+    assert backend.efforts(base, samples) == pytest.approx(expected, rel=1e-5)
+    assert asked == [asked[0] >> halved for halved in range(len(asked))]
+    assert asked[-1] <= 1500 < asked[-2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.errors import DataError, NotFinite, SettingsError
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import base, networks, training
@@ -114,3 +114,46 @@ def test_an_item_beyond_the_catalogue_is_an_error() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(SettingsError, match=r"surrogate.width 10 is not a multiple of surrogate.heads 4"):
         networks.build("sasrec", Shape(5, width=10, heads=4), seed=0)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight_and_says_what_to_lower(monkeypatch) -> None:
+    summed, calls = training._summed, []
+
+    def spoilt(model, *rest, **options):
+        calls.append(model)
+        zero = model.items.weight.sum() * 0
+        return summed(model, *rest, **options) + (0 * zero.sqrt() if len(calls) == 3 else 0)  # its slope is NaN
+
+    monkeypatch.setattr(training, "_summed", spoilt)
+    with pytest.raises(NotFinite, match=r"has the norm nan; lower surrogate\.learning_rate \(0\.003\)"):
+        training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=0)
+    assert all(torch.isfinite(weight).all() for weight in calls[-1].parameters())
+
+
+def test_a_warm_start_with_a_nan_is_refused_and_not_taken_for_the_best_one() -> None:
+    model = networks.build("sasrec", Shape(ITEMS, width=16, layers=1, heads=2, history_length=8, dropout=0.0), seed=0)
+    with torch.no_grad():
+        model.items.weight[0] = torch.nan
+    with pytest.raises(
+        NotFinite, match="scores are NaN or infinite for 24 of 24 samples; remove the surrogate"
+    ) as caught:
+        training.train(cycle(24), cycle(6), item_count=ITEMS, config=SMALL, seed=0, initial=model)
+    assert list(caught.value.rows) == list(range(24))
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_computed_in_parts_with_the_same_result(monkeypatch) -> None:
+    config = SMALL.model_copy(update={"dropout": 0.0, "epochs": 3})
+    whole = training.train(cycle(24), cycle(6), item_count=ITEMS, config=config, seed=0)
+    summed, refused = training._summed, []
+
+    def small(model, predict, batch, **options):
+        if len(batch) > 2:
+            refused.append(len(batch))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return summed(model, predict, batch, **options)
+
+    monkeypatch.setattr(training, "_summed", small)
+    parted = training.train(cycle(24), cycle(6), item_count=ITEMS, config=config, seed=0)
+    assert refused
+    for left, right in zip(whole.model.parameters(), parted.model.parameters(), strict=True):
+        assert torch.allclose(left, right, atol=1e-5)
