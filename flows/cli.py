@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dealrec_core.errors import DealrecError, SettingsError
+from flows.ingest_command import Again, Fewer, warn
 from tasks.logins import log_in
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ studies = typer.Typer(invoke_without_command=True)
 app.add_typer(studies, name="study")
 
 Day = Annotated[
-    datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); today when left out.")
+    datetime | None,
+    typer.Option(
+        "--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); yesterday when left out: no day that goes on."
+    ),
 ]
 ConfigFile = Annotated[str, typer.Option("--config", help="Settings file.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
@@ -87,7 +91,9 @@ STEPS = {
 
 def _step(module: str) -> Callable[..., None]:
     def step(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-        _show(_run(module, day, config, set), json)
+        result = _run(module, day, config, set)
+        _show(result, json)
+        warn(getattr(result, "warnings", None))
 
     return step
 
@@ -103,9 +109,21 @@ def ingest(
     set: Set = None,
     json: Json = False,
     replay_quarantine: Replay = False,
+    again: Again = None,
+    fewer: Fewer = False,
 ) -> None:
     """Take new raw files into the lake and build samples."""
-    _show(_run("replay_quarantine" if replay_quarantine else "ingest", day, config, set), json)
+    if again and replay_quarantine:
+        raise SettingsError("--again reads quarantined rows, too; leave --replay-quarantine out")
+    if again:
+        _show(_run("take_again", day, config, set, patterns=again, fewer=fewer), json)
+        return
+    if replay_quarantine:
+        _show(_run("replay_quarantine", day, config, set), json)
+        return
+    taken = _run("ingest", day, config, set)
+    _show(taken, json)
+    warn(getattr(taken, "facts", {}).get("warnings"))
 
 
 @app.command()
@@ -277,14 +295,14 @@ def demo(json: Json = False) -> None:
     _say([summary.model_dump(mode="json") for summary in summaries], [rows, *comparisons(summaries)], json)
 
 
-def _run(module: str, day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
+def _run(module: str, day: datetime | None, config: str, overrides: list[str] | None, **parameters: Any) -> BaseModel:
     """Runs the flow of a module, which has the module's name."""
     from tasks.nights import NightRequest
 
     request = NightRequest(day=day and day.date(), config=config, overrides=overrides or [])
     request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
-        return getattr(import_module(f"flows.{module}"), module)(request)
+        return getattr(import_module(f"flows.{module}"), module)(request, **parameters)
 
 
 def _preview(preview: "Preview") -> list[str | Table]:

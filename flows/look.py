@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions
-from dealrec_core.lake.nights import TABLES, Night, nights, reopen
+from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen
 from dealrec_core.settings import Config
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def status(config: str, overrides: list[str]) -> Status:
 
 
 def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
-    """Paths of the interaction files of which a night of this day (today when None) would take rows."""
+    """Paths of the interaction files of which a night of this day (yesterday, the last whole day, when None) would take rows."""
     loaded = settings.load(config, overrides)
-    through = day or datetime.now(UTC).date()
+    through = day or last_whole_day(datetime.now(UTC))
     from dealrec_core.ingest import interactions
 
     return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]

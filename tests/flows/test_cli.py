@@ -188,6 +188,25 @@ def test_quarantine_is_replayed_from_the_command_line(capsys, monkeypatch, small
     assert Lake(str(tmp_path / "lake")).scan("quarantine").collect().is_empty()
 
 
+def test_files_are_taken_again_from_the_command_line(capsys, monkeypatch, small, tmp_path, prefect_server):
+    arguments = ["ingest", "--again", "*.csv", "--config", str(small), "--json"]
+    code, out, _ = run(capsys, monkeypatch, *arguments)
+    found = json.loads(out[out.index("{") :])
+    assert (code, found["withdrawn"], found["inserted"], found["quarantined"]) == (0, 3, 4, 0)
+    code, _, err = run(capsys, monkeypatch, *arguments, "--replay-quarantine")
+    assert (code, err) == (1, "error: --again reads quarantined rows, too; leave --replay-quarantine out\n")
+
+
+def test_a_type_of_event_that_never_occurs_gives_an_exit_code(capsys, monkeypatch, small, tmp_path, prefect_server):
+    (tmp_path / "raw" / "more.csv").write_text("user_id,item_id,timestamp,kind\neve,x,1767225600,view\n")
+    sets = ("sources.interactions.event_type=kind", "sources.interactions.event_weights={view=1,Buy=5}")
+    overrides = [word for text in sets for word in ("--set", text)]
+    code, _, err = run(capsys, monkeypatch, "ingest", "--day", "2026-01-01", "--config", str(small), *overrides)
+    assert code == 3
+    assert "event_weights names 'Buy', which no row has; the types are event, view" in err
+    assert "eve" in set(Lake(str(tmp_path / "lake")).scan("interactions").collect()["user_id"])
+
+
 def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
     sets = ["--set", "sources.interactions.rating=stars"]
     code, out, _ = run(capsys, monkeypatch, "doctor", "--sources", "--config", str(small), *sets)
