@@ -10,6 +10,7 @@ from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import reopen
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 from flows import cli
+from flows.own_server import own_server
 from tests.dealrec_core.study.conftest import write_released
 from tests.flows.conftest import DEMO
 
@@ -35,7 +36,7 @@ def test_a_missing_settings_file_is_one_line(capsys, monkeypatch):
 def test_the_server_that_prefect_starts_for_a_command_asks_for_a_login_of_this_process():
     logins = []
     for _ in range(2):
-        with temporary_settings(cli._own_server()):
+        with temporary_settings(own_server()):
             passed_on = get_current_settings().to_environment_variables(exclude_unset=True)  # to that server
         assert passed_on["PREFECT_SERVER_API_AUTH_STRING"] == passed_on["PREFECT_API_AUTH_STRING"]
         assert passed_on["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == ""
