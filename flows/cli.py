@@ -234,7 +234,8 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
     from dealrec_core.lake import Lake
     from tasks.report.trace import trace as follow
 
-    steps = follow(Lake(settings.load(config, set or []).lake.root), sample_id)
+    loaded = settings.load(config, set or [])
+    steps = follow(Lake(loaded.lake.root), sample_id, loaded.sources.interactions)
     lines: list[str | Text] = []
     for step in steps:
         lines.append(Text(step.stage, style="bold"))
