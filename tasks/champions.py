@@ -4,30 +4,52 @@ from datetime import UTC, datetime
 
 from prefect.logging import get_run_logger
 
-from dealrec_core.errors import DataError, RegistryError
+from dealrec_core.errors import DataError, DealrecError, RegistryError
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Champion, Night, reopen
 from dealrec_core.settings.run import RegistryConfig
 from tasks import events, registry
 
+ADVICE = "`dealrec register-champion` registers it again, `dealrec rollback` puts the one before in charge"
+
 
 def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) -> list[str]:
     """Makes MLflow's aliases say what the promotions table says; returns what was changed.
 
-    A champion that is gone from MLflow raises the event champion.lost and leaves the aliases as they are.
+    A model is known by its night and hash, since the number of a version says nothing once the registered model was deleted or the
+    server has begun anew. A champion that is gone from MLflow raises the event champion.lost, and no other becomes champion.
     """
     changed = registry.heal_aliases(config, versions={registry.CANDIDATE: candidate}) if candidate else []
     champion, before = promotions.champion(lake), promotions.before_champion(lake)
     if champion is None:
         return changed
-    versions = {registry.CHAMPION: champion.version, registry.PREVIOUS: before.version if before else None}
     try:
+        version = registered(config, lake, champion)
+        if version is None:
+            raise RegistryError(f"'{config.model}' has no version that this night made")
+        previous = registered(config, lake, before) if before else None
+        versions = {registry.CHAMPION: version, registry.PREVIOUS: previous}
         return [*changed, *registry.heal_aliases(config, versions=versions)]
     except RegistryError as error:
-        message = f"version {champion.version} is champion but not in MLflow ({error}); `dealrec rollback` or register it again"
+        message = (
+            f"the champion, version {champion.version} of night {champion.night}, is not in MLflow ({error}); {ADVICE}"
+        )
         get_run_logger().error(message)
         events.champion_lost(lake, version=champion.version, message=message)
         return changed
+
+
+def registered(config: RegistryConfig, lake: Lake, model: Champion) -> str | None:
+    """The version that holds a model in MLflow now, None where it is gone."""
+    return registry.version_of(config, model, _sha256(lake, model))
+
+
+def _sha256(lake: Lake, model: Champion) -> str | None:
+    """The hash of a model's bundle, None where its night is gone."""
+    try:
+        return reopen(model.night, lake).need("fine_tune").sha256
+    except DealrecError:
+        return None
 
 
 def follow_registry(config: RegistryConfig, lake: Lake) -> Champion | None:
@@ -45,9 +67,12 @@ def _taken_over(config: RegistryConfig, lake: Lake) -> Champion | None:
     """The model whose alias someone moved: a row of `promotions` with the gate's verdict on it."""
     version = registry.set_by_hand(config)
     present = promotions.champion(lake)
-    if version is None or (present is not None and present.version == version):
+    if version is None:
         return None
-    night = reopen(registry.night_of(config, version), lake)
+    made_by = registry.night_of(config, version)
+    if present is not None and present.night == made_by:
+        return None
+    night = reopen(made_by, lake)
     promoted = night.find("promotion")
     verdict = f"the gate said: {promoted.facts['reason']}" if promoted else "the gate has not decided on it"
     reason = f"alias champion set in MLflow; {verdict}"
@@ -55,6 +80,18 @@ def _taken_over(config: RegistryConfig, lake: Lake) -> Champion | None:
     promotions.record(lake, night=champion, action=action, reason=reason, who="MLflow", now=datetime.now(UTC))
     registry.tag_version(config, version, "dealrec.set_by_hand", reason)
     return champion
+
+
+def require_experiment(config: RegistryConfig) -> None:
+    """Stops a night at its start whose results MLflow could not keep; a registry that does not answer may do so later.
+
+    Raises:
+        SettingsError: the experiment was deleted.
+    """
+    try:
+        registry.require_experiment(config)
+    except RegistryError as error:
+        get_run_logger().warning("%s", error)
 
 
 def poll_registry(config: RegistryConfig, lake: Lake) -> None:
@@ -74,7 +111,7 @@ def roll_back(config: RegistryConfig, lake: Lake, *, who: str, reason: str) -> C
     """
     poll_registry(config, lake)
     restored, champion = promotions.previous(lake), promotions.champion(lake)
-    if champion is None or champion.version != restored.version:
+    if champion is None or champion.night != restored.night:
         action = promotions.ROLLED_BACK
         promotions.record(lake, night=restored, action=action, reason=reason, who=who, now=datetime.now(UTC))
     heal(config, lake)

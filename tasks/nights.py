@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, 
 from dealrec_core import settings
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, lock, promotions
-from dealrec_core.lake.nights import Night, nights, open_night, reopen
+from dealrec_core.lake.nights import Night, last_whole_day, nights, open_night, reopen
 from dealrec_core.settings import Config
 from tasks.champions import poll_registry
 
@@ -69,7 +69,7 @@ class NightRequest(Given):
     day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
         default_factory=lambda: None, title="Day"
     )
-    """The last day whose rows are taken (UTC). Empty means today."""
+    """The last day whose rows are taken (UTC). Empty means yesterday, the last whole day."""
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
     change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
@@ -89,7 +89,7 @@ class NightRequest(Given):
         """The night it asks for, as the name of a run tells it: its name, its day, or which one is resumed."""
         if self.night is None and self.resume:
             return "the newest unfinished night"
-        return self.night or str(self.day or datetime.now(UTC).date())
+        return self.night or str(self.day or last_whole_day(datetime.now(UTC)))
 
     def settings(self) -> Config:
         """The settings that this request asks for."""
@@ -146,7 +146,9 @@ def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
             raise DataError(f"every night in {lake.root} has finished: {nothing}")
         return reopen(unfinished[-1], lake, run=config.run)
     now = datetime.now(UTC)
-    return open_night(config, request.day or now.date(), lake=lake, champion=promotions.champion(lake), now=now)
+    return open_night(
+        config, request.day or last_whole_day(now), lake=lake, champion=promotions.champion(lake), now=now
+    )
 
 
 class NightSummary(BaseModel):
@@ -165,6 +167,8 @@ class NightSummary(BaseModel):
     champion: str | None = None
     recall: dict[str, float] = Field(default_factory=dict)
     """Mean recall at K of every recommender on the held-out users."""
+    warnings: str | None = None
+    """What is odd about the files that this night read."""
     against_random: str | None = None
     """Tonight's coreset compared with random ones of its size, by a cheap proxy."""
 
@@ -172,19 +176,21 @@ class NightSummary(BaseModel):
 def summarise(night: Night, *, before: bool = False) -> NightSummary:
     """The outcome of a night, from its records alone; an unfinished night has done the steps that `only` named."""
     ingested = night.need("ingest")
+    warnings = None if before else str(ingested.facts.get("warnings") or "") or None
     summary = partial(NightSummary, night=night.name, day=night.day)
     if not night.finished:
         done = ", ".join(snapshot.stage for snapshot in night.snapshots())
-        return summary(outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0)
+        return summary(outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0, warnings=warnings)
     if ingested.facts.get("empty"):
         nothing = f"nothing new up to {night.day}: no sample, score or model was made"
-        return summary(outcome="done before" if before else "empty", message=nothing)
+        return summary(outcome="done before" if before else "empty", message=nothing, warnings=warnings)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
     done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"
     recalls = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
     return summary(
         rows_new=0 if before else ingested.rows or 0,
+        warnings=warnings,
         outcome="done before" if before else promotions.outcome(promotion.facts),
         message=done_before if before else reason,
         samples=night.need("samples").rows or 0,

@@ -24,7 +24,8 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, DataType
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core.errors import RegistryError
+from dealrec_core.errors import RegistryError, SettingsError
+from dealrec_core.lake.nights import Champion
 from dealrec_core.settings.run import RegistryConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,9 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage", "dealrec.cell", "dealrec.champion"
 """CHAMPION_TAG stands on the registered model: the version that dealrec last made champion. An alias that differs was moved
 by hand."""
+
+SHA256_TAG = "dealrec.sha256"
+"""Stands on a version: the hash of the recommender's bundle."""
 
 WEBHOOK = "dealrec-champion"
 ABOUT = (
@@ -144,9 +148,9 @@ def register(
     check: gets the model as MLflow loads it back; what it raises keeps the model from being registered.
     """
     with _mlflow(config) as client:
-        registered = client.search_model_versions(f"name = '{model}' and tags.`{NIGHT_TAG}` = '{night}'")
+        registered = _versions(client, model, night, tags.get(SHA256_TAG))
         if registered:
-            return str(registered[0].version)
+            return registered[0]
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
@@ -164,6 +168,30 @@ def register(
         named = {"run_id": run_id, "model_id": logged.model_id, "description": description}
         version = client.create_model_version(model, logged.model_uri, tags={NIGHT_TAG: night, **tags}, **named)
         return str(version.version)
+
+
+def _versions(client: MlflowClient, model: str, night: str, sha256: str | None) -> list[str]:
+    """The versions that a night made, the newest first; another lake's night may have the same name, but not the same hash."""
+    versions = client.search_model_versions(f"name = '{model}' and tags.`{NIGHT_TAG}` = '{night}'")
+    own = [version for version in versions if sha256 is None or version.tags.get(SHA256_TAG) in (None, sha256)]
+    return [str(version.version) for version in own]
+
+
+def version_of(config: RegistryConfig, model: Champion, sha256: str | None) -> str | None:
+    """The version that holds a model now: its number where its night and hash made that, else another that they made, else None."""
+    with _mlflow(config) as client:
+        versions = _versions(client, config.model, model.night, sha256)
+    return model.version if model.version in versions else next(iter(versions), None)
+
+
+def require_experiment(config: RegistryConfig) -> None:
+    """Makes sure that runs can be kept: the experiment is there, or can be made.
+
+    Raises:
+        SettingsError: it was deleted.
+    """
+    with _mlflow(config) as client:
+        _experiment_id(client, config)
 
 
 def aliases(config: RegistryConfig) -> tuple[dict[str, str], str | None]:
@@ -292,6 +320,11 @@ def _finished(client: MlflowClient, run: Run, content: Content) -> str:
 
 def _experiment_id(client: MlflowClient, config: RegistryConfig) -> str:
     experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise SettingsError(
+            f"the experiment '{config.experiment}' was deleted in MLflow at {config.tracking_uri}; restore it (`mlflow experiments "
+            f"restore -x {experiment.experiment_id}`) or set registry.experiment to another name"
+        )
     if experiment is not None:
         return str(experiment.experiment_id)
     local = config.artifacts and "://" not in config.artifacts

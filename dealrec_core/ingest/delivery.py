@@ -1,7 +1,7 @@
 """Reads raw files of interactions into rows that wait for their commit: checked, filtered, cut at the night's day, counted."""
 
-import logging
 from collections import Counter
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -21,7 +21,6 @@ from dealrec_core.settings.sources import InteractionSource
 
 Partition = Literal["day", "month", "year"]
 FILE_NUMBER = "\x00file"
-logger = logging.getLogger(__name__)
 ORDER = [FILE_NUMBER, schema.ROW]
 BYTES_A_ROW = 100
 """Bytes that a row of a file is taken to have where no other file shows it."""
@@ -73,6 +72,8 @@ class Delivery:
     readings: list[Reading] = field(default_factory=list)
     event_ids: list[pl.Series] = field(default_factory=list)
     """Hashes of the ids of the events that have one."""
+    replaced: dict[str, list[str]] = field(default_factory=dict)
+    """Where files are taken again: by the hash of each, the hashes of the contents whose rows go in the same commit."""
 
     def read(self, file: RawFile, sha256: str, *, before: int | None, only: pl.Series | None = None) -> Reading:
         """Adds a file's rows, and returns the file's counts; all rows of a file that is broken as a whole are bad.
@@ -124,9 +125,10 @@ class Delivery:
                 rows = max(round(reading.file.size_bytes * a_byte), 1)
                 reading.counts, reading.reasons = Counter(rows=rows, quarantined=rows), Counter({"": rows})
 
-    def guard(self, max_bad_fraction: float, *, is_first: bool = False) -> None:
+    def guard(self, max_bad_fraction: float, warnings: list[str], *, is_first: bool = False) -> None:
         """Raises DataError when more than this share of the rows is bad, or when the first rows of a lake are all turned down.
 
+        warnings: as `warnings` returns them.
         is_first: whether the lake has no events yet.
         """
         counts = sum((reading.counts for reading in self.readings), Counter[str]())
@@ -139,16 +141,19 @@ class Delivery:
                 f"written. Most often: {worst.examples.get(kind, kind)} ({count:,} × in {worst.file.path}); correct the mapping "
                 "or the file"
             )
-        for warning in self.warnings():
-            logger.warning(warning)
         if is_first and rows and counts["filtered"] + bad == rows:
-            raise DataError(f"{self.warnings()[0]}; nothing was written. Correct the setting and start again")
+            raise DataError(f"{warnings[0]}; nothing was written. Correct the setting and start again")
 
-    def warnings(self) -> list[str]:
-        """Returns what is odd about the rows: a filter that takes nothing, types of events that never occur."""
+    def warnings(self, earlier_types: Callable[[], Set[str]]) -> list[str]:
+        """Returns what is odd about the rows: a filter that takes nothing, types of events that never occur.
+
+        earlier_types: returns the types of events that the lake has; it is called where one does not occur in the delivery.
+        """
         counts = sum((reading.counts for reading in self.readings), Counter[str]())
         first = any(reading.before is None for reading in self.readings)
         seen = set().union(*(reading.event_types for reading in self.readings))
+        if set(self.source.event_weights or {}) - seen and counts["filtered"] < counts["rows"] - counts["quarantined"]:
+            seen |= earlier_types()
         return (
             filter_warnings(self.source, counts["rows"] - counts["quarantined"], counts["filtered"], seen)
             if first

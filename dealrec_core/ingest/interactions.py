@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from datetime import date
 from functools import partial
 
+import polars as pl
+
 from dealrec_core import schema
 from dealrec_core.ingest import sources
 from dealrec_core.ingest.delivery import Delivery, Partition, Shard
-from dealrec_core.ingest.landing import land
+from dealrec_core.ingest.landing import AGAIN, land
 from dealrec_core.ingest.raw.batch import ColumnMissing
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.ingest.spill import Spill
@@ -51,17 +53,50 @@ def ingest(
         raise sources.no_file(config)
     total = IngestReport()
     for files in _groups(waiting, DELIVERY_BYTES, DELIVERY_FILES):
-        with Spill() as spill:
-            delivery = Delivery(config.interactions, through, partition, spill, erased.erased(lake))
-            if over is None:
-                _read(delivery, files)
-            else:
-                _read_elsewhere(delivery, files, over)
-            _check_mapping(delivery)
-            delivery.estimate()
-            delivery.guard(config.max_bad_fraction, is_first=not lake.exists("interactions"))
-            total = sum(map(ledger.report, land(lake, delivery)), start=total)
+        total += land_files(lake, config, files, through=through, partition=partition, over=over)
     return total
+
+
+def land_files(
+    lake: Lake,
+    config: SourcesConfig,
+    files: list[Waiting],
+    *,
+    through: date,
+    partition: Partition,
+    over: Over | None = None,
+    replaced: dict[str, list[str]] | None = None,
+) -> IngestReport:
+    """Writes the rows of one delivery, and returns what became of them; the rest is as for `ingest`.
+
+    replaced: where files are taken again, the hashes of the contents whose rows go, by the hash of each file.
+    """
+    with Spill() as spill:
+        delivery = Delivery(
+            config.interactions, through, partition, spill, erased.erased(lake), replaced=replaced or {}
+        )
+        if over is None:
+            _read(delivery, files)
+        else:
+            _read_elsewhere(delivery, files, over)
+        _check_mapping(delivery)
+        delivery.estimate()
+        has_events = lake.exists("interactions") and not replaced
+        warnings = delivery.warnings(partial(_event_types, lake) if has_events else set)
+        delivery.guard(config.max_bad_fraction, warnings, is_first=not has_events)
+        return sum(map(ledger.report, land(lake, delivery)), start=IngestReport(warnings=warnings))
+
+
+def _event_types(lake: Lake) -> set[str]:
+    """The types of the events that the lake has."""
+    types = lake.scan("interactions").select(pl.col(schema.EVENT_TYPE).unique()).collect(engine="streaming")
+    return set(types[schema.EVENT_TYPE].drop_nulls())
+
+
+def times_taken_again(lake: Lake) -> int:
+    """Returns how often files were taken again, each time with another log as the result."""
+    table = lake.open("interactions")
+    return (table.transaction_version(AGAIN) or 0) if table else 0
 
 
 def untaken(lake: Lake, config: SourcesConfig, *, through: date) -> list[RawFile]:
@@ -74,25 +109,25 @@ def _waiting(lake: Lake, config: SourcesConfig, *, through: date, over: Over | N
     files = sources.find(config.root, config.interactions.files)
     if not files:
         return None
-    hashes = _hashes(lake, files, over)
+    by_path = hashes(lake, files, over)
     table = lake.open("interactions")
     waiting: dict[str, Waiting] = {}
     for file in files:
-        sha256 = hashes[file.path]
-        before = None if table is None else table.transaction_version(sha256)
+        sha256 = by_path[file.path]
+        before = None if table is None else table.transaction_version(sha256) or None
         if (before or 0) < through.toordinal():
             waiting.setdefault(sha256, (file, sha256, before))
     return list(waiting.values())
 
 
-def _hashes(lake: Lake, files: list[RawFile], over: Over | None) -> dict[str, str]:
-    """The content hash of every file by its path; a file that looks as it did when it was read is not hashed again."""
+def hashes(lake: Lake, files: list[RawFile], over: Over | None) -> dict[str, str]:
+    """Returns the content hash of every file by its path; a file that looks as it did when it was read is not hashed again."""
     recorded = _recorded_hashes(lake)
-    hashes = {file.path: recorded[file.path, file.stamp] for file in files if (file.path, file.stamp) in recorded}
-    new = list(_groups([(file, "", None) for file in files if file.path not in hashes], SHARD_BYTES, SHARD_FILES))
+    by_path = {file.path: recorded[file.path, file.stamp] for file in files if (file.path, file.stamp) in recorded}
+    new = list(_groups([(file, "", None) for file in files if file.path not in by_path], SHARD_BYTES, SHARD_FILES))
     for group, new_hashes in zip(new, (over or map)(_content_hashes, new), strict=True):
-        hashes |= {file.path: sha256 for (file, _, _), sha256 in zip(group, new_hashes, strict=True)}
-    return hashes
+        by_path |= {file.path: sha256 for (file, _, _), sha256 in zip(group, new_hashes, strict=True)}
+    return by_path
 
 
 def _content_hashes(files: list[Waiting]) -> list[str]:

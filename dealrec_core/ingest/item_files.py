@@ -38,28 +38,87 @@ def ingest_items(lake: Lake, config: SourcesConfig) -> IngestReport:
     table = lake.open("files")
     for file in sources.find(config.root, config.items.files):
         sha256 = sources.content_hash(file.path)
-        if table is None or table.transaction_version(ledger.row_transaction("items", sha256, FINISHED)) is None:
+        if table is None or not table.transaction_version(ledger.row_transaction("items", sha256, FINISHED)):
             total += _ingest(lake, file, sha256, config)
     return total
 
 
 def _ingest(lake: Lake, file: RawFile, sha256: str, config: SourcesConfig) -> IngestReport:
     assert config.items is not None
-    rows = parsed(file, sha256, config.items)
-    is_bad = pl.col(schema.REASON).is_not_null()
-    bad = rows.filter(is_bad).with_columns(pl.lit(schema.ITEM_ID).alias(schema.COLUMN))
-    check(rows, config, file)
-    good = rows.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
+    good, bad, row = _read(file, sha256, config)
     if bad.height:
-        ledger.quarantine(lake, [(sha256, file.path, bad.select(BAD_ROWS.names()))])
-    counts = {**dict.fromkeys(COUNTS, 0), "rows": rows.height, "quarantined": bad.height}
-    place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
-    row = _upsert(lake, good, {**place, **counts, "number": FINISHED})
-    if row is None:
+        ledger.quarantine(lake, [(sha256, file.path, bad)])
+    counted = _upsert(lake, good, row)
+    if counted is None:
         ledger.heal(lake)
         return IngestReport()
-    ledger.write(lake, [row])
-    return ledger.report(row)
+    ledger.write(lake, [counted])
+    return ledger.report(counted)
+
+
+def _read(file: RawFile, sha256: str, config: SourcesConfig) -> tuple[pl.DataFrame, pl.DataFrame, ledger.Row]:
+    """The items of a file, its bad rows, and its row of `files`, in which new and repeated items are not counted yet."""
+    assert config.items is not None
+    rows = parsed(file, sha256, config.items)
+    is_bad = pl.col(schema.REASON).is_not_null()
+    bad = rows.filter(is_bad).with_columns(pl.lit(schema.ITEM_ID).alias(schema.COLUMN)).select(BAD_ROWS.names())
+    check(rows, config, file)
+    good = rows.filter(~is_bad).unique(schema.ITEM_ID, keep="last", maintain_order=True).select(schema.ITEMS.names())
+    counts = {**dict.fromkeys(COUNTS, 0), "rows": rows.height, "quarantined": bad.height}
+    place = {schema.FILE: sha256, "path": file.path, "stamp": file.stamp, "kind": "items", "through": "0001-01-01"}
+    return good, bad, {**place, **counts, "number": FINISHED}
+
+
+def again(lake: Lake, config: SourcesConfig, patterns: list[str]) -> IngestReport:
+    """Makes the items anew from all item files that are there, where one of them matches a pattern; items of others stay.
+
+    Raises:
+        ColumnMissing, DataError: as in `ingest_items`; nothing was changed.
+    """
+    ledger.heal(lake)
+    files = sources.find(config.root, config.items.files) if config.items else []
+    named = {file.path for file in sources.find(config.root, patterns)}
+    if not any(file.path in named for file in files):
+        return IngestReport()
+    hashes = {sources.content_hash(file.path): file for file in files}
+    contents = {sha256: _read(file, sha256, config) for sha256, file in hashes.items()}
+    readings = (
+        lake.scan("files").filter(kind="items").collect() if lake.exists("files") else pl.DataFrame(schema=schema.FILES)
+    )
+    paths = [file.path for file in files]
+    replaced = {*contents, *readings.filter(pl.col("path").is_in(paths))[schema.FILE]}
+    bad = [(sha256, hashes[sha256].path, rows) for sha256, (_, rows, _) in contents.items() if rows.height]
+    ledger.quarantine(lake, bad, replaced=replaced)
+
+    def attempt(draft: Draft) -> list[ledger.Row]:
+        present = lake.scan("items", draft.handle.version()).filter(~pl.col(schema.FILE).is_in(list(replaced)))
+        items = present.select(schema.ITEMS.names()).collect()
+        rows = []
+        for good, _, row in contents.values():
+            changed, items = _merged(items, good)
+            rows.append({**row, **_counted(row, changed), "again": draft.handle.version() + 1})
+        rows[0]["replaces"] = sorted(replaced)
+        for path in draft.files()["path"]:
+            draft.remove(path)
+        draft.write(items.sort(schema.ITEM_ID))
+        draft.commit(dict.fromkeys(replaced, 0) | dict.fromkeys(contents, 1), ledger.note(rows))
+        return rows
+
+    rows = change(lake, "items", attempt, schema=schema.ITEMS)
+    ledger.write(lake, rows)
+    return sum(map(ledger.report, rows), start=IngestReport())
+
+
+def _merged(items: pl.DataFrame, good: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The items of a file that are new or changed, and all items with these."""
+    same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
+    changed = good.join(items.select(same), on=same, how="anti", maintain_order="left")
+    return changed, pl.concat([items.join(changed, on=schema.ITEM_ID, how="anti"), changed])
+
+
+def _counted(row: ledger.Row, changed: pl.DataFrame) -> dict[str, int]:
+    """The counts of new or changed items of a file, and of the others."""
+    return {"inserted": changed.height, "duplicates": row["rows"] - row["quarantined"] - changed.height}
 
 
 def check(rows: pl.DataFrame, config: SourcesConfig, file: RawFile) -> None:
@@ -77,21 +136,18 @@ def _upsert(lake: Lake, good: pl.DataFrame, row: ledger.Row) -> ledger.Row | Non
 
     Returns None when another ingest has written the file.
     """
-    same = [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
 
     def attempt(draft: Draft) -> ledger.Row | None:
-        if draft.recorded(row[schema.FILE]) is not None:
+        if draft.recorded(row[schema.FILE]):
             return None
-        items = lake.scan("items", draft.handle.version()).collect()
-        changed = good.join(items.select(same), on=same, how="anti", maintain_order="left")
-        repeated = row["rows"] - row["quarantined"] - changed.height
-        counted = {**row, "inserted": changed.height, "duplicates": repeated}
+        items = lake.scan("items", draft.handle.version()).select(schema.ITEMS.names()).collect()
+        changed, merged = _merged(items, good)
+        counted = {**row, **_counted(row, changed)}
         if changed.is_empty():
             return counted
-        unchanged = items.select(schema.ITEMS.names()).join(changed, on=schema.ITEM_ID, how="anti")
         for path in draft.files()["path"]:
             draft.remove(path)
-        draft.write(pl.concat([unchanged, changed]).sort(schema.ITEM_ID))
+        draft.write(merged.sort(schema.ITEM_ID))
         draft.commit({row[schema.FILE]: 1}, ledger.note([counted]))
         return counted
 

@@ -1,7 +1,7 @@
 """Writes bad rows to `quarantine`, then new events and transaction ids to `interactions` in one commit, then rows to `files`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -16,6 +16,9 @@ from dealrec_core.ingest.delivery import FILE_NUMBER, ORDER, THREADS, Delivery, 
 from dealrec_core.ingest.spill import HASH, KEY
 from dealrec_core.lake import Lake, ledger, parallel
 from dealrec_core.lake.draft import Draft, change
+
+AGAIN = "dealrec.again"
+"""Transaction of `interactions`: how often files were taken again."""
 
 
 def land(lake: Lake, delivery: Delivery) -> list[ledger.Row]:
@@ -33,7 +36,8 @@ def land(lake: Lake, delivery: Delivery) -> list[ledger.Row]:
             if reading.bad and not reading.is_replay and (reading.before is not None) == is_again
         ]
         if bad or not is_again:
-            ledger.quarantine(lake, bad, part="/last line" if is_again else "")
+            replaced = _replaced(delivery, unchanged)
+            ledger.quarantine(lake, bad, part=ledger.PARTS[is_again], replaced=replaced)
     rows = change(lake, "interactions", partial(_commit, delivery), schema=schema.INTERACTIONS, partition=schema.PERIOD)
     ledger.write(lake, rows)
     return rows
@@ -56,17 +60,36 @@ def _commit(delivery: Delivery, draft: Draft) -> list[ledger.Row]:
     landing = {
         number: reading
         for number, reading in enumerate(delivery.readings)
-        if not reading.is_changing and draft.recorded(reading.transaction) == reading.before
+        if not reading.is_changing
+        and (reading.sha256 in delivery.replaced or (draft.recorded(reading.transaction) or None) == reading.before)
     }
     if not landing:
         return []
-    inserted = _write(draft, delivery, [number for number, reading in landing.items() if not reading.is_broken])
+    replaced = _replaced(delivery, landing.values())
+    if replaced:
+        draft.drop(pl.col(schema.FILE).is_in(replaced))
+    whole = [number for number, reading in landing.items() if not reading.is_broken]
+    inserted = _write(draft, delivery, whole, replaced)
     rows = [_row(reading, delivery, inserted.get(number, 0)) for number, reading in landing.items()]
-    transactions = {reading.transaction: row["number"] for reading, row in zip(landing.values(), rows, strict=True)}
+    if replaced:
+        rows = [
+            {**row, "replaces": delivery.replaced[row[schema.FILE]], "again": draft.handle.version() + 1}
+            for row in rows
+        ]
+    transactions = dict.fromkeys(replaced, 0) | {
+        reading.transaction: row["number"] for reading, row in zip(landing.values(), rows, strict=True)
+    }
     # A row from quarantine that is later than the day has a later night read its file again.
     again = [reading.sha256 for reading in landing.values() if reading.is_replay and reading.counts["postponed"]]
+    if replaced:
+        transactions[AGAIN] = (draft.recorded(AGAIN) or 0) + 1
     draft.commit(transactions | dict.fromkeys(again, delivery.through.toordinal()), ledger.note(rows))
     return rows
+
+
+def _replaced(delivery: Delivery, readings: Iterable[Reading]) -> list[str]:
+    """The hashes of the contents whose rows go."""
+    return sorted({file for reading in readings for file in delivery.replaced.get(reading.sha256, ())})
 
 
 def _row(reading: Reading, delivery: Delivery, inserted: int) -> ledger.Row:
@@ -81,9 +104,9 @@ def _row(reading: Reading, delivery: Delivery, inserted: int) -> ledger.Row:
     }
 
 
-def _write(draft: Draft, delivery: Delivery, numbers: list[int]) -> dict[int, int]:
+def _write(draft: Draft, delivery: Delivery, numbers: list[int], replaced: list[str]) -> dict[int, int]:
     """Writes the new events of the files with these numbers, and returns how many each file had."""
-    present = _Present(draft, delivery, numbers)
+    present = _Present(draft, delivery, numbers, replaced)
     hashes = pl.Series([reading.sha256 for reading in delivery.readings], dtype=pl.String)
     inserted: Counter[int] = Counter()
 
@@ -127,6 +150,8 @@ class _Present:
     draft: Draft
     delivery: Delivery
     numbers: list[int]
+    replaced: list[str]
+    """Hashes of the contents whose rows go with this commit."""
 
     def __post_init__(self) -> None:
         self._files = self.draft.paths_by_partition()
@@ -146,16 +171,19 @@ class _Present:
         paths = self._files.get(period, [])
         if not paths or rows[schema.EVENT_ID].null_count() == 0:
             return rows
-        return duplicates.without_present(
-            rows, self.draft.lake.read_parquet(paths).select(duplicates.IDENTITY).collect()
-        )
+        return duplicates.without_present(rows, self._rows(paths).select(duplicates.IDENTITY).collect())
+
+    def _rows(self, paths: list[str]) -> pl.LazyFrame:
+        """Rows of data files that stay."""
+        rows = self.draft.lake.read_parquet(paths)
+        return rows.filter(~pl.col(schema.FILE).is_in(self.replaced)) if self.replaced else rows
 
     def _present_ids(self, hashes: pl.Series) -> pl.DataFrame:
         """Ids of the lake that occur in the delivery, whatever their period."""
         paths = [path for paths in self._files.values() for path in paths]
         if not paths:
             return pl.DataFrame()
-        ids = self.draft.lake.read_parquet(paths).select(schema.EVENT_ID).drop_nulls()
+        ids = self._rows(paths).select(schema.EVENT_ID).drop_nulls()
         delivered = hashes.unique().alias(HASH).to_frame().lazy()
         common = ids.with_columns(pl.col(schema.EVENT_ID).hash().alias(HASH)).join(delivered, on=HASH, how="semi")
         return common.select(schema.EVENT_ID).unique().collect(engine="streaming")

@@ -99,8 +99,10 @@ def stamp(path: str) -> str:
     return _stamp(files.info(name)) if files.exists(name) else ""
 
 
-def content_hash(path: str) -> str:
+def content_hash(path: str, *, first: int | None = None) -> str:
     """Returns the sha256 of a file's bytes: the file's identity, whatever its name.
+
+    first: how many bytes are read, all when None.
 
     Raises:
         SourceError: the file cannot be read.
@@ -108,8 +110,10 @@ def content_hash(path: str) -> str:
     try:
         with fsspec.open(path, "rb", **fsspec_options(path)) as file:
             digest = hashlib.sha256()
-            while chunk := file.read(HASHED_BYTES):
+            rest = first
+            while chunk := file.read(HASHED_BYTES if rest is None else min(rest, HASHED_BYTES)):
                 digest.update(chunk)
+                rest = None if rest is None else rest - len(chunk)
             return digest.hexdigest()
     except Exception as error:  # as in find
         raise SourceError(f"cannot read '{path}': {line(error)}; check its rights") from error

@@ -74,6 +74,22 @@ class Draft:
         now = int(time.time() * 1000)
         self._removed.append(RemoveAction(path, data_change=True, deletion_timestamp=now, partition_values=values))
 
+    def drop(self, condition: pl.Expr) -> int:
+        """Drops the rows that meet a condition with the next commit, and returns how many these are."""
+        count = 0
+        for file in self.files().iter_rows(named=True):
+            scan = self.lake.read_parquet([f"{self.lake.uri(self.table)}/{file['path']}"])
+            dropped = scan.select(condition.sum()).collect().item() or 0
+            count += dropped
+            if dropped:
+                self.remove(file["path"])
+            if 0 < dropped < file["rows"]:
+                whole = [self.schema.to_frame().lazy(), scan.filter(~condition)]
+                rows = pl.concat(whole, how="diagonal").collect()
+                value = str(file[self.partition]) if self.partition else ""
+                self.write(rows.with_columns(pl.lit(value).alias(self.partition)) if self.partition else rows, value)
+        return count
+
     def write(self, frame: pl.DataFrame, value: str = "") -> None:
         """Writes a data file of one partition, which becomes part of the table with `commit`."""
         rows = schemas.check(frame, self.schema, name=self.table)

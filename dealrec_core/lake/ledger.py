@@ -1,7 +1,7 @@
 """The tables `files` and `quarantine`: what became of every raw row, written once however often an ingest was killed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,10 @@ FINISHED = 2**40
 SEEN_AT_ONCE = 20
 """Commits without a note after which it is worth a commit of `files` to remember that they were seen."""
 Row = dict[str, Any]
-"""The columns of `files`, through as ISO text, and `number`, the transaction number of the reading."""
+"""The columns of `files`, through as ISO text, and `number`, the transaction number of the reading. A reading that takes a file again
+has `replaces`, the hashes of the contents whose rows go, and `again`, the version of the table that it makes."""
+PARTS = ("", "/last line")
+"""Endings of the transactions of `quarantine` that stand for the bad rows of one file: those read at once, and its last line."""
 
 
 class IngestReport(BaseModel):
@@ -40,12 +43,14 @@ class IngestReport(BaseModel):
     quarantined: int = 0
     filtered: int = 0
     postponed: int = 0
+    warnings: list[str] = []
+    """What is odd about the rows, a sentence for each."""
 
     def __add__(self, other: "IngestReport") -> "IngestReport":
         return IngestReport(**{name: getattr(self, name) + getattr(other, name) for name in IngestReport.model_fields})
 
 
-COUNTS = [name for name in IngestReport.model_fields if name != "files"]
+COUNTS = list(schema.COUNTS)
 
 
 def report(row: Row) -> IngestReport:
@@ -88,12 +93,19 @@ def write(lake: Lake, rows: list[Row], *, seen: Mapping[str, int] = MappingProxy
     """
 
     def attempt(draft: Draft) -> None:
-        new_rows = {}
+        new_rows: dict[str, Row] = {}
+        replaced: set[tuple[str, str]] = set()
         for row in rows:
-            identifier = row_transaction(row["kind"], row[schema.FILE], row["number"])
-            if draft.recorded(identifier) is None:
-                new_rows[identifier] = row
-        transactions = dict.fromkeys(new_rows, 1)
+            identifier = row_transaction(row["kind"], row[schema.FILE], row["number"], again=row.get("again"))
+            if not draft.recorded(identifier):
+                gone = {(_group(row["kind"]), file) for file in row.get("replaces", ())}
+                replaced |= gone
+                stays = {
+                    name: new for name, new in new_rows.items() if (_group(new["kind"]), new[schema.FILE]) not in gone
+                }
+                new_rows = {**stays, identifier: row}
+        plain = [row_transaction(row["kind"], row[schema.FILE], row["number"]) for row in new_rows.values()]
+        transactions = _dropped(lake, draft, replaced) | dict.fromkeys([*plain, *new_rows], 1)
         for identifier, commits in seen.items():
             unseen = commits - (draft.recorded(identifier) or 0)
             if unseen > SEEN_AT_ONCE or (unseen > 0 and new_rows):
@@ -108,9 +120,36 @@ def write(lake: Lake, rows: list[Row], *, seen: Mapping[str, int] = MappingProxy
     change(lake, "files", attempt, schema=schema.FILES)
 
 
-def row_transaction(kind: str, file: str, number: int) -> str:
-    """Returns the transaction of `files` that stands for one reading of a file."""
-    return f"{kind}/{file}/{number}"
+def _group(kind: str) -> str:
+    """The kind of file that a kind of reading reads."""
+    return "items" if kind == "items" else "interactions"
+
+
+def _dropped(lake: Lake, draft: Draft, replaced: set[tuple[str, str]]) -> dict[str, int]:
+    """Drops the readings of contents (kind of file, hash) that were replaced; returns transactions that forget them."""
+    if not replaced:
+        return {}
+    condition = pl.any_horizontal(
+        pl.col(schema.FILE).is_in([file for kind, file in replaced if kind == group])
+        & ((pl.col("kind") == "items") == (group == "items"))
+        for group in ("items", "interactions")
+    )
+    rows = lake.scan("files", draft.handle.version()).filter(condition).select("kind", schema.FILE, "through").collect()
+    draft.drop(condition)
+    readings = {
+        row_transaction(kind, file, number)
+        for kind, file, through in rows.iter_rows()
+        for number in (FINISHED, through.toordinal())
+    }
+    return {reading: 0 for reading in readings if draft.recorded(reading)}
+
+
+def row_transaction(kind: str, file: str, number: int, *, again: int | None = None) -> str:
+    """Returns the transaction of `files` that stands for one reading of a file.
+
+    again: the version of the table that the reading makes, where it takes the file again.
+    """
+    return f"{kind}/{file}/{number}" if again is None else f"{kind}/{file}/{number}/again/{again}"
 
 
 def seen_transaction(table: str) -> str:
@@ -118,20 +157,28 @@ def seen_transaction(table: str) -> str:
     return f"{SEEN}/{table}"
 
 
-def quarantine(lake: Lake, bad: list[tuple[str, str, pl.DataFrame]], *, part: str = "") -> None:
+def quarantine(
+    lake: Lake, bad: list[tuple[str, str, pl.DataFrame]], *, part: str = "", replaced: Collection[str] = ()
+) -> None:
     """Puts the bad rows of files (sha256, path, rows) into quarantine; a file whose rows are there is left out.
 
     part: tells rows of a file that come later from those that came at once.
+    replaced: hashes of contents whose rows leave quarantine in the same commit.
     """
 
     def attempt(draft: Draft) -> None:
         frames = {
             file: rows.with_columns(pl.lit(file).alias(schema.FILE), pl.lit(path).alias("path"))
             for file, path, rows in bad
-            if draft.recorded(f"{file}{part}") is None
+            if file in replaced or not draft.recorded(f"{file}{part}")
         }
         if frames:
             draft.write(pl.concat(frames.values()).select(schema.QUARANTINE.names()))
-            draft.commit({f"{file}{part}": 1 for file in frames})
+        dropped = draft.drop(pl.col(schema.FILE).is_in(list(replaced))) if replaced else 0
+        if frames or dropped:
+            forgotten = {
+                f"{file}{ending}": 0 for file in replaced for ending in PARTS if draft.recorded(f"{file}{ending}")
+            }
+            draft.commit(forgotten | {f"{file}{part}": 1 for file in frames})
 
     change(lake, "quarantine", attempt, schema=schema.QUARANTINE)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
 from typing import Annotated, TypeVar
 
@@ -226,6 +226,15 @@ class Night:
         """Whether the night is complete: its last stage ran, or its day was empty."""
         ingested = self.find("ingest")
         return self.find("promotion") is not None or bool(ingested and ingested.facts.get("empty"))
+
+
+def last_whole_day(now: datetime) -> date:
+    """Returns the day of a night that names none: the last one that has ended (UTC), since the files of a later one still grow.
+
+    >>> last_whole_day(datetime(2026, 1, 1, 2, tzinfo=UTC))
+    datetime.date(2025, 12, 31)
+    """
+    return now.astimezone(UTC).date() - timedelta(days=1)
 
 
 def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | None, now: datetime) -> Night:

@@ -74,7 +74,7 @@ def before_champion(lake: Lake) -> Champion | None:
     if not promoted:
         return None
     last = reigns[promoted[-1]][1]
-    earlier = [model for _, model in reigns[: promoted[-1]] if model.version != last.version]
+    earlier = [model for _, model in reigns[: promoted[-1]] if model.night != last.night]
     return earlier[-1] if earlier else None
 
 

@@ -6,8 +6,9 @@ tells items apart that share all others. New items are coded by the same quantis
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from dealrec_core.settings.recommenders import TF_IDF, SemanticIdsConfig
 
 @dataclass(frozen=True)
 class Content:
-    """Turns titles and categories into vectors: TF-IDF of their words, projected on the leading singular directions."""
+    """Turns titles and categories into vectors: TF-IDF of their words (_words), projected on the leading singular directions."""
 
     words: dict[str, int]
     rarity: np.ndarray
@@ -52,13 +53,13 @@ class SemanticIds:
     encoder: Layers
     """Encoder of the RQ-VAE; empty for k-means."""
     size: int
-    """Most codes of a level, and most items that may share all codes but the last."""
+    """Codes of a level, and most items that may share all codes but the last."""
 
     def extended(self, catalogue: Catalogue) -> "SemanticIds":
         """The semantic ids with codes for the catalogue's new items, in its order; old codes stay.
 
         Raises:
-            DataError: more than `size` items share their content codes.
+            DataError: there are more items than codes.
         """
         coded_items = set(self.item_ids)
         fresh = [row for row, item in enumerate(catalogue.item_ids) if item not in coded_items]
@@ -78,7 +79,7 @@ def fit(catalogue: Catalogue, *, config: SemanticIdsConfig, seed: int) -> Semant
     """Content vectors, quantiser and codes of a catalogue.
 
     Raises:
-        DataError: the catalogue is empty, or more than `codes` items share their content codes.
+        DataError: the catalogue is empty, or there are more items than codes.
     """
     if not len(catalogue):
         raise DataError("no items to give semantic ids to; ingest items first")
@@ -126,15 +127,38 @@ def quantise(vectors: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _distinct(coded: np.ndarray, *, before: np.ndarray, size: int) -> np.ndarray:
-    """Appends the code that counts equal rows; it starts after the rows coded before."""
+    """Appends the code that counts equal rows; it starts after the rows coded before.
+
+    Where `size` rows are equal already, the next ones go to one other code of the last level, the least used one, until that is
+    full, too: they still share the codes of the levels before it. Where the whole last level is full, the level before it gives way.
+
+    Raises:
+        DataError: there are more items than codes.
+    """
     seen = Counter(map(tuple, before.tolist()))
-    last = np.empty(len(coded), dtype=np.int64)
-    for row, code in enumerate(map(tuple, coded.tolist())):
-        last[row] = seen[code]
+    others: dict[tuple[int, ...], tuple[int, ...]] = {}
+    rows = []
+    for own in map(tuple, coded.tolist()):
+        code = own
+        if seen[own] == size:
+            code = others.get(own, own)
+            if seen[code] == size:
+                code = others[own] = _least_used(own, seen, size)
+        rows.append((*code, seen[code]))
         seen[code] += 1
-        if seen[code] > size:
-            raise DataError(f"more than {size} items share the codes {code}; raise the codes or levels of semantic ids")
-    return np.column_stack([coded, last])
+    return np.array(rows, dtype=np.int64).reshape(len(coded), coded.shape[1] + 1)
+
+
+def _least_used(code: tuple[int, ...], seen: Counter[tuple[int, ...]], size: int) -> tuple[int, ...]:
+    """The code with room that shares the longest beginning with `code`; of several the one with the fewest items."""
+    for shared in reversed(range(len(code))):
+        ends = product(range(size), repeat=len(code) - shared)
+        best = min((code[:shared] + end for end in ends), key=lambda other: seen[other])
+        if seen[best] < size:
+            return best
+    raise DataError(
+        f"{size} codes on {len(code) + 1} levels are too few for all items; raise the codes or levels of semantic ids"
+    )
 
 
 def _content(catalogue: Catalogue, *, width: int, seed: int) -> Content:
@@ -159,8 +183,31 @@ def _vectorizer(words: dict[str, int] | None = None) -> Any:
 
 
 def _words(catalogue: Catalogue) -> list[list[str]]:
-    """Lower-case words of each title, and each category as one word."""
+    """Lower-case words of each title, and each category as one word.
+
+    Writing without blanks between words (Chinese, Japanese, Thai and others) becomes its single letters and pairs of letters.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer  # not at the top: the import takes seconds
+
+    pairs = CountVectorizer(analyzer="char", ngram_range=(1, 2)).build_analyzer()
     return [
-        [*re.findall(r"\w+", title.lower()), *(f"category {name.lower()}" for name in categories)]
+        [*_title_words(title.lower(), pairs), *(f"category {name.lower()}" for name in categories)]
         for title, categories in zip(catalogue.titles, catalogue.categories, strict=True)
     ]
+
+
+def _title_words(title: str, pairs: Callable[[str], list[str]]) -> Iterator[str]:
+    for without_blanks, word in PARTS.findall(title):
+        if without_blanks:
+            yield from pairs(without_blanks)
+        else:
+            yield word
+
+
+BLANKLESS = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Tibetan, Burmese, Khmer
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # radicals, kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+"""Letters of languages that are written without blanks between words."""
+PARTS = re.compile(rf"([{BLANKLESS}]+)|((?:(?![{BLANKLESS}])\w)+)")

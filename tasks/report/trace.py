@@ -10,6 +10,7 @@ from dealrec_core import schema
 from dealrec_core.errors import DataError, SourceError
 from dealrec_core.ingest import sources
 from dealrec_core.lake import Lake, promotions
+from dealrec_core.settings.sources import ReaderOptions
 
 Row = dict[str, Any]
 EVENT = (schema.EVENT_ID, schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.RATING, schema.PERIOD)
@@ -29,8 +30,10 @@ class Step:
     facts: list[tuple[str, str]]
 
 
-def trace(lake: Lake, sample_id: str) -> list[Step]:
+def trace(lake: Lake, sample_id: str, options: ReaderOptions | None = None) -> list[Step]:
     """One step per stage, in the order of a night.
+
+    options: how raw files are read, as in `sources.interactions`; None tells all of it from the files.
 
     Raises:
         DataError: no sample has this id.
@@ -39,10 +42,10 @@ def trace(lake: Lake, sample_id: str) -> list[Step]:
     if not samples:
         raise DataError(f"no sample '{sample_id}' in {lake.root}; the tables samples and coresets hold them")
     scored = [step for stage in SCORED for step in _scored(lake, stage, sample_id)]
-    return [*_events(lake, samples[0]), _sample(lake, samples[0]), *scored, *_models(lake, sample_id)]
+    return [*_events(lake, samples[0], options), _sample(lake, samples[0]), *scored, *_models(lake, sample_id)]
 
 
-def _events(lake: Lake, sample: Row) -> list[Step]:
+def _events(lake: Lake, sample: Row, options: ReaderOptions | None) -> list[Step]:
     """The raw lines of the target, and where they landed."""
     names = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
     is_target = pl.all_horizontal(pl.col(name) == sample[name] for name in names)
@@ -51,7 +54,7 @@ def _events(lake: Lake, sample: Row) -> list[Step]:
         file, number = event[schema.FILE], event[schema.ROW]
         paths = _rows(lake, "files", pl.col(schema.FILE) == file)
         path = str(paths[0]["path"]) if paths else f"file {file[:12]}"
-        steps.append(Step("raw line", [("file", f"{path}, row {number}"), ("text", _raw(path, number))]))
+        steps.append(Step("raw line", [("file", f"{path}, row {number}"), ("text", _raw(path, number, options))]))
         steps.append(Step("interaction", [(name, str(event[name])) for name in EVENT]))
     return steps
 
@@ -102,8 +105,8 @@ def _shown(row: Row, columns: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, "none" if row[name] is None else form.format(row[name])) for name, form in columns.items()]
 
 
-def _raw(path: str, number: int) -> str:
+def _raw(path: str, number: int, options: ReaderOptions | None) -> str:
     try:
-        return sources.raw_record(path, number)
+        return sources.raw_record(path, number, options)
     except SourceError as error:
         return f"(no longer there: {error})"

@@ -63,6 +63,13 @@ def promote(tonight: Tonight) -> Snapshot:
     return Snapshot(stage="promotion", table="promotions", version=lake.version("promotions"), rows=1, facts=facts)
 
 
+def register_again(night: Night) -> str:
+    """Registers the model of a finished night where it is gone from MLflow, with the verdict of then; returns its version."""
+    tonight = Tonight(night)
+    verdict, _ = final_verdict(tonight)
+    return _register(tonight, _log(tonight, verdict), verdict)
+
+
 def verdict_of(tonight: Tonight) -> Verdict:
     """The gate's verdict on tonight's candidate, against the champion or, before the first, the best of `gate.first_beats`."""
     per_user, config = tonight.per_user, tonight.config
@@ -175,4 +182,5 @@ def _lineage(night: Night) -> dict[str, str]:
         "dealrec.coreset": f"version {coreset.version}, {coreset.rows} samples",
         "dealrec.base_model": f"{base.facts['base model']} {str(base.sha256)[:16]}",
         "dealrec.bundle": str(night.need("fine_tune").path),
+        registry.SHA256_TAG: str(night.need("fine_tune").sha256),
     }

@@ -10,6 +10,7 @@ from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import reopen
 from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 from flows import cli
+from flows.own_server import own_server
 from tests.dealrec_core.study.conftest import write_released
 from tests.flows.conftest import DEMO
 
@@ -35,7 +36,7 @@ def test_a_missing_settings_file_is_one_line(capsys, monkeypatch):
 def test_the_server_that_prefect_starts_for_a_command_asks_for_a_login_of_this_process():
     logins = []
     for _ in range(2):
-        with temporary_settings(cli._own_server()):
+        with temporary_settings(own_server()):
             passed_on = get_current_settings().to_environment_variables(exclude_unset=True)  # to that server
         assert passed_on["PREFECT_SERVER_API_AUTH_STRING"] == passed_on["PREFECT_API_AUTH_STRING"]
         assert passed_on["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == ""
@@ -186,6 +187,25 @@ def test_quarantine_is_replayed_from_the_command_line(capsys, monkeypatch, small
     found = json.loads(out[out.index("{") :])
     assert (code, found["rows"], found["inserted"]) == (0, 1, 1)
     assert Lake(str(tmp_path / "lake")).scan("quarantine").collect().is_empty()
+
+
+def test_files_are_taken_again_from_the_command_line(capsys, monkeypatch, small, tmp_path, prefect_server):
+    arguments = ["ingest", "--again", "*.csv", "--config", str(small), "--json"]
+    code, out, _ = run(capsys, monkeypatch, *arguments)
+    found = json.loads(out[out.index("{") :])
+    assert (code, found["withdrawn"], found["inserted"], found["quarantined"]) == (0, 3, 4, 0)
+    code, _, err = run(capsys, monkeypatch, *arguments, "--replay-quarantine")
+    assert (code, err) == (1, "error: --again reads quarantined rows, too; leave --replay-quarantine out\n")
+
+
+def test_a_type_of_event_that_never_occurs_gives_an_exit_code(capsys, monkeypatch, small, tmp_path, prefect_server):
+    (tmp_path / "raw" / "more.csv").write_text("user_id,item_id,timestamp,kind\neve,x,1767225600,view\n")
+    sets = ("sources.interactions.event_type=kind", "sources.interactions.event_weights={view=1,Buy=5}")
+    overrides = [word for text in sets for word in ("--set", text)]
+    code, _, err = run(capsys, monkeypatch, "ingest", "--day", "2026-01-01", "--config", str(small), *overrides)
+    assert code == 3
+    assert "event_weights names 'Buy', which no row has; the types are event, view" in err
+    assert "eve" in set(Lake(str(tmp_path / "lake")).scan("interactions").collect()["user_id"])
 
 
 def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):

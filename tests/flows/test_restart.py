@@ -12,10 +12,10 @@ def run(**named) -> FlowRun:
     return FlowRun(flow_id=uuid4(), name="crashed", start_time=BEFORE_MIDNIGHT, **named)
 
 
-def test_a_night_of_today_stays_the_night_of_that_day_after_midnight():
+def test_a_night_without_a_day_stays_the_night_of_its_last_whole_day_after_midnight():
     parameters = {"request": {"overrides": ["run.seed=1"]}}
     assert restart.same_night(run(parameters=parameters)) == {
-        "request": {"overrides": ["run.seed=1"], "day": "2026-01-05"}
+        "request": {"overrides": ["run.seed=1"], "day": "2026-01-04"}
     }
 
 

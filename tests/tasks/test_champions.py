@@ -34,6 +34,7 @@ def aliases(monkeypatch) -> Iterator[dict[str, str]]:
 
     monkeypatch.setattr(registry, "heal_aliases", heal)
     monkeypatch.setattr(registry, "aliases", lambda _: (state, state.get("ours")))
+    monkeypatch.setattr(registry, "version_of", lambda _, model, sha256: model.version)
     with disable_run_logger():
         yield state
 

@@ -9,7 +9,7 @@ import pytest
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError
-from dealrec_core.ingest import interactions, item_files
+from dealrec_core.ingest import again, interactions, item_files
 from dealrec_core.lake import Lake
 from dealrec_core.samples.histories import Histories
 from dealrec_core.settings import Config
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.data
 
 OTHERS = {"base-model-missing", "experiment-deleted", "gpt2-c_attn", "registered-model-deleted"}
 """Cases that are no logs."""
-MENDED_ELSEWHERE = {"corrected-day-file"}
 
 
 class Case:
@@ -37,6 +36,10 @@ class Case:
         parts = (report.earlier, report.inserted, report.duplicates, report.quarantined, report.filtered)
         assert report.rows == sum(parts) + report.postponed
         return report
+
+    def correct(self, pattern: str, *overrides: str) -> again.Correction:
+        place = {"through": date(2027, 1, 1), "partition": "day"}
+        return again.again(self.lake, self.config(*overrides).sources, [pattern], **place)
 
     def items(self, *overrides: str) -> pl.DataFrame:
         item_files.ingest_items(self.lake, self.config(*overrides).sources)
@@ -71,7 +74,7 @@ def test_every_case_is_here(data_root):
     if not folder.is_dir():
         pytest.skip("no cases")
     tested = {mark.args[1][0] for test in globals().values() for mark in getattr(test, "pytestmark", [])}
-    assert {path.name for path in folder.iterdir()} - OTHERS - MENDED_ELSEWHERE == tested
+    assert {path.name for path in folder.iterdir()} - OTHERS == tested
 
 
 @of("renamed-column-one-of-three-files")
@@ -245,6 +248,24 @@ def test_the_first_rows_of_a_lake_are_not_all_turned_down(case):
     with pytest.raises(DataError, match="event_weights turns down all 60 rows; the types are buy; nothing was written"):
         case.ingest(day=date(2024, 1, 2))
     assert case.ingest("sources.interactions.event_weights={buy=5}", day=date(2024, 1, 3)).inserted == 60
+
+
+@of("filter-or-weights-corrected")
+def test_a_file_is_taken_again_after_a_filter_was_corrected(case):
+    case.ingest("sources.interactions.event_weights={buy=5}", "sources.interactions.filter=item_id = 'i1'")
+    case.correct("**", "sources.interactions.event_weights={buy=5}")
+    assert len(case.log()) == 60
+
+
+@of("corrected-day-file")
+def test_a_corrected_day_file_takes_the_place_of_the_one_before(case):
+    case.ingest()
+    (case.folder / "fixed.csv").replace(case.folder / "data" / "day1.csv")
+    case.correct("day1.csv")
+    fixed = pl.read_csv(case.folder / "data" / "day1.csv")
+    assert len(case.log()) == len(fixed) == 35
+    assert case.column("item_id") == fixed[case.config().sources.interactions.item_id].cast(pl.String).to_list()
+    assert 99 in case.column("rating")
 
 
 @of("same-day-order")

@@ -101,8 +101,29 @@ def test_one_word_for_all_is_one_direction() -> None:
     assert found.codes.tolist() == [[0, 0, 0], [0, 0, 1]]
 
 
-def test_too_many_equals_and_no_items_are_refused() -> None:
-    with pytest.raises(DataError, match="more than 2 items share the codes"):
-        semantic_ids.fit(_catalogue(["Chess"] * 3), config=SemanticIdsConfig(levels=1, codes=2), seed=0)
+def test_more_equals_than_codes_of_a_level_go_to_a_code_beside_it() -> None:
+    config = SemanticIdsConfig(levels=2, codes=3, width=8)
+    found = semantic_ids.fit(_catalogue(["Chess"] * 7 + ["Golf"]), config=config, seed=0)
+    assert len(np.unique(found.codes, axis=0)) == 8
+    assert (found.codes[:7, 0] == found.codes[0, 0]).all()  # they share the first level
+    groups = [tuple(codes) for codes in found.codes[:7, :2]]
+    assert [groups.count(groups[row]) for row in (0, 3, 6)] == [3, 3, 1]
+    grown = found.extended(_catalogue(["Chess"] * 7 + ["Golf"] + ["Chess"] * 4))
+    assert len(np.unique(grown.codes, axis=0)) == 12
+    np.testing.assert_array_equal(grown.codes[:8], found.codes)
+
+
+def test_titles_without_blanks_are_alike_where_they_share_letters() -> None:
+    heads, tails = ("王者荣耀", "魔法学院", "勇者の冒険"), ("攻略合集", "周年庆典", "第二季预告", "最終回スペシャル")
+    titles = [head + tail for tail in tails for head in heads]
+    codes = semantic_ids.fit(_catalogue(titles), config=SemanticIdsConfig(levels=1, codes=4), seed=0).codes[:, 0]
+    assert semantic_ids._words(_catalogue(["Go 王者!"])) == [["go", "王", "者", "王者"]]
+    groups = {tail: {int(codes[row]) for row, title in enumerate(titles) if title.endswith(tail)} for tail in tails}
+    assert all(len(group) == 1 for group in groups.values())
+
+
+def test_more_items_than_codes_and_no_items_are_refused() -> None:
+    with pytest.raises(DataError, match="2 codes on 2 levels are too few"):
+        semantic_ids.fit(_catalogue(["Chess"] * 5), config=SemanticIdsConfig(levels=1, codes=2), seed=0)
     with pytest.raises(DataError, match="no items"):
         semantic_ids.fit(_catalogue([]), config=SMALL, seed=0)
