@@ -1,8 +1,8 @@
 """How often does a comparison of two equal methods say that one is better? python benchmarks/comparisons.py
 
 Null data have values y[s, u] = seed[s] + user[u] + rest[s, u] of two methods with common users. Seeds vary by `ratio` times what
-users vary the mean by. Compared are the study's Student's t (dealrec_core/study/gains.py) and the percentile bootstrap over seeds and users, which
-a study used before and which pairs equal numbers of seeds.
+users vary the mean by. Compared are the study's Student's t (dealrec_core/study/gains.py) and the percentile bootstrap over seeds
+and users that a study used before, and which pairs equal numbers of seeds.
 """
 
 import json

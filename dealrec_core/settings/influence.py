@@ -10,6 +10,8 @@ DampingRule = Literal["trace", "top", "absolute"]
 
 LossName = Literal["softmax", "sampled", "bce"]
 
+Objective = Literal["loss", "ranking"]
+
 Precision = Literal["float32", "bf16"]
 
 NightlySolver = Literal["cg", "identity"]
@@ -20,6 +22,11 @@ Solver = Literal[NightlySolver, "lissa", "exact", "released"]
 class _Scoring(Section):
     risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
     """Samples whose mean loss is the risk: the validation slice, its most recent half (for a log that drifts quickly), or train (paper)."""
+    objective: Objective | None = Field(default=None, title="Objective")
+    """Risk samples that count. loss: all of them (paper); ranking: those whose target the surrogate ranks within `reach`, because what
+    helps the many targets that no list can hold makes lists worse. None: ranking for method targeted, loss for the others."""
+    reach: int = Field(default=100, ge=1, title="Reach")
+    """Places of the surrogate's ranking within which a target counts for the objective ranking. Raise it when few samples count."""
     loss: LossName = Field(default="softmax", title="Loss")
     """Loss of a sample: softmax over the catalogue, or, where that is too large, sampled softmax or bce with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")
@@ -74,3 +81,9 @@ class InfluenceConfig(_Scoring):
     """Number of curvature products over all samples after which cg gives up."""
     precision: Precision = Field(default="float32", title="Precision")
     """Precision of the network's matrix products: bf16 rounds them to bfloat16; sums, losses and solvers stay in float32."""
+
+
+def of_method(config: InfluenceConfig, method: str) -> InfluenceConfig:
+    """The settings with the objective of a selection method, where they name none."""
+    own: Objective = "ranking" if method == "targeted" else "loss"
+    return config if config.objective else config.model_copy(update={"objective": own})

@@ -3,7 +3,7 @@
 from dealrec_core.settings import language, recommenders
 from dealrec_core.settings.coreset import CoresetConfig, NightlyCoreset
 from dealrec_core.settings.evaluation import EvaluationConfig, GateConfig, NightlyEvaluation
-from dealrec_core.settings.influence import InfluenceConfig, NightlyInfluence
+from dealrec_core.settings.influence import InfluenceConfig, NightlyInfluence, of_method
 from dealrec_core.settings.run import LakeConfig, RegistryConfig, RunConfig, UpkeepConfig
 from dealrec_core.settings.samples import SamplesConfig
 from dealrec_core.settings.section import Section
@@ -60,4 +60,5 @@ class Config(Section):
             "history_length": recommender.titles
         }
         settings["tiger"] |= {"history_length": min(length, TIGER_ITEMS), "beams": recommender.beams}
-        return Algorithms.model_validate(settings)
+        algorithms = Algorithms.model_validate(settings)
+        return algorithms.model_copy(update={"influence": of_method(algorithms.influence, self.coreset.method)})

@@ -9,7 +9,7 @@ from dealrec_core.coreset.methods import METHODS, NEEDS
 from dealrec_core.errors import SettingsError
 from dealrec_core.settings.coreset import CoresetConfig
 from dealrec_core.settings.evaluation import EvaluationConfig
-from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.settings.influence import InfluenceConfig, of_method
 from dealrec_core.settings.language import EffortConfig, FineTuneConfig, LanguageModelConfig, PromptConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
 from dealrec_core.settings.run import TrackingUri
@@ -161,11 +161,12 @@ class StudyConfig(Section):
             SettingsError: its variant names one that is not there.
         """
         name = self.variant(cell.method).influence
+        method = self.variant(cell.method).method
         if name == "default":
-            return self.influence
+            return of_method(self.influence, method)
         if name not in self.influences:
             raise SettingsError(f"no [influences.{name}]; there are {', '.join(self.influences) or 'none'}")
-        return self.influences[name]
+        return of_method(self.influences[name], method)
 
 
 class Cell(NamedTuple):

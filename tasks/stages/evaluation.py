@@ -53,7 +53,7 @@ def _recommenders(tonight: Tonight) -> list[Recommender]:
     train = before_test.filter(pl.col(schema.TIMESTAMP) < bounds.validation_start)
     recent = before_test.filter(pl.col(schema.TIMESTAMP) >= bounds.validation_start)
     recommenders: list[Recommender] = [
-        bundle.load(tonight.folder("fine_tune"), device=device, name=CANDIDATE),
+        bundle.load(tonight.candidate_folder, device=device, name=CANDIDATE),
         tonight.surrogate_recommender(popular=baselines.popularity(recent).item_ids),
         baselines.popularity(train),
         baselines.popularity(recent, name="recent popularity"),

@@ -21,6 +21,8 @@ FOLDER = "models/influence"
 RECENT = 0.5
 """Share of the validation slice that influence.risk = 'recent' takes from its end."""
 
+NONE_WITHIN_REACH = "loss, because no target is within influence.reach"
+
 
 @stage("influence")
 def score_influence(tonight: Tonight) -> Snapshot:
@@ -34,6 +36,8 @@ def score_influence(tonight: Tonight) -> Snapshot:
     facts: dict[str, Fact] = {
         "samples": len(train),
         "risk samples": len(risk),
+        "risk samples that count": result.risk_count,
+        "objective": tonight.config.algorithms.influence.objective if result.risk_count else NONE_WITHIN_REACH,
         "solver": config.solver,
         "products": result.products,
         "residual": float(f"{result.residual:.2e}"),
@@ -81,7 +85,7 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     if last is None:
         return "no earlier night with these settings and this code has published its scores"
     before, record = Tonight(last[0]), last[1]
-    folder, device = tonight.local_copy(str(record.path)), str(tonight.device)
+    folder, device = tonight.local_copy(record), str(tonight.device)
     model, known_ids, _ = checkpoint.load(folder, device=device)
     item_ids = tonight.surrogate[1]
     if known_ids != item_ids[: len(known_ids)]:
@@ -131,7 +135,11 @@ def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
     """The newest earlier night that scored in the same way and published its scores, with its record of influence."""
     for night in reversed(tonight.night.earlier):
         record = night.find("influence") if _way(night.manifest) == _way(tonight.night.manifest) else None
-        if record is not None and record.path is not None and storage.published(tonight.lake, record.path):
+        if (
+            record is not None
+            and record.path is not None
+            and storage.published(tonight.lake, record.path, record.sha256)
+        ):
             return night, record
     return None
 
@@ -139,4 +147,4 @@ def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
 def _way(manifest: Manifest) -> tuple[object, ...]:
     """Everything that the scores of a night depend on beside its samples."""
     settings = manifest.settings
-    return settings.influence, settings.algorithms.surrogate, settings.run.seed, manifest.code
+    return settings.algorithms.influence, settings.algorithms.surrogate, settings.run.seed, manifest.code

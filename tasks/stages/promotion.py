@@ -125,7 +125,7 @@ def _log(tonight: Tonight, verdict: Verdict) -> str:
 def _register(tonight: Tonight, run_id: str, verdict: Verdict) -> str:
     """The version of tonight's recommender; both models must load back and answer as before to be registered."""
     names = tonight.config.registry
-    recommender = bundle.load(tonight.folder("fine_tune"), device=tonight.device, name=CANDIDATE)
+    recommender = bundle.load(tonight.candidate_folder, device=tonight.device, name=CANDIDATE)
     tags = {**_lineage(tonight.night), "dealrec.verdict": verdict.reason}
     _register_one(tonight, names.surrogate, "surrogate", tonight.surrogate_recommender(), run_id=run_id, tags=tags)
     return _register_one(tonight, names.model, "fine_tune", recommender, run_id=run_id, tags=tags)
