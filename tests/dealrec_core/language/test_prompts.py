@@ -100,7 +100,7 @@ def test_the_plain_frame_is_a_line_and_a_list_that_the_answer_continues(series_w
     tokenizer = series_world.load()[1]
     plain = GAMES.model_copy(update={"frame": "plain"})
     prompt, answer = Prompter(tokenizer, plain).row(Example(["Halo\n\n1", "Anno; 2070"], "Halo 2"))
-    assert tokenizer.decode(prompt) == "Game products that one user purchased:\nHalo 1\nAnno; 2070\n"
+    assert tokenizer.decode(prompt) == "Game products that one user purchased:\nHalo 1\nAnno, 2070\n"
     assert tokenizer.decode(answer) == "Halo 2<end>"
 
 
