@@ -58,7 +58,7 @@ def _line(row: dict[str, Any], deciding: str, others: list[str]) -> str:
         p,
         word,
         *gains,
-        f"{row['device']}, {clock}",
+        row["device"],
         *costs,
         f"{row['flops'] / 1e12:.2f}",
     ]
