@@ -12,7 +12,7 @@ from tasks.study import run_cell, write_tables
 class StudyRequest(Section):
     """Which study to run or continue; this is the form in the Prefect UI."""
 
-    config: str = Field(default="deployments/studies/games.toml", title="Settings file of the study")
+    config: str = Field(default="deployments/studies/rq1.toml", title="Settings file of the study")
     """Path of the TOML file, from the checkout's root."""
     overrides: list[str] = Field(default=[], title="Settings to change")
     """Lines like grids.methods.seeds=[0, 1]; they win over the file."""

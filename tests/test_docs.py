@@ -63,14 +63,17 @@ def test_the_settings_page_is_up_to_date():
 
 
 def test_the_commands_of_the_study_page_are_ones_that_the_settings_know():
-    found = []
+    found, study = [], "deployments/studies/rq1.toml"
     for line in Path("docs/study.md").read_text("utf-8").splitlines():
-        for override in re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\|\s+--|\s+#|$)", line):
-            if "study fidelity" in line:
-                found.append(read(FidelityConfig, "deployments/studies/fidelity-games.toml", [override]))
-            else:
-                found.append(cells(read(StudyConfig, "deployments/studies/games.toml", [override])))
-    assert len(found) >= 5
+        if not line.startswith("    dealrec study"):
+            continue
+        study = next(iter(re.findall(r"--config (\S+\.toml)", line)), study)
+        overrides = re.findall(r"--set '?([a-z_.]+=[^'\n]*?)'?(?= \\|\s+--|\s+#|$)", line)
+        if "study fidelity" in line:
+            found.append(read(FidelityConfig, "deployments/studies/fidelity-games.toml", overrides))
+        else:
+            found.append(cells(read(StudyConfig, study, overrides)))
+    assert len(found) >= 8
     assert all(found)
 
 

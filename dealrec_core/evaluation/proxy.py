@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+import torch
 
 from dealrec_core import schema
 from dealrec_core.evaluation import ranking
@@ -43,12 +44,17 @@ def config(*, width: int = 32, epochs: int = 8, learning_rate: float = 5e-3) -> 
 
 
 def fit(
-    coreset: pl.DataFrame, recent: pl.DataFrame, item_ids: list[str], *, settings: SurrogateConfig, seed: int
+    coreset: pl.DataFrame,
+    recent: pl.DataFrame,
+    item_ids: list[str],
+    *,
+    settings: SurrogateConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> Trained:
     """The proxy, trained on a coreset alone; recent samples choose its best epoch."""
-    return train(
-        encode(coreset, item_ids), encode(recent, item_ids), item_count=len(item_ids), config=settings, seed=seed
-    )
+    learnt, held = encode(coreset, item_ids), encode(recent, item_ids)
+    return train(learnt, held, item_count=len(item_ids), config=settings, seed=seed, device=device)
 
 
 def compare(

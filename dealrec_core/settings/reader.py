@@ -14,6 +14,8 @@ from dealrec_core.settings.run import SECRET
 from dealrec_core.settings.section import section_of
 from dealrec_core.settings.tree import Config
 
+EXTENDS = "extends"
+"""Key of a study's file that names the file whose settings it changes."""
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -32,10 +34,14 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 def read(tree: type[Settings], path: Path | str, overrides: Sequence[str] = ()) -> Settings:
     """The settings of another tree, such as a study's, from a TOML file; the environment is not asked.
 
+    A file with `extends = "other.toml"` changes the settings of that file, which lies beside it and extends none.
+
     Raises:
         SettingsError: as for `load`.
     """
-    return _validated(tree, path, _toml(Path(path)), overrides)
+    own = _toml(Path(path))
+    below = _toml(Path(path).parent / str(own.pop(EXTENDS))) if EXTENDS in own else {}
+    return _validated(tree, path, _deep(below, own), overrides)
 
 
 def _validated(tree: type[Settings], path: Path | str, merged: dict[str, Any], overrides: Sequence[str]) -> Settings:

@@ -19,9 +19,8 @@ from dealrec_core.study.data import StudyData
 from dealrec_core.surrogate.logits import blocks
 from dealrec_core.surrogate.recommender import SurrogateRecommender
 
-CPU = torch.device("cpu")
-"""Studies count CPU seconds."""
 PROXY = "proxy"
+LIKELIHOOD = "log_likelihood"
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,10 @@ class CellModel:
     flops: float
 
 
-def asked(name: str) -> str:
-    """The backend that a cell's features come from: the proxy has no base of its own and asks BIGRec's."""
-    return "bigrec" if name == PROXY else name
+def device(config: StudyConfig) -> torch.device:
+    """The device that the settings ask for; auto takes a GPU when there is one."""
+    name = config.device
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def build(name: str, config: StudyConfig, *, seed: int | None = None) -> Backend:
@@ -45,7 +45,9 @@ def build(name: str, config: StudyConfig, *, seed: int | None = None) -> Backend
     sections = {section: getattr(config, section) for section in Algorithms.model_fields}
     sections["fine_tune"] = config.fine_tune.model_copy(update={"best_epoch_by": "loss"})
     sections["tiger"] = config.tiger.model_copy(update={"pretraining_epochs": config.pretraining_epochs})
-    return backend.build(name, Algorithms(**sections), device=CPU, seed=config.seed if seed is None else seed)
+    return backend.build(
+        name, Algorithms(**sections), device=device(config), seed=config.seed if seed is None else seed
+    )
 
 
 def tuned(
@@ -66,21 +68,35 @@ def tuned_proxy(chosen: pl.DataFrame, *, data: StudyData, config: StudyConfig, s
     """A small SASRec trained on the chosen samples alone, for a fixed number of epochs; the best on recent samples."""
     item_ids = data.catalogue.item_ids
     settings = proxy.config(**config.proxy.model_dump())
-    trained = proxy.fit(chosen, data.recent, item_ids, settings=settings, seed=seed)
+    trained = proxy.fit(chosen, data.recent, item_ids, settings=settings, seed=seed, device=device(config))
     ranker = SurrogateRecommender(trained.model, item_ids, popular=ItemStatistics(data.counts).popular)
     tokens = int(chosen[schema.HISTORY].list.len().sum()) * trained.epochs
     parameters = sum(weight.numel() for weight in trained.model.parameters())
     cases = encode(_first_targets(data), item_ids)
     likelihood = np.empty(len(cases))
     for rows, _, logits, targets in blocks(trained.model, cases, batch_tokens=4096, cells=2**21):
-        likelihood[rows] = logits.log_softmax(1).gather(1, targets)[:, 0].numpy()
+        likelihood[rows] = logits.log_softmax(1).gather(1, targets)[:, 0].cpu().numpy()
     return CellModel(ranker, likelihood, tokens, 6.0 * parameters * tokens)
 
 
+def cutoffs(config: StudyConfig) -> tuple[int, ...]:
+    """The list length that decides, and the one that confirms."""
+    return tuple(dict.fromkeys((config.cutoff, config.evaluation.k)))
+
+
 def measured(model: CellModel, data: StudyData, config: StudyConfig) -> pl.DataFrame:
-    """user_id, recall, ndcg, mrr and log_likelihood of every case, in the order of the cases."""
-    per_user = ranking.evaluate(model.recommender, data.cases, config.evaluation)
-    return per_user.drop("recommender").with_columns(pl.Series("log_likelihood", model.log_likelihood))
+    """user_id, recall, ndcg and mrr at each cutoff (ndcg@100, …) and log_likelihood of every case, in the order of the cases.
+
+    Every history is ranked once, to the longest cutoff; the shorter one is read off the same list.
+    """
+    lengths, cases = cutoffs(config), data.cases
+    longest = config.evaluation.model_copy(update={"k": max(lengths)})
+    lists = ranking.ranked(model.recommender, cases[schema.HISTORY].to_list(), longest)
+    columns: dict[str, pl.Series | np.ndarray] = {schema.USER_ID: cases[schema.USER_ID]}
+    for length in lengths:
+        at = ranking.per_user("", lists, cases, config.evaluation.model_copy(update={"k": length}))
+        columns |= {f"{metric}@{length}": at[metric] for metric in ("recall", "ndcg", "mrr")}
+    return pl.DataFrame({**columns, LIKELIHOOD: model.log_likelihood})
 
 
 def _first_targets(data: StudyData) -> pl.DataFrame:

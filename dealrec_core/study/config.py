@@ -1,8 +1,6 @@
 """What a study compares: grids of methods, backends, surrogates, data sets, ratios and seeds, from one TOML file."""
 
-import hashlib
 import itertools
-import json
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -19,8 +17,7 @@ from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import EarlyConfig, NetworkName, SurrogateConfig
 
 BackendName = Literal["bigrec", "tiger", "proxy"]
-FORMAT = 3
-"""Counts up when the same settings come to mean something else, so that no old cell or shared model is taken for a new one."""
+Judges = Literal["all", "choosing", "judging"]
 OF_SURROGATE = frozenset({"influence", "user"})
 """Features that change with the surrogate network."""
 
@@ -37,8 +34,8 @@ class DatasetConfig(Section):
     night: str | None = None
     """Name of the night; the newest with samples when left out."""
     history_length: int = Field(default=20, ge=1)
-    users: int | None = Field(default=1000, ge=1)
-    """Held-out users at most, drawn once."""
+    users: int | None = Field(default=None, ge=1)
+    """Held-out users at most, drawn once among those that `judges` names; None means all of them."""
     risk_samples: int = Field(default=4000, ge=1)
     """Most recent held-out samples that influence and aims are taken on, drawn once."""
     prompt: PromptConfig = PromptConfig()
@@ -66,6 +63,15 @@ class GridConfig(Section):
     seeds: list[int] = Field(default=[0])
 
 
+class PrimaryConfig(Section):
+    """The one question that is asked of a backend, written down before its cells run: does the method beat the reference?"""
+
+    dataset: str
+    method: str
+    """Name of a method or variant."""
+    ratio: float = Field(default=0.02, gt=0, le=1)
+
+
 class ProxyConfig(Section):
     """The cheap stand-in for a tuned model: a small surrogate trained on the coreset alone."""
 
@@ -78,13 +84,25 @@ class StudyConfig(Section):
     """All settings of a study."""
 
     name: str
+    """Name of the folder, below `folder`, that gets the tables."""
     folder: str
-    """Where cells, shared models and tables are kept."""
+    """Where cells and shared models are kept. Studies of one folder share them, so no cell runs twice for two questions."""
     reference: str = "random"
     """What every method is compared with."""
-    metric: Literal["recall", "ndcg", "mrr", "log_likelihood"] = "ndcg"
-    resamples: int = Field(default=4000, ge=100)
+    metric: Literal["recall", "ndcg", "mrr"] = "ndcg"
+    """Metric that decides."""
+    cutoff: int = Field(default=100, ge=1, le=1000)
+    """List length of the metric that decides. Lists of 100 need 1.5 to 3.6 times fewer users than lists of 10 to show the same gain.
+    The figures at `evaluation.k` are read off the same lists, as a confirmation."""
+    primary: dict[BackendName, PrimaryConfig] = Field(default={})
+    """The primary question of each backend. Its p stands as it is; Holm's correction covers all other comparisons."""
+    judges: Judges = "judging"
+    """Held-out users that cells are measured on. A hash of the seed and the user's id splits them once: rules and constants are
+    tried on the choosing half, and answers come from the judging half, which has chosen nothing."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device that trains and evaluates; auto takes a GPU when there is one. Cells of both devices count as equal, and a study that was
+    prepared on a CPU goes on on a GPU; each cell records its device."""
     seed: int = 0
     """Of all that cells share: base models, surrogates, features, held-out users."""
     pretraining_epochs: int = Field(default=4, ge=1)
@@ -96,7 +114,7 @@ class StudyConfig(Section):
     aims: int = Field(default=256, ge=1)
     """Recent samples that methods with an aim aim at."""
     datasets: dict[str, DatasetConfig]
-    grids: dict[str, GridConfig]
+    grids: dict[str, GridConfig] = Field(default={})
     only: list[str] = Field(default=[])
     """Grids to run and to show; all when empty."""
     variants: dict[str, VariantConfig] = Field(default={})
@@ -172,8 +190,12 @@ def cells(config: StudyConfig) -> list[Cell]:
     """Every cell of every grid once, seeds outermost, so that a study that is stopped has whole comparisons.
 
     Raises:
-        SettingsError: `only` names no grid, or a grid a data set or a method that is not there.
+        SettingsError: there is no grid, `only` names none, or a grid or a primary question a data set or a method that is not there.
     """
+    if not config.grids:
+        raise SettingsError(
+            "this study has no grid; name a file with [grids.<name>], for instance deployments/studies/rq1.toml"
+        )
     chosen: dict[Cell, None] = {}
     for name in config.only or config.grids:
         if name not in config.grids:
@@ -187,31 +209,13 @@ def cells(config: StudyConfig) -> list[Cell]:
         for seed, dataset, ratio, method, backend, surrogate in itertools.product(*axes):
             asked = OF_SURROGATE & set(NEEDS[config.variant(method).method])
             chosen[Cell(dataset, backend, surrogate if asked else "none", method, ratio, seed)] = None
+    _check_primary(config)
     return sorted(chosen, key=lambda cell: cell.seed)
 
 
-def fingerprint(config: StudyConfig, cell: Cell) -> str:
-    """16 hex digits over the settings that this cell depends on: with others it is another cell."""
-    sections = {"evaluation", "seed"} | {
-        "bigrec": {"language_model", "bigrec", "fine_tune"},
-        "tiger": {"semantic_ids", "tiger", "fine_tune", "pretraining_epochs", "tuning_rate"},
-        "proxy": {"proxy", "language_model", "bigrec"},
-    }[cell.backend]
-    needs = set(NEEDS[config.variant(cell.method).method])
-    if needs & {"influence", "user", "el2n", "grand"}:
-        sections |= {"surrogate"}
-    if needs & {"el2n", "grand"}:
-        sections |= {"early"}
-    if "effort" in needs:
-        sections |= {"effort"}
-    if needs & {"gradient", "adam_gradient", "layer_gradients"}:
-        sections |= {"gradient_width", "aims"}
-    described = {
-        "format": FORMAT,
-        "cell": list(cell),
-        "dataset": config.datasets[cell.dataset].model_dump(),
-        "selection": config.selection(cell).model_dump(),
-        "influence": config.influence_of(cell).model_dump() if "influence" in needs else None,
-        "settings": config.model_dump(include=sections),
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+def _check_primary(config: StudyConfig) -> None:
+    for backend, question in config.primary.items():
+        config.variant(question.method)
+        if question.dataset not in config.datasets:
+            there_are = f"there are {', '.join(config.datasets)}"
+            raise SettingsError(f"primary.{backend} names the data set '{question.dataset}'; {there_are}")

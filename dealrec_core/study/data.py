@@ -1,5 +1,6 @@
 """The data of a study, and the reader of DEALRec's released format."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from dealrec_core import schema
 from dealrec_core.errors import SourceError
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.split import drawn
-from dealrec_core.study.config import DatasetConfig
+from dealrec_core.study.config import DatasetConfig, Judges
 
 START = datetime(1970, 1, 1, tzinfo=UTC)
 PERIODS = ("train", "valid", "test")
@@ -40,7 +41,7 @@ class StudyData:
     """Interactions of each item in the train period, most first, ties by item id."""
 
 
-def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
+def released(name: str, config: DatasetConfig, *, seed: int, judges: Judges = "all") -> StudyData:
     """Reads sequential_{train,valid,test}.txt and items.jsonl; one train sample per user, as in the paper.
 
     The files hold the order of each user's items and the period, no times: each period is one moment here.
@@ -76,9 +77,21 @@ def released(name: str, config: DatasetConfig, *, seed: int) -> StudyData:
         pool=_samples(pool),
         past=_past(train, length=length),
         recent=drawn(_samples(recent), config.risk_samples, random),
-        cases=drawn(cases, config.users, random),
+        cases=drawn(judging(cases, judges, seed=seed), config.users, random),
         counts=dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))),
     )
+
+
+def judging(cases: pl.DataFrame, judges: Judges, *, seed: int) -> pl.DataFrame:
+    """The cases of the users that judge, or of those that choose: one bit of a hash of the seed and the user's id decides.
+
+    A user stays in one half whatever other users the log has, so a log that grows does not mix the halves.
+    """
+    if judges == "all":
+        return cases
+    digests = (hashlib.sha256(f"{seed} {user}".encode()).digest() for user in cases[schema.USER_ID])
+    wanted = int(judges == "judging")
+    return cases.filter(pl.Series([digest[0] % 2 == wanted for digest in digests], dtype=pl.Boolean))
 
 
 def histories(path: Path) -> list[list[str]]:

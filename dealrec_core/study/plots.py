@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 COLOURS = {"better": "#1a7f37", "worse": "#c0392b", "reference": "#0b57d0"}
 UNSURE = "#57606a"
-NAMES = {"ndcg": "NDCG", "recall": "recall", "mrr": "MRR", "log_likelihood": "log-likelihood"}
+NAMES = {"ndcg": "NDCG", "mrr": "MRR", "log_likelihood": "log-likelihood"}
 
 
 def write(frame: pl.DataFrame, folder: Path, *, metric: str, reference: str) -> list[Path]:
@@ -31,7 +31,7 @@ def write(frame: pl.DataFrame, folder: Path, *, metric: str, reference: str) -> 
 
 
 def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Path:
-    """A row for each method; beside the metric the log-likelihood, which has less noise."""
+    """A row for each method; beside the metric the log-likelihood, which describes."""
     ordered = part.filter(pl.col(f"{metric} gain").is_not_nan()).sort(f"{metric} gain")
     shown = list(dict.fromkeys([metric, "log_likelihood"]))
     figure = Figure(figsize=(2.4 + 3.4 * len(shown), 1.4 + 0.3 * len(ordered)))
@@ -43,7 +43,7 @@ def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Pa
             axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot(middle, place, "o", color=colour, markersize=5)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_xlabel(f"{NAMES[name]}, gain over {reference}")
+        axes.set_xlabel(f"{_named(name)}, gain over {reference}")
         _plain(axes, grid="x")
     panels[0].set_yticks(range(len(ordered)), _labels(ordered))
     panels[0].set_title(_title(part), loc="left", fontsize=10)
@@ -51,7 +51,8 @@ def _gains(part: pl.DataFrame, path: Path, *, metric: str, reference: str) -> Pa
 
 
 def _costs(part: pl.DataFrame, path: Path, *, metric: str) -> Path:
-    figure, axes = _logarithmic("selection and tuning, CPU seconds", _title(part), metric=metric)
+    clock = "wall" if part["device"].str.contains("cuda").any() else "CPU"
+    figure, axes = _logarithmic(f"selection and tuning, {clock} seconds", _title(part), metric=metric)
     axes.scatter(part["total_s"], part[metric], c=_colours(part), s=28, zorder=3)
     axes.margins(x=0.22, y=0.08)
     places = sorted(zip(part[metric], part["total_s"], _labels(part), strict=True))
@@ -82,7 +83,7 @@ def _logarithmic(label: str, title: str, *, metric: str) -> tuple[Figure, Any]:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_xlabel(label)
-    axes.set_ylabel(NAMES[metric])
+    axes.set_ylabel(_named(metric))
     axes.set_title(title, loc="left", fontsize=10)
     _plain(axes, grid="both")
     return figure, axes
@@ -90,6 +91,12 @@ def _logarithmic(label: str, title: str, *, metric: str) -> tuple[Figure, Any]:
 
 def _colours(part: pl.DataFrame) -> list[str]:
     return [COLOURS.get(word, UNSURE) for word in part["comparison"]]
+
+
+def _named(metric: str) -> str:
+    """For instance NDCG@100."""
+    name, at, length = metric.partition("@")
+    return f"{NAMES.get(name, name)}{at}{length}"
 
 
 def _plain(axes: Any, *, grid: str) -> None:
@@ -102,8 +109,9 @@ def _plain(axes: Any, *, grid: str) -> None:
 def _title(part: pl.DataFrame, *, ratio: bool = True) -> str:
     first = part.row(0, named=True)
     size = f", {first['ratio']:.1%} of the samples" if ratio else ""
-    seeds = max(part["seeds"].to_list())
-    return f"{first['dataset']}, {first['backend']}{size}, {seeds} seed{'s' * (seeds > 1)}"
+    low, high = min(part["seeds"].to_list()), max(part["seeds"].to_list())
+    seeds = f"{high} seed{'s' * (high > 1)}" if low == high else f"{low} to {high} seeds"
+    return f"{first['dataset']}, {first['backend']}{size}, {seeds}"
 
 
 def _labels(part: pl.DataFrame) -> Sequence[str]:

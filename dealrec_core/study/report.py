@@ -1,17 +1,22 @@
-"""Tables of a study: the gain of each method over the reference, its cost, and whether the seeds agree."""
+"""Tables of a study: the gain of each method over the reference, its cost, and what gain could have been seen at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from dealrec_core.evaluation.comparison import Difference, difference, holm
+from dealrec_core.evaluation.comparison import holm
+from dealrec_core.study.backends import LIKELIHOOD, cutoffs
 from dealrec_core.study.config import Cell, StudyConfig, cells
+from dealrec_core.study.gains import Gain, gain
 from dealrec_core.study.results import Result, find
 
-METRICS = ("recall", "ndcg", "log_likelihood")
 QUESTION = ["dataset", "backend", "ratio"]
+COSTS = ("selection_wall_s", "selection_cpu_s", "tuning_wall_s", "tuning_cpu_s", "tokens", "flops")
+REFERENCE, PRIMARY = "reference", "primary"
+TARGETS = (0.05, 0.1, 0.2)
+"""Gains, as shares of the reference, that the power table is about."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,7 @@ class Group:
 
     cell: Cell
     """The cell of the first seed."""
-    results: dict[int, Result]
-    """By seed."""
+    results: list[Result]
 
     @property
     def question(self) -> tuple[str, str, float]:
@@ -30,11 +34,11 @@ class Group:
 
     def mean(self, fact: str) -> float:
         """Mean of a fact over the seeds."""
-        return float(np.mean([result.facts[fact] for result in self.results.values()]))
+        return float(np.mean([result.facts[fact] for result in self.results]))
 
-    def values(self, metric: str, seeds: Sequence[int]) -> np.ndarray:
+    def values(self, metric: str) -> np.ndarray:
         """One metric, (S, U)."""
-        return np.stack([self.results[seed].values(metric).to_numpy() for seed in seeds])
+        return np.stack([result.values(metric).to_numpy() for result in self.results])
 
 
 def finished(config: StudyConfig) -> list[Result]:
@@ -43,91 +47,114 @@ def finished(config: StudyConfig) -> list[Result]:
     return [result for result in results if result is not None]
 
 
-def table(config: StudyConfig) -> pl.DataFrame:
-    """One row per method, data set, backend, surrogate and ratio: means, difference to the reference, cost.
+def metrics(config: StudyConfig) -> list[str]:
+    """The metric that decides, those that confirm, and the log-likelihood, which describes."""
+    deciding, *confirming = cutoffs(config)
+    names = [
+        f"{config.metric}@{deciding}",
+        *(f"{name}@{length}" for length in confirming for name in ("ndcg", "recall")),
+    ]
+    return [*dict.fromkeys([*names, f"recall@{deciding}"]), LIKELIHOOD]
 
-    `p holm` is corrected over all methods compared on one data set, backend and ratio. `comparison` says better or worse
-    only where the interval of `config.metric` excludes zero and the corrected p is below 1 − confidence. One seed says nothing
-    about others: such a method has an interval over users, and neither a p nor such a word.
+
+def table(config: StudyConfig) -> pl.DataFrame:
+    """One row per method, data set, backend, surrogate and ratio: means, gain over the reference, cost.
+
+    The reference is pooled over all its seeds. The primary question's p stands as it is; `p holm` of every other method is
+    corrected over all others that are compared on one data set, backend and ratio. `comparison` says better or worse only
+    where the interval of the deciding metric excludes zero and that p is below 1 − confidence. One seed says nothing about
+    others: such a method has an interval over users, and neither a p nor such a word.
     """
-    members: dict[tuple[object, ...], Group] = {}
-    for result in finished(config):
-        members.setdefault(result.cell[:-1], Group(result.cell, {})).results[result.cell.seed] = result
-    compared = list(members.values())
-    references = {group.question: group for group in reversed(compared) if group.cell.method == config.reference}
-    rows = [_row(config, group, references.get(group.question)) for group in compared]
+    rows = [_row(config, group, reference) for group, reference in _compared(config)]
     if not rows:
         return pl.DataFrame()
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    return _compared(config, frame).sort(*QUESTION, config.metric, descending=[False, False, False, True])
+    frame = _decided(config, pl.DataFrame(rows, infer_schema_length=None))
+    falling = [False, False, False, True, True]
+    return frame.sort(*QUESTION, PRIMARY, metrics(config)[0], descending=falling)
+
+
+def _groups(config: StudyConfig) -> list[Group]:
+    members: dict[tuple[object, ...], Group] = {}
+    for result in finished(config):
+        members.setdefault(result.cell[:-1], Group(result.cell, [])).results.append(result)
+    return list(members.values())
+
+
+def _compared(config: StudyConfig) -> Iterator[tuple[Group, Group | None]]:
+    """Every group with the reference of its question."""
+    groups = _groups(config)
+    references = {group.question: group for group in reversed(groups) if group.cell.method == config.reference}
+    yield from ((group, references.get(group.question)) for group in groups)
+
+
+def _is_primary(config: StudyConfig, cell: Cell) -> bool:
+    asked = config.primary.get(cell.backend)
+    return asked is not None and (asked.dataset, asked.method, asked.ratio) == (cell.dataset, cell.method, cell.ratio)
 
 
 def _row(config: StudyConfig, group: Group, reference: Group | None) -> dict[str, object]:
     row: dict[str, object] = dict(zip(Cell._fields[:-1], group.cell, strict=False))
-    row |= {"seeds": len(group.results), "chosen": int(group.mean("chosen"))}
-    row |= {metric: group.mean(metric) for metric in METRICS}
-    shared = sorted(group.results.keys() & reference.results) if reference else []
-    for metric in dict.fromkeys([config.metric, *METRICS]):
-        gap = Difference(*[float("nan")] * 5)
-        if reference is not None and shared and reference is not group:
-            first, second = group.values(metric, shared), reference.values(metric, shared)
-            confidence, resamples = config.confidence, config.resamples
-            gap = difference(first, second, confidence=confidence, resamples=resamples, seed=config.seed)
-        row |= {f"{metric} gain": gap.mean, f"{metric} low": gap.low, f"{metric} high": gap.high, f"{metric} p": gap.p}
-    costs = {name: group.mean(name) for name in ("selection_s", "tuning_s", "tokens", "flops")}
-    return row | {"paired seeds": len(shared), **costs, "total_s": costs["selection_s"] + costs["tuning_s"]}
+    row |= {PRIMARY: _is_primary(config, group.cell), "seeds": len(group.results), "chosen": int(group.mean("chosen"))}
+    row |= {"reference seeds": len(reference.results) if reference and reference is not group else 0}
+    for metric in metrics(config):
+        row[metric] = group.mean(metric)
+        missing = (float("nan"),) * 4
+        if reference is not None and reference is not group:
+            found = gain(group.values(metric), reference.values(metric), confidence=config.confidence)
+            missing = (found.mean, found.low, found.high, found.p)
+        row |= {f"{metric} {name}": value for name, value in zip(("gain", "low", "high", "p"), missing, strict=True)}
+    devices = ", ".join(sorted({str(result.facts["device"]) for result in group.results}))
+    costs = {name: group.mean(name) for name in COSTS}
+    clock = "wall" if "cuda" in devices else "cpu"  # a GPU's work is no CPU time
+    return row | {"device": devices, **costs, "total_s": costs[f"selection_{clock}_s"] + costs[f"tuning_{clock}_s"]}
 
 
-def _compared(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
-    metric, parts = config.metric, []
-    judged = (pl.col("paired seeds") > 1) & (pl.col("method") != config.reference)
+def _decided(config: StudyConfig, frame: pl.DataFrame) -> pl.DataFrame:
+    metric, parts = metrics(config)[0], []
+    judged = (pl.col("reference seeds") > 1) & (pl.col("seeds") > 1)
     for _, part in frame.group_by(QUESTION, maintain_order=True):
-        corrected = pl.Series("p holm", holm(part.filter(judged)[f"{metric} p"].to_list()), dtype=pl.Float64)
-        missing = pl.lit(None, dtype=pl.Float64).alias("p holm")
-        parts += [part.filter(judged).with_columns(corrected), part.filter(~judged).with_columns(missing)]
+        for primary, rest in part.group_by(PRIMARY, maintain_order=True):
+            several = rest.filter(judged)
+            values = several[f"{metric} p"].to_list()
+            corrected = pl.Series("p holm", values if primary[0] else holm(values), dtype=pl.Float64)
+            missing = pl.lit(None, dtype=pl.Float64).alias("p holm")
+            parts += [several.with_columns(corrected), rest.filter(~judged).with_columns(missing)]
     sure = pl.col("p holm") < 1 - config.confidence
-    verdicts = [
-        (pl.col("method") == config.reference, "reference"),
-        (pl.col("paired seeds") == 0, "not compared"),
-        (pl.col("paired seeds") == 1, "one seed, no decision"),
+    words = [
+        (pl.col("method") == config.reference, REFERENCE),
+        (pl.col("reference seeds") == 0, "not compared"),
+        (~judged, "one seed, no decision"),
         (sure & (pl.col(f"{metric} low") > 0), "better"),
         (sure & (pl.col(f"{metric} high") < 0), "worse"),
         (pl.lit(True), "no difference shown"),
     ]
-    verdict = pl.coalesce([pl.when(fits).then(pl.lit(words)) for fits, words in verdicts])
-    return pl.concat(parts).with_columns(verdict.alias("comparison"))
+    word = pl.coalesce([pl.when(fits).then(pl.lit(text)) for fits, text in words])
+    return pl.concat(parts).with_columns(word.alias("comparison"))
 
 
-def markdown(config: StudyConfig, frame: pl.DataFrame) -> str:
-    """The `table` for reading, one section per data set, backend and ratio."""
-    lines = [
-        f"Metric of the comparison: {config.metric}@{config.evaluation.k}; intervals at {config.confidence:.0%}.",
-        "",
-    ]
-    if frame.is_empty():
-        return "\n".join([*lines, "No cell has finished."])
-    for key, part in frame.group_by(QUESTION, maintain_order=True):
-        dataset, backend, ratio = key
-        lines += [
-            f"### {dataset}, {backend}, {float(str(ratio)):.2%} of the samples",
-            "",
-            "| method | surrogate | seeds | recall | ndcg | gain over reference (ndcg) | log-likelihood gain | p, Holm | "
-            "comparison | selection s | tuning s | tokens | TFLOP |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-        ]
-        lines += [*(_line(row, config.metric) for row in part.iter_rows(named=True)), ""]
-    return "\n".join(lines).replace("(ndcg)", f"({config.metric})")
+def power(config: StudyConfig) -> pl.DataFrame:
+    """One row per method with several seeds: the smallest gain that is found, and what other gains would need.
+
+    `seeds for 5%` are the seeds of method and reference each, on the users at hand; `users for 5%` go with the seeds at hand; null
+    where none suffice.
+    """
+    rows, metric = [], metrics(config)[0]
+    for group, reference in _compared(config):
+        if reference is None or group is reference or min(len(group.results), len(reference.results)) < 2:
+            continue
+        found = gain(group.values(metric), reference.values(metric), confidence=config.confidence)
+        rows.append(_power(config, group, found, level=reference.mean(metric)))
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _line(row: dict[str, object], metric: str) -> str:
-    compared = row["comparison"] not in ("reference", "not compared")
-    accuracies = [f"{row[name]:.4f}" for name in ("recall", "ndcg")]
-    gains = [_interval(row, name) if compared else "—" for name in (metric, "log_likelihood")]
-    p = "—" if row["p holm"] is None else f"{row['p holm']:.3f}"
-    costs = [f"{row[name]:.0f}" for name in ("selection_s", "tuning_s", "tokens")]
-    names, teraflops = [row["method"], row["surrogate"], row["seeds"]], f"{float(str(row['flops'])) / 1e12:.2f}"
-    return f"| {' | '.join(map(str, [*names, *accuracies, *gains, p, row['comparison'], *costs, teraflops]))} |"
-
-
-def _interval(row: dict[str, object], metric: str) -> str:
-    return f"{row[f'{metric} gain']:+.4f} [{row[f'{metric} low']:+.4f}, {row[f'{metric} high']:+.4f}]"
+def _power(config: StudyConfig, group: Group, found: Gain, *, level: float) -> dict[str, object]:
+    sure, parts = config.confidence, found.parts
+    row: dict[str, object] = dict(zip(Cell._fields[:-1], group.cell, strict=False))
+    row |= {"seeds": parts.seeds[0], "reference seeds": parts.seeds[1], "users": parts.users, "error": found.error}
+    smallest = parts.smallest(confidence=sure)
+    row |= {"smallest": smallest, "smallest share": smallest / level if level else float("nan")}
+    for share in TARGETS:
+        target = share * level
+        row[f"seeds for {share:.0%}"] = parts.seeds_for(target, confidence=sure) if target else None
+        row[f"users for {share:.0%}"] = parts.users_for(target, confidence=sure) if target else None
+    return row

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from dealrec_core.language import whole
-from dealrec_core.study.config import Cell, StudyConfig, fingerprint
+from dealrec_core.study.config import Cell, StudyConfig
+from dealrec_core.study.fingerprints import fingerprint
 
 VALUES, FACTS = "per_user.parquet", "cell.json"
 

@@ -2,15 +2,17 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import torch
 
 from dealrec_core import influence, schema
 from dealrec_core.coreset import selection
@@ -21,23 +23,47 @@ from dealrec_core.recommenders.backend import Backend, OpenedBase
 from dealrec_core.recommenders.features import Arrays, FeatureInputs
 from dealrec_core.samples.sequences import encode
 from dealrec_core.study import backends
-from dealrec_core.study.config import FORMAT, Cell, StudyConfig
+from dealrec_core.study.config import Cell, StudyConfig
 from dealrec_core.study.data import StudyData
+from dealrec_core.study.fingerprints import BASE, FORMAT, asked, sections_of
 from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.training import train as train_surrogate
 
 ARRAYS, SECONDS = "arrays.npz", "seconds.json"
-METRICS = ("recall", "ndcg", "mrr", "log_likelihood")
 
 
-SHELVED: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("el2n", "grand"): ("surrogate", "early"),
-    ("effort", "gradient_norm"): (),
-    ("hidden", "vector", "text"): ("aims",),
-    ("gradient", "layer_gradients"): ("aims", "gradient_width"),
-    ("adam_gradient",): ("gradient_width",),
-}
-"""Features that are made once for all cells, with the settings that they depend on; all but the first also on the base."""
+SHELVED = (
+    ("el2n", "grand"),
+    ("effort", "gradient_norm"),
+    ("hidden", "vector", "text"),
+    ("gradient", "layer_gradients"),
+    ("adam_gradient",),
+)
+"""Features that are made once for all cells; the others are cheap, or are kept in a way of their own (influence)."""
+
+
+class Spent(NamedTuple):
+    """What something took: seconds of the clock, and of the CPU, which a GPU's work is no part of."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def plus(self, other: "Spent") -> "Spent":
+        """Both together."""
+        return Spent(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
+
+
+@contextmanager
+def timed(spent: list[Spent]) -> Iterator[None]:
+    """Adds what the block takes to the list."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    spent.append(Spent(time.perf_counter() - wall, time.process_time() - cpu))
+
+
+def total(spent: Iterable[Spent]) -> Spent:
+    """The sum."""
+    return reduce(Spent.plus, spent, Spent())
 
 
 @dataclass(frozen=True)
@@ -46,25 +72,26 @@ class Shelf:
 
     folder: Path
 
-    def arrays(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], float]:
-        """The arrays of that name and the CPU seconds that making them took."""
+    def arrays(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], Spent]:
+        """The arrays of that name and what making them took."""
         place = self.folder_of(name, lambda folder: np.savez(folder / ARRAYS, **make()))  # type: ignore[arg-type]
         with np.load(place / ARRAYS) as file:
-            return {key: file[key] for key in file.files}, self.seconds(name)
+            return {key: file[key] for key in file.files}, self.spent(name)
 
     def folder_of(self, name: str, make: Callable[[Path], Any]) -> Path:
         """The folder of that name, filled by `make` when it is not there yet."""
         place = self.folder / name
         if not place.exists():
             with whole.folder(place) as part:
-                started = time.process_time()
-                make(part)
-                (part / SECONDS).write_text(json.dumps(round(time.process_time() - started, 2)), encoding="utf-8")
+                spent: list[Spent] = []
+                with timed(spent):
+                    make(part)
+                (part / SECONDS).write_text(json.dumps([round(seconds, 2) for seconds in spent[0]]), encoding="utf-8")
         return place
 
-    def seconds(self, name: str) -> float:
-        """CPU seconds that making the thing of that name took."""
-        return float(json.loads((self.folder / name / SECONDS).read_text(encoding="utf-8")))
+    def spent(self, name: str) -> Spent:
+        """What making the thing of that name took."""
+        return Spent(*json.loads((self.folder / name / SECONDS).read_text(encoding="utf-8")))
 
 
 @dataclass
@@ -75,100 +102,104 @@ class Workshop:
     config: StudyConfig
     _opened: dict[str, OpenedBase] = field(default_factory=dict)
 
+    @property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        return backends.device(self.config)
+
     def run(self, cell: Cell) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Selects, tunes and evaluates; returns the values of each user, and the facts of the cell."""
-        pool, aims, feature_seconds = self.features(cell)
+        selecting, tuning, evaluating = list[Spent](), list[Spent](), list[Spent]()
+        pool, aims = self.features(cell, selecting)
         zeros = np.zeros(len(self.data.pool))  # of influence and effort where the method does not ask for them
-        started = time.process_time()
-        chosen = selection.select(
-            selection.with_features(
-                self.data.pool.select(schema.SAMPLE_ID), {"influence": zeros, "effort": zeros, **pool}
-            ),
-            self.config.selection(cell),
-            seed=cell.seed,
-            by=self.config.variant(cell.method).method,
-            reference=aims,
-        )
-        select_seconds = time.process_time() - started
+        with timed(selecting):
+            samples = self.data.pool.select(schema.SAMPLE_ID)
+            chosen = selection.select(
+                selection.with_features(samples, {"influence": zeros, "effort": zeros, **pool}),
+                self.config.selection(cell),
+                seed=cell.seed,
+                by=self.config.variant(cell.method).method,
+                reference=aims,
+            )
         rows = self.data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
-        model, tuning_seconds = self._tuned(cell, rows)
-        started = time.process_time()
-        per_user = backends.measured(model, self.data, self.config)
+        tune = self._tuning(cell)
+        with timed(tuning):
+            model = tune(rows, data=self.data, config=self.config, seed=cell.seed)
+        with timed(evaluating):
+            per_user = backends.measured(model, self.data, self.config)
+        parts = {"selection": selecting, "tuning": tuning, "evaluation": evaluating}
+        seconds = {
+            f"{name}_{key}": value for name, spent in parts.items() for key, value in total(spent)._asdict().items()
+        }
         facts = {
             **chosen.report,
-            "selection_s": round(feature_seconds + select_seconds, 2),
-            "tuning_s": round(tuning_seconds, 2),
-            "evaluation_s": round(time.process_time() - started, 2),
+            **{name: round(value, 2) for name, value in seconds.items()},
+            "device": self.device.type,
             "tokens": int(model.tokens),
             "flops": float(model.flops),
             "coreset": sha256("".join(rows[schema.SAMPLE_ID]).encode()).hexdigest()[:16],
-            **{metric: float(per_user[metric].to_numpy().mean()) for metric in METRICS},
+            **{metric: float(per_user[metric].to_numpy().mean()) for metric in per_user.columns[1:]},
         }
         return per_user, facts
 
-    def _tuned(self, cell: Cell, chosen: pl.DataFrame) -> tuple[backends.CellModel, float]:
-        """The cell's model and the CPU seconds of its tuning; the shared base costs the cell nothing."""
-        tune: Callable[..., backends.CellModel] = backends.tuned_proxy
-        if cell.backend != backends.PROXY:
-            tune = partial(backends.tuned, cell.backend, self._base(backends.build(cell.backend, self.config)))
-        started = time.process_time()
-        return tune(chosen, data=self.data, config=self.config, seed=cell.seed), time.process_time() - started
+    def _tuning(self, cell: Cell) -> Callable[..., backends.CellModel]:
+        """The function that tunes the cell's model; the shared base is made here and costs the cell nothing."""
+        if cell.backend == backends.PROXY:
+            return backends.tuned_proxy
+        return partial(backends.tuned, cell.backend, self._base(backends.build(cell.backend, self.config)))
 
-    def features(self, cell: Cell) -> tuple[Arrays, Arrays, float]:
-        """What the cell's method asks of the pool and of the aims, by name, and the CPU seconds that it costs."""
-        spent: list[float] = []
+    def features(self, cell: Cell, spent: list[Spent]) -> tuple[Arrays, Arrays]:
+        """What the cell's method asks of the pool and of the aims, by name; adds what it costs."""
         names = [("influence",), ("effort", "gradient_norm"), *features.SOURCES]
         sources = {features_of: partial(self._source, cell, features_of, spent) for features_of in names}
         needs = set(NEEDS[self.config.variant(cell.method).method])
-        pool, aims = features.features(needs, self._inputs(cell), sources)
-        return pool, aims, sum(spent)
+        return features.features(needs, self._inputs(cell), sources)
 
     def _source(
-        self, cell: Cell, names: tuple[str, ...], spent: list[float], inputs: FeatureInputs
+        self, cell: Cell, names: tuple[str, ...], spent: list[Spent], inputs: FeatureInputs
     ) -> tuple[Arrays, Arrays]:
         """The features that are computed together, from shared files where another cell has asked before; adds their cost."""
         if names == ("influence",):
-            scores, seconds = self._influence(cell)
-            spent.append(seconds)
+            scores, took = self._influence(cell)
+            spent.append(took)
             return scores, {}
         if names in SHELVED:
-            sections = SHELVED[names]
-            shelf = self._shelf(*sections) if "early" in sections else self._shelf_of(cell, *sections)
-            arrays, seconds = shelf.arrays(f"of-{names[0]}", lambda: _made(names, inputs))
-            spent.append(seconds)
+            arrays, took = self._shelf_of(cell, names).arrays(f"of-{names[0]}", lambda: _made(names, inputs))
+            spent.append(took)
             return _side(arrays, "pool."), _side(arrays, "aims.")
-        trained_s = self.surrogate(cell.surrogate)[1] if names == ("user",) else 0.0
-        started = time.process_time()
-        made = features.SOURCES[names](inputs)
-        spent.append(trained_s + time.process_time() - started)
-        return made
+        if names == ("user",):
+            spent.append(self.surrogate(cell.surrogate)[1])
+        with timed(spent):
+            return features.SOURCES[names](inputs)
 
-    def surrogate(self, network: str) -> tuple[Any, float]:
-        """The surrogate of that network, and the CPU seconds of its training."""
+    def surrogate(self, network: str) -> tuple[Any, Spent]:
+        """The surrogate of that network, and what its training took."""
         shelf = self._shelf("surrogate")
         settings = self.config.surrogate.model_copy(update={"network": network})
 
         def make(folder: Path) -> None:
             ids = self.data.catalogue.item_ids
             pool, recent = encode(self.data.pool, ids), encode(self.data.recent, ids)
-            trained = train_surrogate(pool, recent, item_count=len(ids), config=settings, seed=self.config.seed)
+            alike: dict[str, Any] = {"item_count": len(ids), "config": settings, "device": self.device}
+            trained = train_surrogate(pool, recent, seed=self.config.seed, **alike)
             checkpoint.save(folder, trained.model, item_ids=ids, config=settings, lineage={"ndcg": trained.best.ndcg})
 
         folder = shelf.folder_of(f"surrogate-{network}", make)
-        return checkpoint.load(folder)[0], shelf.seconds(f"surrogate-{network}")
+        return checkpoint.load(folder, device=self.device)[0], shelf.spent(f"surrogate-{network}")
 
-    def _influence(self, cell: Cell) -> tuple[Arrays, float]:
+    def _influence(self, cell: Cell) -> tuple[Arrays, Spent]:
         settings = self.config.influence_of(cell)
         name = f"influence-{cell.surrogate}-{_short(settings.model_dump_json())}"
-        model, trained_s = self.surrogate(cell.surrogate)
+        model, training = self.surrogate(cell.surrogate)
 
         def make() -> Arrays:
             train, recent = (encode(part, self.data.catalogue.item_ids) for part in (self.data.pool, self.data.recent))
             risk = train if settings.risk == "train" else recent
-            return {"influence": influence.score(model, train, risk, config=settings, seed=self.config.seed).scores}
+            alike: dict[str, Any] = {"config": settings, "seed": self.config.seed, "device": self.device}
+            return {"influence": influence.score(model, train, risk, **alike).scores}
 
-        scores, seconds = self._shelf("surrogate").arrays(name, make)
-        return scores, trained_s + seconds
+        scores, scoring = self._shelf("surrogate").arrays(name, make)
+        return scores, training.plus(scoring)
 
     def _inputs(self, cell: Cell) -> FeatureInputs:
         data, config = self.data, self.config
@@ -185,7 +216,7 @@ class Workshop:
             ),
             surrogate_config=config.surrogate,
             seed=config.seed,
-            device=backends.CPU,
+            device=self.device,
             early_seed=config.seed + 1,
             width=config.gradient_width,
             early=config.early,
@@ -193,7 +224,7 @@ class Workshop:
 
     def base(self, cell: Cell) -> OpenedBase:
         """The base that the cell's features come from, opened once."""
-        name = backends.asked(cell.backend)
+        name = asked(cell.backend)
         if name not in self._opened:
             ours = backends.build(name, self.config)
             self._opened[name] = ours.open(self._base(ours), self.data.catalogue)
@@ -207,11 +238,14 @@ class Workshop:
         shelf = self._shelf(keys=key)
         return shelf.folder_of("base", lambda folder: ours.prepare(folder, self.data.catalogue, self.data.past))
 
-    def _shelf_of(self, cell: Cell, *sections: str) -> Shelf:
-        """The folder of things that the cell's base says of samples."""
-        ours = backends.build(backends.asked(cell.backend), self.config)
+    def _shelf_of(self, cell: Cell, names: tuple[str, ...]) -> Shelf:
+        """The folder of features, by what they are declared to depend on; effort's own key leaves out what only costs time."""
+        sections = set(sections_of(names))
+        if BASE not in sections:
+            return self._shelf(*sections)
+        ours = backends.build(asked(cell.backend), self.config)
         base = ours.base_key() or ours.outside_key()
-        return self._shelf(*sections, keys=[ours.name, *base, *ours.effort_key()])
+        return self._shelf(*sections - {BASE, "effort"}, keys=[ours.name, *base, *ours.effort_key()])
 
     def _shelf(self, *sections: str, keys: Sequence[str] = ()) -> Shelf:
         """The folder of things that depend on these settings, the data set and the seed, not on which users are measured."""

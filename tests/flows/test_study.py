@@ -74,9 +74,9 @@ def test_a_study_killed_by_kill_9_goes_on_and_leaves_finished_cells_untouched(pl
     assert (summary["ran"] + summary["kept"], len(after)) == (CELLS, 2 * CELLS)
     assert summary["kept"] >= len(before) // 2
     assert {name: after[name] for name in before} == before
-    assert (place / "study" / "table.csv").exists()
-    assert list((place / "study").glob("gains-*.png"))
+    assert (place / "study" / "tiny" / "table.csv").exists()
+    assert list((place / "study" / "tiny").glob("gains-*.png"))
     mlflow.set_tracking_uri(f"sqlite:///{place}/mlflow.db")
     runs = mlflow.search_runs(experiment_names=["dealrec-study"])
     assert len(runs) == CELLS  # each cell once, the one that the kill cut off included
-    assert runs["metrics.ndcg"].notna().all()
+    assert runs["metrics.ndcg_at_10"].notna().all()

@@ -34,7 +34,9 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     found = {
         "name": "tiny",
         "folder": str(folder / "study"),
-        "resamples": 200,
+        "cutoff": 10,
+        "judges": "all",
+        "device": "cpu",
         "pretraining_epochs": 1,
         "aims": 10,
         "datasets": {"tiny": {"folder": str(write_released(folder / "data")), "users": 30, "risk_samples": 30}},
