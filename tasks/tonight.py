@@ -75,6 +75,14 @@ class Tonight:
         return Boundaries(**{name: datetime.fromisoformat(str(facts[name])) for name in Boundaries.model_fields})
 
     @cached_property
+    def served(self) -> "Tonight":
+        """Tonight once the gate has decided: nothing is held out any more, and what was is the newest slice."""
+        now, after = self.boundaries, Tonight(self.night)
+        after.__dict__["boundaries"] = Boundaries(validation_start=now.test_start, test_start=now.end, end=now.end)
+        after.__dict__["log"] = self.log
+        return after
+
+    @cached_property
     def log(self) -> pl.DataFrame:
         """User, item, time and event id of every interaction, the held-out slice too."""
         return self._scan("ingest").select(LOG_COLUMNS).collect()
@@ -131,6 +139,19 @@ class Tonight:
         length, users, seed = self.config.samples.history_length, self.config.evaluation.users, self.config.run.seed
         return split.cases(self.log.lazy(), self.boundaries, history_length=length, users=users, seed=seed)
 
+    def cases_since(self, moment: datetime) -> pl.DataFrame:
+        """Those of the held-out users who took something from a moment on, with only these targets."""
+        taken = self.log.lazy().filter(
+            pl.col(schema.TIMESTAMP) >= moment, pl.col(schema.TIMESTAMP) < self.boundaries.end
+        )
+        targets = (
+            taken.sort(schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID)
+            .group_by(schema.USER_ID)
+            .agg(pl.col(schema.ITEM_ID).unique(maintain_order=True).alias("targets"))
+        )
+        cases = self.cases.drop("targets").lazy().join(targets, on=schema.USER_ID)
+        return cases.sort(schema.USER_ID).collect()
+
     @cached_property
     def validation_cases(self) -> pl.DataFrame:
         """Users of the validation slice, as `cases` shows those of the held-out slice; at most `evaluation.calibration_users`."""
@@ -141,7 +162,9 @@ class Tonight:
 
     def priors(self, now: datetime) -> Priors:
         """The priors of all items at a moment, by half-lives in lengths of the validation slice."""
-        learnt, length = self.boundaries.validation_start, self.boundaries.test_start - self.boundaries.validation_start
+        facts, learnt = self.night.need("samples").facts, self.boundaries.validation_start
+        start, end = (datetime.fromisoformat(str(facts[name])) for name in ("validation_start", "test_start"))
+        length = end - start
         items = self.full_catalogue.item_ids
         return calibration.priors(self.items_seen, items, trained_until=learnt, now=now, length=length)
 

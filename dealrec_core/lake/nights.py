@@ -32,13 +32,14 @@ STAGES = {
     "fine_tune": "dealrec fine-tune",
     "evaluation": "dealrec evaluate",
     "proxy": "dealrec evaluate",
+    "refit": "dealrec evaluate",
     "promotion": "dealrec promote",
 }
 """Every stage in order, and the command that runs it alone."""
 
 TABLES = (
     "interactions", "items", "files", "quarantine", "samples",
-    "influences", "efforts", "coresets", "evaluations", "promotions",
+    "influences", "efforts", "coresets", "evaluations", "trials", "promotions",
 )  # fmt: skip
 """The tables whose versions a manifest fixes."""
 

@@ -28,7 +28,7 @@ from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
 from tests.flows.conftest import DEMO, Town, new_town
 
-PROMOTE = ["gate.confidence=0.5"]
+PROMOTE = ["gate.confidence=0"]
 
 
 def test_tiger_goes_through_a_whole_night_and_is_served(tiger_town: Town) -> None:
