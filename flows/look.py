@@ -13,9 +13,10 @@ from pydantic import BaseModel
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
-from dealrec_core.lake import Lake, checkup, lock, promotions
+from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
 from dealrec_core.lake.nights import TABLES, Night, nights, reopen
 from dealrec_core.settings import Config
+from tasks import base_models
 
 if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Look
@@ -98,8 +99,16 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
     if repair:
         with lock(lake, home=loaded.run.home), lock(lake, home=loaded.run.home, name="upkeep"):
             checkup.repair(lake, checkup.damages(lake))
-    looks = {"sources": _sources, "lake": _lake, "registry": _registry, "device": _device}
+    looks = {
+        "sources": _sources,
+        "lake": _lake,
+        "registry": _registry,
+        "device": _device,
+        "base model": base_models.look,
+    }
     checks = [_check(what, look, loaded) for what, look in looks.items()]
+    if (scrubbed := scrub.last(lake)) is not None:
+        checks.append(Check(what="scrub", ok=not scrubbed.damages, state=str(scrubbed)))
     return [*checks, *(Check(what="damage", ok=False, state=str(damage)) for damage in checkup.damages(lake))]
 
 

@@ -17,6 +17,7 @@ from flows.promote import promote
 from flows.retrain_surrogate import retrain_surrogate
 from flows.score_samples import score_samples
 from flows.select_coreset import select_coreset
+from tasks import base_models
 from tasks.nights import NightRequest, NightSummary, one_night, summarise
 from tasks.report.show import show_night
 
@@ -32,6 +33,7 @@ def nightly(request: NightRequest = NightRequest()) -> NightSummary:
         if night.finished:
             return show_night(night, summarise(night, before=True))
         if night.config.run.placement == "here":
+            base_models.look(night.config)
             return _steps(night, request)
     return _steps(night, request)  # the lake is free: every step holds it for itself, on whatever machine it runs
 

@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from dealrec_core import settings
 from dealrec_core.lake import Lake, lock
 from dealrec_core.lake.nights import Champion
-from tasks import champions
+from tasks import champions, markup
 from tasks.nights import PIPELINE
 
 
@@ -18,6 +18,7 @@ def roll_back(config: str = PIPELINE, overrides: list[str] = [], reason: str = "
     with lock(lake, home=loaded.run.home):
         champion = champions.roll_back(loaded.registry, lake, who="rollback", reason=reason)
     create_markdown_artifact(
-        f"Version {champion.version} of night {champion.night} is champion again: {reason}", key="rollback"
+        f"Version {champion.version} of night {champion.night} is champion again: {markup.markdown(reason)}",
+        key="rollback",
     )
     return champion

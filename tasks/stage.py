@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
-from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError
+from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError, plain
 from dealrec_core.lake.nights import Night, Snapshot
 from tasks.report.show import show_stage
 from tasks.tonight import Tonight
@@ -48,7 +48,7 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
                 snapshot = work(tonight)
             seconds = round(time.monotonic() - started, 3)
             done = night.record(snapshot.model_copy(update={"seconds": seconds, "device": device}))
-            facts = ", ".join(f"{fact} {value}" for fact, value in done.facts.items())
+            facts = ", ".join(f"{fact} {plain(value)}" for fact, value in done.facts.items())
             log.info("%s of night %s: done in %.1f s, %s", name, night.name, seconds, facts)
             show_stage(night, done)
             return done

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dealrec_core.errors import LakeError
-from dealrec_core.lake import Lake
+from dealrec_core.lake import Lake, sums
 from dealrec_core.lake.store import SUMS
 
 
@@ -37,37 +37,43 @@ def publish(lake: Lake, folder: Path, path: str) -> str:
 
     A folder without its hashes is unfinished and is never named by a record, so a kill in between loses nothing.
     """
-    sums = {}
+    hashes = {}
     for name in sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()):
         content = (folder / name).read_bytes()
-        sums[name] = hashlib.sha256(content).hexdigest()
+        hashes[name] = hashlib.sha256(content).hexdigest()
         lake.write_bytes(f"{path}/{name}", content)
-    listing = json.dumps(sums, indent=1).encode()
+    listing = json.dumps(hashes, indent=1).encode()
     lake.write_bytes(f"{path}/{SUMS}", listing)
     return hashlib.sha256(listing).hexdigest()
 
 
-def published(lake: Lake, path: str) -> str | None:
-    """The hash over a published folder, None when it is missing or unfinished."""
-    listing = f"{path}/{SUMS}"
-    return hashlib.sha256(lake.read_bytes(listing)).hexdigest() if lake.exists_path(listing) else None
-
-
-def local_copy(lake: Lake, path: str, *, home: str) -> Path:
-    """A checked local folder with the files published at `path`: the lake's own where it is local, else a cached copy.
+def published(lake: Lake, path: str, recorded: str | None = None) -> str | None:
+    """The hash over a published folder, None when it is missing or unfinished.
 
     Raises:
-        LakeError: the folder is missing, or a file is not what was published.
+        LakeError: it is not what a night has recorded; nothing is checked where that is None.
     """
     listing = f"{path}/{SUMS}"
     if not lake.exists_path(listing):
-        raise LakeError(f"{lake.root}/{path} is missing or unfinished; run the night again")
-    sums: dict[str, str] = json.loads(lake.read_bytes(listing))
+        return None
+    sums.of_folder(lake, path, recorded)
+    return hashlib.sha256(lake.read_bytes(listing)).hexdigest()
+
+
+def local_copy(lake: Lake, path: str, *, home: str, sha256: str | None = None) -> Path:
+    """A checked local folder with the files published at `path`: the lake's own where it is local, else a cached copy.
+
+    sha256: the hash over the folder that a stage has recorded, None where no record of it is left.
+
+    Raises:
+        LakeError: the folder is missing, or it or a file is not what was published.
+    """
+    listed = sums.of_folder(lake, path, sha256)
     local = lake.local_path(path)
     if local is None:
-        local = Path(home) / "cache" / hashlib.sha256(lake.read_bytes(listing)).hexdigest()
-        _download(lake, path, list(sums), local)
-    for name, published_hash in sums.items():
+        local = Path(home) / "cache" / hashlib.sha256(lake.read_bytes(f"{path}/{SUMS}")).hexdigest()
+        _download(lake, path, list(listed), local)
+    for name, published_hash in listed.items():
         if hashlib.sha256((local / name).read_bytes()).hexdigest() != published_hash:
             message = f"{lake.root}/{path}/{name} is not what was published (sha256 differs); restore or rebuild it"
             raise LakeError(message)

@@ -13,11 +13,12 @@ import polars as pl
 import torch
 
 from dealrec_core import schema
-from dealrec_core.errors import OtherFormat
+from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.lake import Lake
-from dealrec_core.lake.nights import Night, Snapshot
+from dealrec_core.lake.nights import Night, Snapshot, reopen
+from dealrec_core.language import bases
 from dealrec_core.recommenders import bundle
-from dealrec_core.recommenders.backend import Backend, OpenedBase, build, usable_champion
+from dealrec_core.recommenders.backend import BASE, Backend, OpenedBase, build, usable_champion
 from dealrec_core.samples import calibration, items, split
 from dealrec_core.samples.calibration import Priors
 from dealrec_core.samples.items import Catalogue
@@ -54,11 +55,11 @@ class Tonight:
 
     def folder(self, stage: str) -> Path:
         """A checked local copy of the folder that a finished stage has published."""
-        return self.local_copy(str(self.night.need(stage).path))
+        return self.local_copy(self.night.need(stage))
 
-    def local_copy(self, path: str) -> Path:
-        """A checked local copy of a folder published at `path` below the lake's root."""
-        return storage.local_copy(self.lake, path, home=self.config.run.home)
+    def local_copy(self, record: Snapshot) -> Path:
+        """A checked local copy of the folder that a stage of some night has recorded."""
+        return storage.local_copy(self.lake, str(record.path), home=self.config.run.home, sha256=record.sha256)
 
     def checkpoints(self, stage: str) -> Path:
         """Where a stage keeps its checkpoints on this machine."""
@@ -111,7 +112,7 @@ class Tonight:
         version = int(self.night.need("ingest").facts["items version"] or 0)
         if version < 0:
             return pl.DataFrame(schema=schema.ITEMS)
-        return self.lake.scan("items", version).collect().sort(schema.ITEM_ID)
+        return self.night.scan("items", version).collect().sort(schema.ITEM_ID)
 
     @cached_property
     def known_catalogue(self) -> Catalogue:
@@ -180,7 +181,7 @@ class Tonight:
 
     def load_surrogate(self, record: Snapshot) -> tuple[Any, list[str]]:
         """The surrogate that a night's record names, with the item ids of its table."""
-        model, item_ids, _ = checkpoint.load(self.local_copy(str(record.path)), device=str(self.device))
+        model, item_ids, _ = checkpoint.load(self.local_copy(record), device=str(self.device))
         return model, item_ids
 
     @cached_property
@@ -188,10 +189,27 @@ class Tonight:
         """The champion's bundle; None without a champion, or where its bundle has a format that no longer counts."""
         with suppress(OtherFormat):
             if champion := self.night.manifest.champion:
-                folder = self.local_copy(champion.bundle)
-                bundle.description(folder)
+                night = reopen(champion.night, self.lake)
+                records = [record for stage in ("fine_tune", "refit") if (record := night.find(stage)) is not None]
+                sha256 = next((record.sha256 for record in records if record.path == champion.bundle), None)
+                folder = storage.local_copy(self.lake, champion.bundle, home=self.config.run.home, sha256=sha256)
+                _require_base(folder, night)
                 return folder
         return None
+
+    @cached_property
+    def candidate_folder(self) -> Path:
+        """The bundle of tonight's model."""
+        folder = self.folder("fine_tune")
+        _require_base(folder, self.night)
+        return folder
+
+    @cached_property
+    def served_folder(self) -> Path:
+        """The bundle that is served where tonight's model is promoted: refitted, where the gate promotes it."""
+        folder = self.folder("refit" if self.night.find("refit") else "fine_tune")
+        _require_base(folder, self.night)
+        return folder
 
     @cached_property
     def usable_champion(self) -> Path | None:
@@ -208,9 +226,17 @@ class Tonight:
     @cached_property
     def base(self) -> OpenedBase:
         """Tonight's base model; it is loaded when the first question needs it."""
-        built = self.night.need("base_model").path is not None
-        location = self.folder("base_model") if built else self.backend.base_name
+        record = self.night.need("base_model")
+        location = self._outside(record) if record.path is None else self.folder("base_model")
         return self.backend.open(location, self.full_catalogue, champion=self.usable_champion)
+
+    def _outside(self, record: Snapshot) -> str:
+        """The name of a base model from outside, once it is the one that the night recorded."""
+        base = bases.locate(str(record.facts["base model"]))
+        if base.sha256 != record.sha256:
+            had = f"base model '{base.name}' has sha256 {base.sha256[:12]}, night {self.night.name} has recorded"
+            raise DataError(f"{had} {str(record.sha256)[:12]}; put that model back, or start another night")
+        return base.name
 
     @cached_property
     def coreset(self) -> pl.DataFrame:
@@ -236,9 +262,22 @@ class Tonight:
 
     def _scan(self, stage: str) -> pl.LazyFrame:
         record = self.night.need(stage)
-        return self.lake.scan(str(record.table), record.version)
+        return self.night.scan(str(record.table), record.version)
 
     def _samples(self, which: Split) -> pl.DataFrame:
         table = self._scan("samples").select(schema.SAMPLES.names())
         part = split.split(table, self.boundaries, which, self.config.samples.mode)
         return part.sort(schema.SAMPLE_ID).collect()
+
+
+def _require_base(folder: Path, night: Night) -> None:
+    """Lets a bundle through whose base model is the one that its night has recorded.
+
+    Raises:
+        OtherFormat: it was written by an earlier or later version of this program.
+        DataError: it names another base.
+    """
+    record, named = night.find("base_model"), bundle.description(folder)["lineage"].get(BASE)
+    if record is not None and named != record.sha256:
+        message = f"{folder} was tuned from base model {str(named)[:12]}, its night has recorded"
+        raise DataError(f"{message} {str(record.sha256)[:12]}; fine-tune again")

@@ -50,7 +50,7 @@ def trials(tonight: Tonight, lists: Lists) -> list[Trial]:
 def tonights(tonight: Tonight) -> list[Trial]:
     """Tonight's trials as the stage `evaluation` has recorded them."""
     version = tonight.night.need("evaluation").facts["trials version"]
-    table = tonight.lake.scan(TABLE, int(str(version)))
+    table = tonight.night.scan(TABLE, int(str(version)))
     return read(table.filter(pl.col(schema.NIGHT) == tonight.night.name).collect())
 
 
@@ -71,7 +71,7 @@ def _before(tonight: Tonight) -> list[Trial]:
     version, champion = tonight.night.manifest.versions.get(TABLE, -1), tonight.night.manifest.champion
     if version < 0 or champion is None:
         return []
-    table = tonight.lake.scan(TABLE, version).filter(pl.col("champion") == champion.version)
+    table = tonight.night.scan(TABLE, version).filter(pl.col("champion") == champion.version)
     return read(table.collect())
 
 

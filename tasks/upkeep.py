@@ -1,5 +1,6 @@
 """Upkeep as Prefect tasks: files joined beside a running night, old ones removed when none runs."""
 
+import logging
 from datetime import UTC, datetime
 
 from prefect import task
@@ -8,11 +9,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core.errors import NightBusy, RegistryError
-from dealrec_core.lake import Lake, erasure, lock, upkeep
+from dealrec_core.errors import NightBusy, RegistryError, plain
+from dealrec_core.lake import Lake, erasure, lock, scrub, upkeep
+from dealrec_core.lake.scrub import Scrub
 from dealrec_core.lake.upkeep import TableReport
 from dealrec_core.settings import Config
-from tasks import registry
+from tasks import markup, registry
 
 
 class UpkeepReport(BaseModel):
@@ -24,6 +26,8 @@ class UpkeepReport(BaseModel):
     tables: list[TableReport]
     vacuumed: bool
     message: str
+    scrub: str
+    """What the last scrub saw."""
 
 
 @task(name="compact", retries=2, retry_delay_seconds=10, cache_policy=NO_CACHE)
@@ -64,13 +68,25 @@ def look_after(config: Config) -> UpkeepReport:
             removed, message = None, f"nothing was removed: {error}"
         pins = pins_of(config)
         gone = removed or {}
+        scrubbed = str(scrubbed_lake(config))
         tables = [
             upkeep.look(lake, table, pins=pins.get(table, set()), joined=count, removed=gone.get(table, 0))
             for table, count in joined.items()
         ]
-    report = UpkeepReport(at=datetime.now(UTC), tables=tables, vacuumed=removed is not None, message=message)
+    report = UpkeepReport(
+        at=datetime.now(UTC), tables=tables, vacuumed=removed is not None, message=message, scrub=scrubbed
+    )
     create_markdown_artifact(markdown(report), key="upkeep", description=message)
     return report
+
+
+def scrubbed_lake(config: Config) -> Scrub:
+    """What the last scrub saw; a new one is made where it is too long ago or saw damage. It may run beside a night."""
+    lake, now = Lake(config.lake.root), datetime.now(UTC)
+    before = None if scrub.is_due(lake, now=now, days=config.upkeep.scrub_days) else scrub.last(lake)
+    found = before or scrub.scrub(lake, now=now)
+    get_run_logger().log(logging.ERROR if found.damages else logging.INFO, "scrub: %s", plain(found))
+    return found
 
 
 def pins_of(config: Config) -> dict[str, set[int]]:
@@ -89,6 +105,8 @@ def pins_of(config: Config) -> dict[str, set[int]]:
 def markdown(report: UpkeepReport) -> str:
     """The report as a small Markdown page."""
     names = [name.replace("_", " ") for name in TableReport.model_fields]
-    rows = [f"| {' | '.join(str(value) for value in table.model_dump().values())} |" for table in report.tables]
-    head = f"# Upkeep: {report.message}\n\n| {' | '.join(names)} |\n|{'---|' * len(names)}"
-    return "\n".join([head, *rows])
+    rows = [
+        f"| {' | '.join(markup.markdown(value) for value in table.model_dump().values())} |" for table in report.tables
+    ]
+    head = f"# Upkeep: {markup.markdown(report.message)}\n\n| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    return "\n".join([head, *rows, "", f"Scrub: {markup.markdown(report.scrub)}."])

@@ -1,11 +1,13 @@
 """Shared fixtures: where the real data is, and one tidy set of environment variables for every test."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch: small models gain nothing from more, and a busy machine loses much
+os.environ.setdefault("DEALREC_MODELS", tempfile.mkdtemp(prefix="dealrec-models-"))  # not the person's own
 
 import pytest
 from hypothesis import settings

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.language.prompts import SEPARATOR, clean, words
+from dealrec_core.language.prompts import clean, separator, words
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.language import PromptConfig
 
@@ -50,7 +50,10 @@ def files(
     rows = _titled(chosen.sort(schema.SAMPLE_ID), catalogue)
     texts = _texts(rows, prompt=prompt, history_length=history_length)
     chats = [
-        [{"role": "user", "content": f"{task}\n\n{given}"}, {"role": "assistant", "content": answer}]
+        [
+            {"role": "user", "content": f"{task}\n\n{given}" if task else given},
+            {"role": "assistant", "content": answer},
+        ]
         for task, given, answer in texts
     ]
     table = io.BytesIO()
@@ -93,7 +96,7 @@ def _texts(rows: pl.DataFrame, *, prompt: PromptConfig, history_length: int) -> 
     return [
         (
             task,
-            given + SEPARATOR.join(clean(title, prompt) for title in titles[-history_length:]),
+            given + separator(prompt).join(clean(title, prompt) for title in titles[-history_length:]),
             clean(target, prompt),
         )
         for titles, target in rows.select("history_titles", schema.TITLE).iter_rows()

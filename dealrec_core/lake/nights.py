@@ -12,10 +12,11 @@ from datetime import date, datetime
 from functools import cache, cached_property
 from typing import Annotated, TypeVar
 
+import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dealrec_core.errors import DataError, LakeError
-from dealrec_core.lake import Lake, checkout
+from dealrec_core.lake import Lake, checkout, sums
 from dealrec_core.lake.store import line
 from dealrec_core.settings import Config
 from dealrec_core.settings.moved import translated
@@ -68,6 +69,15 @@ class Snapshot(BaseModel):
     seconds: float = 0.0
     device: str | None = None
     """The device that the stage computed on: cpu or cuda."""
+    tables_sha256: str | None = None
+    """Hash of the list of all data files of `versions` with their hashes; None in a record of an older program."""
+
+    @property
+    def versions(self) -> list[tuple[str, int]]:
+        """The table versions that the stage made or used."""
+        named = [(table, self.facts.get(f"{table} version")) for table in TABLES]
+        versions = [(self.table, self.version), *named]
+        return [(table, version) for table, version in versions if table and isinstance(version, int) and version >= 0]
 
 
 class Champion(BaseModel):
@@ -145,10 +155,51 @@ class Night:
         return snapshot
 
     def record(self, snapshot: Snapshot) -> Snapshot:
-        """Marks a stage as finished, and returns its record."""
+        """Marks a stage as finished, and returns its record, which fixes the content of its tables."""
+        if snapshot.versions:
+            known = {path: sha256 for table, _ in snapshot.versions for path, sha256 in self._known(table).items()}
+            listing = json.dumps(sums.of_tables(self.lake, snapshot.versions, known), indent=0).encode()
+            self.lake.write_bytes(_sums(self.name, snapshot.stage), listing)
+            snapshot = snapshot.model_copy(update={"tables_sha256": hashlib.sha256(listing).hexdigest()})
         self.lake.write_bytes(_record(self.name, snapshot.stage), snapshot.model_dump_json(indent=1).encode())
         self._records[snapshot.stage] = snapshot
         return snapshot
+
+    def scan(self, table: str, version: int | None) -> pl.LazyFrame:
+        """Returns the rows of a table version (the newest when None), after a look whether its files are what nights recorded.
+
+        Raises:
+            LakeError: a file was changed, or is torn or gone.
+        """
+        version = self.lake.version(table) if version is None else version
+        if (table, version) not in self._checked:
+            sums.require_unchanged(self.lake, table, version, self._known(table))
+            self._checked.add((table, version))
+        return self.lake.scan(table, version)
+
+    def sums(self, stage: str) -> dict[str, str]:
+        """Returns the sha256 of each data file of a finished stage's tables, by path below the root; none of an older program.
+
+        Raises:
+            LakeError: the list is not the one that the record names.
+        """
+        snapshot, path = self.find(stage), _sums(self.name, stage)
+        if snapshot is None or snapshot.tables_sha256 is None:
+            return {}
+        listing = self.lake.read_bytes(path)
+        if hashlib.sha256(listing).hexdigest() != snapshot.tables_sha256:
+            raise LakeError(
+                f"{path} in {self.lake.root} is not what was recorded (sha256 differs); restore it from a backup"
+            )
+        return dict(json.loads(listing))
+
+    def _known(self, table: str) -> dict[str, str]:
+        """The hashes of a table's files, as the newest stage listed them: of this night or an earlier one."""
+        for night in (self, *reversed(self.earlier)):
+            for snapshot in reversed(night.snapshots()):
+                if snapshot.tables_sha256 is not None and table in dict(snapshot.versions):
+                    return night.sums(snapshot.stage)
+        return {}
 
     def snapshots(self) -> list[Snapshot]:
         """Returns the records of the finished stages, in order."""
@@ -162,6 +213,10 @@ class Night:
     @cached_property
     def _records(self) -> dict[str, Snapshot]:
         return {}
+
+    @cached_property
+    def _checked(self) -> set[tuple[str, int]]:
+        return set()
 
     def __reduce__(self) -> tuple[type["Night"], tuple[Manifest, Lake]]:
         """A night is sent to another process without what it has read."""
@@ -252,6 +307,10 @@ def _read(kind: type[Content], lake: Lake, path: str) -> Content:
 
 def _record(night: str, stage: str) -> str:
     return f"nights/{night}/stages/{stage}.json"
+
+
+def _sums(night: str, stage: str) -> str:
+    return f"nights/{night}/sums/{stage}.json"
 
 
 def _manifest(night: str) -> str:

@@ -164,12 +164,7 @@ def versions_of(night: Night) -> list[tuple[str, int]]:
     """Returns the table versions that a night depends on or made."""
     versions = list(night.manifest.versions.items())
     for snapshot in night.snapshots():
-        if snapshot.table is not None and snapshot.version is not None:
-            versions.append((snapshot.table, snapshot.version))
-        for table in TABLES:
-            version = snapshot.facts.get(f"{table} version")
-            if isinstance(version, int):
-                versions.append((table, version))
+        versions += snapshot.versions
     return [(table, version) for table, version in versions if version >= 0]
 
 

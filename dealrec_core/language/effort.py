@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core.errors import NotFinite
+from dealrec_core.language import batch_tokens
 from dealrec_core.language.answer_loss import Losses, example_losses
 from dealrec_core.language.lora import borrowed
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.settings.language import EffortConfig, LoraConfig, PromptConfig
 
+MOST_TOKENS = 4096
+"""Most tokens of a batch where the settings leave it to the model and the memory."""
 Parameters = Literal["all", "last"]
 """all: every LoRA matrix counts; last: the last B matrix alone."""
 
@@ -46,7 +49,8 @@ def score(
     """
     with borrowed(model, lora, seed=seed, device=device) as tuned:
         prompter, every = Prompter(tokenizer, prompt), config.tokens == "all"
-        losses = example_losses(tuned, prompter, examples, batch_tokens=config.batch_tokens, prompts_too=every)
+        most = batch_tokens.resolve(config.batch_tokens, tuned, most=MOST_TOKENS)
+        losses = example_losses(tuned, prompter, examples, batch_tokens=most, prompts_too=every)
         return norms(tuned, losses, [example.sample_id for example in examples], parameters=config.parameters)
 
 

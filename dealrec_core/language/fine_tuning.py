@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from dealrec_core.errors import DataError
-from dealrec_core.language import checkpoints, training
+from dealrec_core.language import batch_tokens, checkpoints, training
 from dealrec_core.language.answer_loss import answer_losses, by_length, length_batches, validation_loss
 from dealrec_core.language.lora import SMALL, with_adapter, with_lora
 from dealrec_core.language.progress import Progress, silent
@@ -21,6 +21,8 @@ from dealrec_core.language.prompts import Example, Prompter, Row
 from dealrec_core.language.training import Pace, Trained
 from dealrec_core.settings.language import FineTuneConfig
 
+MOST_TOKENS = 16384
+"""Most tokens computed at once where the settings leave it to the model and the memory."""
 Quality = Callable[[PeftModel], float] | None
 
 
@@ -103,6 +105,7 @@ class _Learner:
         self.model, self._rows, self._held = model, rows, held
         self._config, self._seed, self._quality = config, seed, quality
         self._device = next(model.parameters()).device
+        self._batch_tokens = batch_tokens.resolve(config.batch_tokens, model, most=MOST_TOKENS)
         described = [config.model_dump_json(), seed, rows, held, quality is not None, checkpoints.fingerprint(model)]
         self.fingerprint = hashlib.sha256(repr(described).encode()).hexdigest()
         self.names: Sequence[object] = names
@@ -122,7 +125,7 @@ class _Learner:
         torch.manual_seed(self._seed * 1_000_003 + step)
         rows = [self._rows[row] for row in batch]
         lengths = np.array([len(prompt) + len(answer) for prompt, answer in rows])
-        for part in length_batches(lengths, self._config.batch_tokens):
+        for part in length_batches(lengths, self._batch_tokens):
             yield answer_losses(self.model, [rows[row] for row in part], device=self._device).sum()
 
     def validation(self) -> tuple[float, float]:

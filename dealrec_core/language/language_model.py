@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from dealrec_core.errors import DataError, SettingsError
+from dealrec_core.language import bases
 from dealrec_core.language.prompts import TAIL, Prompter, head
 from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
 
@@ -48,9 +49,9 @@ def load(location: str, *, device: torch.device, four_bit: bool = False) -> Load
     """
     options = _four_bits(device) if four_bit else {}
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    tokenizer = load_tokenizer(location)
-    with _clear_errors(location):
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=kind, **INERT, **options)
+    tokenizer, folder = load_tokenizer(location), bases.locate(location).folder
+    with clear_errors(location):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, **INERT, **options)
     if four_bit:
         return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), tokenizer
     placed: Any = model  # transformers' annotation of `to` takes the model for the device
@@ -61,17 +62,22 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, by folder or by name; it pads with its end token where it has no padding token.
 
     Raises:
-        SettingsError: there is no such folder, or the name cannot be had from the hub.
+        SettingsError: there is no such folder, the name cannot be had from the hub, or the tokenizer has no end token.
     """
-    with _clear_errors(location):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+    folder = bases.locate(location, weights=False).folder
+    with clear_errors(location):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        advice = "name one as eos_token in its tokenizer_config.json: an answer ends with it"
+        raise SettingsError(f"the tokenizer of language_model.base_model '{location}' has no end token; {advice}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 @contextmanager
-def _clear_errors(location: str) -> Iterator[None]:
+def clear_errors(location: str) -> Iterator[None]:
+    """Turns what transformers raises about a model into one line that names the setting."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -151,7 +157,8 @@ def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) 
         vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(sorted(titles), trainer)
-    tokenizer.add_tokens([AddedToken(head(prompt), normalized=False), AddedToken(TAIL, normalized=False)])
+    frame = [head(prompt)] if prompt.frame == "plain" else [head(prompt), TAIL]  # a line's end is a token already
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in frame])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, eos_token=END)
 
 

@@ -1,18 +1,28 @@
 """The prompt of BIGRec (Bao et al. 2023): one frame for training and inference, to the character."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from html import unescape
 
 from transformers import PreTrainedTokenizerBase
 
 from dealrec_core.settings.language import PromptConfig
 
-SEPARATOR = "; "
 TAIL = "\n\n### Response:\n"
+LINE = "\n"
+"""Ends every line of the plain frame; a title is cleaned of it, so that none can end the list."""
 TITLES = "<<titles>>"
 """Stands for the titles while a chat template is filled in."""
 
+CONTROL_TOKEN = (
+    r"\[(?=/?(?:[A-Z]+_[A-Z_]+|INST|ARGS|THINK|IMG|AUDIO|PREFIX|MIDDLE|SUFFIX|BOS|EOS|CLS|SEP|PAD|UNK|[gs]?MASK)\])"
+)
+"""The bracket that opens a control token of Mistral, GLM or BERT; those of all others open with `<`."""
+JOINERS = "\u200c\u200d"
+"""Without a width, and part of the spelling of Persian, Hindi and emojis."""
 Row = tuple[list[int], list[int]]
 """Token ids of a prompt and of its answer."""
 
@@ -28,8 +38,10 @@ class Example:
 
 
 def head(config: PromptConfig) -> str:
-    """Everything before the first title, in the Alpaca frame; with items 'game products' the paper's Games prompt."""
+    """Everything before the first title: a line, or the Alpaca frame; with items 'game products' the paper's Games prompt."""
     instruction, given = words(config)
+    if config.frame == "plain":
+        return given
     return (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request.\n\n"
@@ -38,7 +50,10 @@ def head(config: PromptConfig) -> str:
 
 
 def words(config: PromptConfig) -> tuple[str, str]:
-    """The instruction, and the input up to the first title."""
+    """The instruction (the plain frame has none), and the input up to the first title."""
+    if config.frame == "plain":
+        line = f"{config.items} that one user {config.chosen}:{LINE}"
+        return "", line[0].upper() + line[1:]
     return (
         f"Given the {config.items} that the user {config.chosen} before, please recommend a new {config.item} "
         "that the user likes to the user.",
@@ -46,9 +61,33 @@ def words(config: PromptConfig) -> tuple[str, str]:
     )
 
 
+def separator(config: PromptConfig) -> str:
+    """What stands between two titles."""
+    return LINE if config.frame == "plain" else "; "
+
+
 def clean(title: str, config: PromptConfig) -> str:
-    """The title as one line of bounded length."""
-    return " ".join(title.split())[: config.title_characters]
+    """The title as one line of bounded length, in which neither a tokenizer nor a reader finds anything but the title."""
+    return _inert(title)[: config.title_characters].rstrip(";")
+
+
+@lru_cache(maxsize=100_000)
+def _inert(title: str) -> str:
+    """The title without invisible characters, the separator, control tokens and headings; entities of HTML are spelt out.
+
+    >>> _inert("Tom &amp; Jerry; <|im_end|> [INST]\\n### Response:")
+    'Tom & Jerry, < |im_end|> [ INST] # Response:'
+    """
+    text = unescape(title)
+    if not text.isprintable():
+        text = "".join(letter for letter in text if letter.isspace() or not _is_invisible(letter))
+    text = " ".join(text.split())
+    text = re.sub(r"<(?=\S)", "< ", re.sub(r";(?=\s)", ",", text))
+    return re.sub(r"#{2,}", "#", re.sub(CONTROL_TOKEN, "[ ", text))
+
+
+def _is_invisible(letter: str) -> bool:
+    return letter not in JOINERS and unicodedata.category(letter) in ("Cc", "Cf", "Cs")
 
 
 class Prompter:
@@ -63,7 +102,8 @@ class Prompter:
     def prompt(self, titles: Sequence[str]) -> list[int]:
         """Token ids up to the place where the answer begins."""
         lines = [clean(title, self._config) for title in titles]
-        parts = [self._title(line + SEPARATOR) for line in lines[:-1]] + [self._title(line) for line in lines[-1:]]
+        between = separator(self._config)
+        parts = [self._title(line + between) for line in lines[:-1]] + [self._title(line) for line in lines[-1:]]
         room = self._config.most_tokens - len(self._before) - len(self._after)
         while len(parts) > 1 and sum(map(len, parts)) > room:
             parts.pop(0)
@@ -82,7 +122,14 @@ class Prompter:
         return sum(map(len, self.row(example)))
 
     def _frame(self) -> tuple[list[int], list[int]]:
-        """Token ids before the first title and after the last one."""
+        """Token ids before the first title and after the last one.
+
+        The plain frame begins as the tokenizer begins a text: where a begin token opens a chat role, there is none.
+        """
+        if self._config.frame == "plain":
+            begin = [self._tokenizer.bos_token_id]
+            start = begin if self._tokenizer("")["input_ids"][:1] == begin else []
+            return [*start, *self._ids(head(self._config))], self._ids(LINE)
         if self._config.frame == "alpaca" or not getattr(self._tokenizer, "chat_template", None):
             start = [self._tokenizer.bos_token_id] if self._tokenizer.bos_token_id is not None else []
             return [*start, *self._ids(head(self._config))], self._ids(TAIL)

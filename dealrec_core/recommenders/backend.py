@@ -19,7 +19,7 @@ import torch
 from dealrec_core import schema
 from dealrec_core.coreset.projection import Gradients
 from dealrec_core.errors import OtherFormat, SettingsError
-from dealrec_core.language import effort
+from dealrec_core.language import batch_tokens, effort
 from dealrec_core.language.answer_loss import Losses
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.bigrec import BIGRec
@@ -34,8 +34,7 @@ __all__ = ["BASE", "Backend", "ItemStatistics", "OpenedBase", "Tuned", "build", 
 Backend = BIGRecBackend | TigerBackend
 OpenedBase = OpenedLanguageModel | OpenedTiger
 BACKENDS: dict[str, type[Backend]] = {"bigrec": BIGRecBackend, "tiger": TigerBackend}
-BASE = "base"
-"""Key of a bundle's lineage: hash of the base model it was tuned from."""
+BASE = bundle.TUNED_FROM
 LIKELIHOOD_TOKENS = 8192
 """Most tokens of a batch where likelihoods are computed, without gradients."""
 
@@ -72,7 +71,8 @@ def gradients(opened: OpenedBase, samples: pl.DataFrame) -> Gradients:
 
 def _losses(opened: OpenedBase, model: torch.nn.Module, samples: pl.DataFrame) -> Losses:
     config = opened.settings.effort
-    return opened.losses(model, samples, batch_tokens=config.batch_tokens, prompts_too=config.tokens == "all")
+    most = batch_tokens.resolve(config.batch_tokens, model, most=effort.MOST_TOKENS)
+    return opened.losses(model, samples, batch_tokens=most, prompts_too=config.tokens == "all")
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core import schema
-from dealrec_core.language import fine_tuning, language_model, lora, whole
+from dealrec_core.language import bases, batch_tokens, effort, fine_tuning, language_model, lora
 from dealrec_core.language.answer_loss import Losses, example_losses, length_batches
 from dealrec_core.language.language_model import padded, weighted_mean
 from dealrec_core.language.progress import Progress, silent
@@ -36,7 +36,7 @@ class BIGRecBackend:
 
     @property
     def base_name(self) -> str:
-        """'embedded', or the name or folder of the language model."""
+        """'embedded', or the name of the language model as `bases` knows it."""
         return self.settings.language_model.base_model
 
     def base_key(self) -> list[str] | None:
@@ -47,10 +47,8 @@ class BIGRecBackend:
         return [pretrained, self.settings.bigrec.prompt.model_dump_json(), str(self.seed)]
 
     def outside_key(self) -> list[str]:
-        """The model's name; for a folder also the hashes of its files, so that other weights in it are another model."""
-        folder = Path(self.base_name)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-        return [self.base_name, *(f"{path.relative_to(folder)} {whole.sha256(path)}" for path in paths)]
+        """The hash over the model's files: other weights under a known name are another model."""
+        return [bases.locate(self.base_name).sha256]
 
     def prepare(self, folder: Path, catalogue: Catalogue, past: pl.DataFrame, checkpoints: Path | None = None) -> None:
         """Pretrains the embedded model on the longest history of each user: the latest sample with its target."""
@@ -104,7 +102,8 @@ class OpenedLanguageModel:
         texts = [self._prompter.row(example) for example in self.examples(samples)]
         bare: Any = self._model.eval()
         pooled = np.empty((0, 0), dtype=np.float32)
-        for rows in length_batches(self.tokens(samples), self.settings.effort.batch_tokens):
+        most = batch_tokens.resolve(self.settings.effort.batch_tokens, bare, most=effort.MOST_TOKENS)
+        for rows in length_batches(self.tokens(samples), most):
             ids = padded([[*texts[row][0], *texts[row][1]] for row in rows], value=-1).to(self.device)
             states = bare.base_model(input_ids=ids.clamp(min=0), use_cache=False).last_hidden_state  # (B, L, D)
             part = weighted_mean(states, (ids >= 0)).cpu().numpy()
@@ -153,7 +152,8 @@ class OpenedLanguageModel:
         given = self._tokenizer, self.catalogue, statistics.popular, self.settings.bigrec, statistics.popularity
         recommender = BIGRec("candidate", trained.model, *given)
         result = tuned.tuned(recommender, trained, start, parameters=parameters, measure=config.best_epoch_by)
-        return replace(result, base=self.base)
+        inside = self.settings.language_model.embedded
+        return replace(result, base=Path(self.base) if inside else bases.locate(self.base))
 
     def examples(self, samples: pl.DataFrame) -> list[Example]:
         """The samples as text, in their order: the newest titles of the history, as BIGRec reads them, and the target."""

@@ -12,7 +12,8 @@ from safetensors import torch as safetensors
 from scipy import sparse
 
 from dealrec_core.errors import DataError, OtherFormat
-from dealrec_core.language import language_model, whole
+from dealrec_core.language import bases, language_model, lora, whole
+from dealrec_core.language.bases import Base
 from dealrec_core.recommenders import tiger
 from dealrec_core.recommenders.baselines import ItemKNN
 from dealrec_core.recommenders.bigrec import BIGRec
@@ -26,16 +27,22 @@ from dealrec_core.settings.recommenders import BIGRecConfig, TigerConfig
 BASE, ADAPTER, DESCRIPTION, HASHES = "base", "adapter", "recommender.json", "sha256.json"
 WEIGHTS, NEIGHBOURS = "tiger.safetensors", "neighbours.safetensors"
 MATRIX = ("data", "indices", "indptr")
-FORMAT = 3
+FORMAT = 4
 """Counts up with every change after which an earlier program cannot read what this one writes, or the other way round."""
-READ = {2, FORMAT}
-"""Formats that this program reads; 2 is from before calibration and loads without one."""
+READ = {2, 3, FORMAT}
+"""Formats that this program reads. 2 is from before calibration and loads without one; up to 3, a base from outside is inside
+the bundle, or named without its hash."""
+TUNED_FROM = "base"
+"""Key of a bundle's lineage: hash of the base model it was tuned from."""
 
 
-def save(folder: Path, recommender: BIGRec | Tiger, *, lineage: Mapping[str, Any], base: str | None = None) -> None:
+def save(
+    folder: Path, recommender: BIGRec | Tiger, *, lineage: Mapping[str, Any], base: Path | Base | None = None
+) -> None:
     """Writes the bundle of a recommender with an adapter (BIGRec) or with all of its weights (TIGER).
 
-    base: BIGRec's base model; a local folder is copied in, one from the hub goes by name. lineage: kept as it is.
+    base: BIGRec's base model; the folder of an embedded one is copied in, to one from outside the bundle refers by its
+    hash. lineage: kept as it is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(recommender, Tiger):
@@ -51,18 +58,22 @@ def save(folder: Path, recommender: BIGRec | Tiger, *, lineage: Mapping[str, Any
     whole.seal(folder, HASHES)  # last: a torn folder does not load
 
 
-def _save_bigrec(folder: Path, recommender: BIGRec, base: str) -> dict[str, Any]:
-    local, grounds = Path(base).is_dir(), recommender.config.decoding == "ground"
-    if local:
+def _save_bigrec(folder: Path, recommender: BIGRec, base: Path | Base) -> dict[str, Any]:
+    grounds = recommender.config.decoding == "ground"
+    reference = None
+    if isinstance(base, Path):
         shutil.copytree(base, folder / BASE)
-    _save_adapter(folder / ADAPTER, recommender.model, base=None if local else base)
+    else:
+        base.remember()
+        reference = base.reference
+    _save_adapter(folder / ADAPTER, recommender.model, base=None if reference is None else reference["name"])
     neighbours, catalogue = recommender.neighbours, recommender.catalogue
     if neighbours is not None:
         parts = {name: torch.from_numpy(getattr(neighbours.similarity, name)) for name in MATRIX}
         (folder / NEIGHBOURS).write_bytes(safetensors.save(parts))
     return {
         "kind": "bigrec",
-        "base": None if local else base,
+        "base": reference,
         "config": recommender.config.model_dump(),
         "popular": recommender.popular,
         "popularity": dict(recommender.popularity) if grounds else {},
@@ -133,8 +144,8 @@ def description(folder: Path) -> dict[str, Any]:
 
 
 def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> BIGRec:
-    model, tokenizer = language_model.load(described["base"] or str(folder / BASE), device=device)
-    tuned = PeftModel.from_pretrained(model, folder / ADAPTER).to(device)
+    model, tokenizer = language_model.load(_base(folder, described), device=device)
+    tuned: Any = lora.with_adapter(model, folder / ADAPTER, learns=False).to(device)
     config = BIGRecConfig.model_validate(described["config"])
     neighbours = None
     if described["neighbours"] is not None:
@@ -147,6 +158,17 @@ def _bigrec(folder: Path, described: dict[str, Any], *, device: torch.device, na
     popular, popularity = described["popular"], described["popularity"]
     calibrated = calibration.read(described.get("calibration"))
     return BIGRec(name, answering, tokenizer, catalogue, popular, config, popularity, neighbours, calibrated)
+
+
+def _base(folder: Path, described: dict[str, Any]) -> str:
+    """Where the base model of a bundle is, which must be the one that its lineage names."""
+    reference, wanted = described["base"], described["lineage"].get(TUNED_FROM)
+    if described["format"] < FORMAT:
+        return reference or str(folder / BASE)
+    sha256 = bases.content_sha256(folder / BASE) if reference is None else reference["sha256"]
+    if wanted not in (None, sha256):
+        raise DataError(f"{folder} was tuned from base {wanted[:12]} and has base {sha256[:12]}; take the bundle again")
+    return str(folder / BASE if reference is None else bases.referred(reference))
 
 
 def _tiger(folder: Path, described: dict[str, Any], *, device: torch.device, name: str) -> Tiger:

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 
 from dealrec_core import schema
-from dealrec_core.language import lora
+from dealrec_core.language import batch_tokens, effort, lora
 from dealrec_core.language.answer_loss import Losses
 from dealrec_core.language.language_model import weighted_mean
 from dealrec_core.language.progress import Progress, silent
@@ -102,7 +102,7 @@ class OpenedTiger:
         encoded, tokens, config = self._encoded(samples), tiger.item_tokens(self._ids), self.settings.tiger
         encoder: Any = self._tiger(self.base).model.eval().get_encoder()
         pooled = np.empty((len(encoded), config.width), dtype=np.float32)
-        most = self.settings.effort.batch_tokens
+        most = batch_tokens.resolve(self.settings.effort.batch_tokens, encoder, most=effort.MOST_TOKENS)
         for rows in tiger.exact_batches(encoded, config, batch_tokens=most, ids=self._ids):
             items, targets = tiger.newest(encoded, rows, config.history_length)
             texts = torch.from_numpy(tokens[np.column_stack([items, targets])].reshape(len(rows), -1))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dealrec_core.language.bases import Base
 from dealrec_core.language.training import Trained
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.recommenders.tiger import Tiger
@@ -39,8 +40,8 @@ class Tuned:
     """6 · parameters · tokens: forward and backward of dense layers, the usual convention."""
     facts: dict[str, str | int | float]
     """For people: losses, the best epoch, steps, ..."""
-    base: str | None = None
-    """Where the base model of an adapter is."""
+    base: Path | Base | None = None
+    """The base model of an adapter: the folder of an embedded one, or one from outside."""
 
 
 def tuned(

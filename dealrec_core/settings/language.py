@@ -1,17 +1,21 @@
 """The language model: which one, its prompt, how it is tuned, and how effort is computed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dealrec_core.settings.section import Section
 
+BatchTokens = Annotated[int, Field(ge=1)] | Literal["auto"]
+"""A number of tokens, or auto."""
+
 
 class PromptConfig(Section):
     """Words and bounds of the prompt."""
 
-    frame: Literal["auto", "alpaca"] = Field(default="auto", title="Frame")
-    """Form of the prompt. auto: the tokenizer's chat template where it has one, else Alpaca's headings; alpaca: those always (paper)."""
+    frame: Literal["auto", "alpaca", "plain"] = Field(default="auto", title="Frame")
+    """Form of the prompt. auto: the tokenizer's chat template where it has one, else Alpaca's headings; alpaca: those always (paper);
+    plain: one short line, then one title a line. It takes about half the tokens with a model that was not trained on the frame."""
     items: str = Field(default="products", min_length=1, title="Items, plural")
     """Word for several items in the prompt, for instance game products or movies. Set it, `item` and `chosen` to your domain."""
     item: str = Field(default="product", min_length=1, title="Item, singular")
@@ -31,7 +35,8 @@ class NightlyLanguageModel(Section):
     """The language model that is tuned."""
 
     base_model: str = Field(default=EMBEDDED, min_length=1, title="Base model")
-    """Model that is tuned: a causal model of Hugging Face by name or folder, or 'embedded' for a small one built on the spot."""
+    """Model that is tuned: 'embedded' for a small one built on the spot, 'smollm2-135m' once `dealrec get-model smollm2-135m` has run,
+    or a causal model of Hugging Face by folder or by name. A commit pins a name: Qwen/Qwen3-0.6B@c1899de2."""
     four_bit: bool = Field(default=False, title="Four bits")
     """Whether the base model is held in 4-bit NF4 (QLoRA). Set it when the GPU is too small; it needs CUDA and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
@@ -62,12 +67,15 @@ class LanguageModelConfig(NightlyLanguageModel):
     """Step size of pretraining."""
 
 
+Modules = Literal["auto", "attention", "all"]
+
+
 class NightlyLora(Section):
     """Which weights of the language model learn, and how many."""
 
     rank: int = Field(default=8, ge=1, le=1024, title="LoRA rank")
     """Rank of the matrices that learn; what they add is doubled. Raise it when more epochs no longer help and there is memory."""
-    modules: Literal["auto", "attention", "all"] = Field(default="auto", title="LoRA modules")
+    modules: Modules = Field(default="auto", title="LoRA modules")
     """Layers that learn. auto: all below a billion weights, else attention; all: every linear layer, which small models need;
     attention: query and value projections, as in the paper, which takes less memory."""
 
@@ -105,8 +113,9 @@ class NightlyFineTune(Section):
     with more (1e-4 at ten billion). Lower it when the loss rises."""
     batch_size: int = Field(default=16, ge=1, title="Examples in a step")
     """Number of examples in one step of the optimiser."""
-    batch_tokens: int = Field(default=16384, ge=1, title="Most tokens computed at once")
-    """Largest number of tokens computed at once; gradients of a larger step are added in parts. Lower it when memory runs out."""
+    batch_tokens: BatchTokens = Field(default="auto", title="Most tokens computed at once")
+    """Largest number of tokens computed at once; gradients of a larger step are added in parts. auto: 16,384 below 20 million weights,
+    else what half of the free memory holds. Set a number when memory runs out, or where results must be equal on all machines."""
     gradient_checkpointing: bool = Field(default=False, title="Gradient checkpointing")
     """Whether activations are computed twice instead of stored. Set it for models that would not fit otherwise."""
 
@@ -132,8 +141,9 @@ class NightlyEffort(Section):
     """Share of the samples, scored longest ago, that a night scores again after a new champion. Raise it for fresher scores."""
     shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
     """Number of samples in a shard, after each of which a killed night can go on. Lower it on machines that are taken away often."""
-    batch_tokens: int = Field(default=4096, ge=1, title="Most tokens in a batch")
-    """Largest number of tokens in a batch. It bounds the memory and changes no score; lower it when memory runs out."""
+    batch_tokens: BatchTokens = Field(default="auto", title="Most tokens in a batch")
+    """Largest number of tokens in a batch. It bounds the memory and changes no score. auto: 4,096 below 20 million weights, else what
+    half of the free memory holds. Set a number when memory runs out."""
 
 
 class EffortConfig(NightlyEffort):

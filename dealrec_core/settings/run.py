@@ -82,5 +82,7 @@ class UpkeepConfig(Section):
     """Size in MiB up to which compaction joins the smaller files of a partition."""
     retention_hours: int = Field(default=168, ge=24, title="Retention (hours)")
     """Hours that files stay after no version needs them. It must be longer than the longest ingest, and long enough to notice a mistake."""
+    scrub_days: int = Field(default=28, ge=1, title="Days between scrubs")
+    """Days after which an upkeep reads every file that a night recorded and compares its hash. Lower it on disks you trust less."""
     nights: int = Field(default=30, ge=1, title="Readable nights")
     """Number of the newest nights whose tables stay readable; those of registered models and champions do in any case."""

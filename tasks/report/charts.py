@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from tasks import markup
 
 WIDTH, LABEL, ROW, TALL = 660, 170, 24, 170
 COLOURS = ("var(--first)", "var(--second)", "var(--third)")
@@ -89,7 +90,7 @@ def _columns(chart: Columns) -> str:
             tip = f"{name}: {share:.1%} between {chart.edges[number]:.4g} and {chart.edges[number + 1]:.4g}"
             parts.append(
                 f'<rect x="{x:.1f}" y="{TALL - height:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}"'
-                f' fill="{COLOURS[place % 3]}"><title>{escape(tip)}</title></rect>'
+                f' fill="{COLOURS[place % 3]}"><title>{markup.html(tip)}</title></rect>'
             )
     parts += _ends(f"{chart.edges[0]:.3g}", f"{chart.edges[-1]:.3g}")
     return _figure(chart.title, parts, height=TALL + 20, legend=list(shares))
@@ -110,7 +111,7 @@ def _lines(chart: Lines) -> str:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y, *_ in dots)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y, label, value in dots:
-            tip = escape(f"{name}, {label}: {value:.4g}")
+            tip = markup.html(f"{name}, {label}: {value:.4g}")
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{tip}</title></circle>')
     parts += _ends(chart.labels[0], chart.labels[-1])
     return _figure(chart.title, parts, height=TALL + 20, legend=list(chart.series))
@@ -121,7 +122,7 @@ def _length(value: float, longest: float, room: float) -> float:
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{markup.html(text)}</text>'
 
 
 def _ends(first: str, last: str) -> list[str]:
@@ -130,8 +131,10 @@ def _ends(first: str, last: str) -> list[str]:
 
 def _figure(title: str, parts: Sequence[str], *, height: float, legend: Sequence[str] = ()) -> str:
     marks = "".join(
-        f'<span class="mark" style="background:{COLOURS[number % 3]}"></span>{escape(name)} '
+        f'<span class="mark" style="background:{COLOURS[number % 3]}"></span>{markup.html(name)} '
         for number, name in enumerate(legend)
     )
-    drawing = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    return f"<figure><figcaption>{escape(title)} <small>{marks}</small></figcaption>{drawing}</figure>"
+    drawing = (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{markup.html(title)}">{"".join(parts)}</svg>'
+    )
+    return f"<figure><figcaption>{markup.html(title)} <small>{marks}</small></figcaption>{drawing}</figure>"

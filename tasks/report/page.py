@@ -1,9 +1,9 @@
 """Writes sections as one self-contained HTML page, or as Markdown for a page that draws no SVG."""
 
 from collections.abc import Sequence
-from html import escape
 
 from dealrec_core.lake.nights import Night
+from tasks import markup
 from tasks.report.charts import Bars, Chart, Columns, svg
 from tasks.report.sections import Section, Table, sections
 
@@ -21,14 +21,14 @@ nav a{margin-right:1em}small{font-weight:400}
 def page(night: Night) -> str:
     """The whole report: one HTML file that needs no other file, no script and no network."""
     parts = sections(night)
-    links = "".join(f'<a href="#{_anchor(part)}">{escape(part.title)}</a>' for part in parts)
+    links = "".join(f'<a href="#{markup.html(_anchor(part))}">{markup.html(part.title)}</a>' for part in parts)
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f"<title>Night {escape(night.name)}</title><style>{STYLE}</style></head><body>",
-            f"<h1>Night {escape(night.name)}</h1><nav>{links}</nav>",
-            *(_html(part) for part in parts),
+            f"<title>Night {markup.html(night.name)}</title><style>{STYLE}</style></head><body>",
+            f"<h1>Night {markup.html(night.name)}</h1><nav>{links}</nav>",
+            *(html(part) for part in parts),
             "</body></html>",
         ]
     )
@@ -38,19 +38,19 @@ def markdown(section: Section) -> str:
     """One section: its sentence, its tables, and its charts drawn with block characters."""
     tables = [_markdown_table(table) for table in section.tables]
     charts = [_markdown_chart(chart) for chart in section.charts]
-    return "\n\n".join([f"## {section.title}", section.lead, *tables, *charts])
+    return "\n\n".join([f"## {markup.markdown(section.title)}", markup.markdown(section.lead), *tables, *charts])
 
 
-def _html(section: Section) -> str:
+def html(section: Section) -> str:
     tables = "".join(_html_table(table) for table in section.tables)
     charts = "".join(svg(chart) for chart in section.charts)
-    head = f'<section id="{_anchor(section)}"><h2>{escape(section.title)}</h2>'
-    return f"{head}<p>{escape(section.lead)}</p>{charts}{tables}</section>"
+    head = f'<section id="{markup.html(_anchor(section))}"><h2>{markup.html(section.title)}</h2>'
+    return f"{head}<p>{markup.html(section.lead)}</p>{charts}{tables}</section>"
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in table.headings) if any(table.headings) else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    head = "".join(f"<th>{markup.html(heading)}</th>" for heading in table.headings) if any(table.headings) else ""
+    body = "".join("<tr>" + "".join(f"<td>{markup.html(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     return f"<table>{head and f'<tr>{head}</tr>'}{body}</table>"
 
 
@@ -65,8 +65,7 @@ def _markdown_table(table: Table) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     """Cells come from settings, logs and reasons: nothing in them may end a cell or become markup."""
-    safe = [cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells]
-    return f"| {' | '.join(safe)} |"
+    return f"| {' | '.join(markup.markdown(cell) for cell in cells)} |"
 
 
 def _markdown_chart(chart: Chart) -> str:
@@ -81,7 +80,7 @@ def _markdown_chart(chart: Chart) -> str:
     else:
         shown = [["" if value is None else f"{value:.4g}" for value in values] for values in chart.series.values()]
         table = Table(["night", *chart.series], list(zip(chart.labels, *shown, strict=True))[-7:])
-    return f"**{chart.title}**\n\n{_markdown_table(table)}"
+    return f"**{markup.markdown(chart.title)}**\n\n{_markdown_table(table)}"
 
 
 def _with_interval(form: str, value: float, low: float | None, high: float | None) -> str:

@@ -58,7 +58,7 @@ class _Account:
     def rows(self, stage: str) -> pl.DataFrame:
         """The rows of a finished stage's table that are about this night."""
         record = self.night.need(stage)
-        table = self.night.lake.scan(str(record.table), record.version)
+        table = self.night.scan(str(record.table), record.version)
         return table.filter(pl.col(schema.NIGHT) == self.night.name).collect()
 
     def records(self, stage: str) -> list[tuple[str, Snapshot]]:
@@ -113,7 +113,7 @@ def _scores(account: _Account) -> Section:
         series[schema.INFLUENCE] = account.rows("influence")[schema.INFLUENCE]
         lead += f" {influence.facts['share positive']:.0%} have a positive influence."
     if effort is not None:
-        efforts = account.night.lake.scan("efforts", effort.version)
+        efforts = account.night.scan("efforts", effort.version)
         series[schema.EFFORT] = efforts.filter(pl.col(schema.MODEL) == effort.facts["model"]).collect()[schema.EFFORT]
     charts = [
         _distribution(name.capitalize(), {"all samples": values} | ({} if chosen is None else {"chosen": chosen[name]}))
@@ -280,9 +280,9 @@ def _quarantine_reasons(night: Night, ingested: Snapshot) -> list[list[str]]:
     version, before = _number(ingested.facts.get("quarantine version")), night.manifest.versions.get("quarantine", -1)
     if version is None or version < 0 or version == before:
         return []
-    now = night.lake.scan("quarantine", int(version)).group_by(schema.REASON).len("rows").collect()
+    now = night.scan("quarantine", int(version)).group_by(schema.REASON).len("rows").collect()
     if before >= 0:
-        then = night.lake.scan("quarantine", before).group_by(schema.REASON).len("before").collect()
+        then = night.scan("quarantine", before).group_by(schema.REASON).len("before").collect()
         new = pl.col("rows") - pl.col("before").fill_null(0).cast(pl.UInt32)
         now = now.join(then, on=schema.REASON, how="left").with_columns(new)
     counts = now.filter(pl.col("rows") > 0).sort("rows", schema.REASON, descending=[True, False])

@@ -5,9 +5,9 @@ from contextlib import suppress
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from dealrec_core.errors import DealrecError, RegistryError
+from dealrec_core.errors import DealrecError, RegistryError, plain
 from dealrec_core.lake.nights import STAGES, Night, Snapshot
-from tasks import registry, report, tracking
+from tasks import markup, registry, report, tracking
 from tasks.nights import NightSummary
 
 REPORT = "report.html"
@@ -34,7 +34,7 @@ def stage_page(night: Night, snapshot: Snapshot) -> str:
     head = f"# {snapshot.stage} of {night.name}\n\nIn {where}; {snapshot.seconds:.1f} s{place}."
     section = report.section(night, snapshot.stage)
     if section is None:
-        rows = [f"| {name} | {value} |" for name, value in snapshot.facts.items()]
+        rows = [f"| {name} | {markup.markdown(value)} |" for name, value in snapshot.facts.items()]
         return "\n".join([head, "", "| | |", "|---|---|", *rows])
     return f"{head}\n\n{report.markdown(section)}"
 
@@ -55,7 +55,7 @@ def write_report(night: Night) -> str:
 def show_night(night: Night, summary: NightSummary) -> NightSummary:
     """Writes the report where it is missing, the summary as an artifact, the links, and a log line."""
     log = get_run_logger()
-    log.info("night %s: %s: %s", summary.night, summary.outcome, summary.message)
+    log.info("night %s: %s: %s", summary.night, summary.outcome, plain(summary.message))
     path = f"nights/{night.name}/{REPORT}"
     if night.find("promotion") is not None and not night.lake.exists_path(path):
         try:
@@ -78,11 +78,15 @@ def markdown(summary: NightSummary, links: dict[str, str]) -> str:
     stages = ", ".join(f"[{key}](/artifacts/key/{key})" for key in pages)
     return "\n".join(
         [
-            f"# Night {summary.night}: {summary.outcome}\n\n{summary.message}\n",
-            *([f"Coreset against random: {summary.against_random}", ""] if summary.against_random else []),
+            f"# Night {summary.night}: {summary.outcome}\n\n{markup.markdown(summary.message)}\n",
+            *(
+                [f"Coreset against random: {markup.markdown(summary.against_random)}", ""]
+                if summary.against_random
+                else []
+            ),
             *[f"- [{name}]({address})" for name, address in links.items()],
             f"- Stages: {stages}\n\n| | |\n|---|---|",
-            *[f"| {name} | {value} |" for name, value in (facts | models).items()],
+            *[f"| {name} | {markup.markdown(value)} |" for name, value in (facts | models).items()],
             *(["", "| recommender | recall |", "|---|---|", *recall] if recall else []),
         ]
     )

@@ -1,6 +1,7 @@
 """Provides the model that is tuned: built on the spot once per lake (embedded language model, TIGER), or from outside."""
 
 from dealrec_core.lake.nights import Fact, Snapshot, fingerprint
+from dealrec_core.language import bases
 from dealrec_core.recommenders.backend import older_half
 from tasks import storage
 from tasks.stage import stage
@@ -13,14 +14,24 @@ def provide_base_model(tonight: Tonight) -> Snapshot:
     backend = tonight.backend
     key = backend.base_key()
     if key is None:
-        sha256 = fingerprint(backend.outside_key())
-        return Snapshot(stage="base_model", path=None, sha256=sha256, facts={"base model": backend.base_name})
+        base = bases.locate(_pinned(tonight, backend.base_name))
+        return Snapshot(stage="base_model", path=None, sha256=base.sha256, facts={"base model": base.name})
     path = f"models/base/{fingerprint(key)[:16]}"
-    sha256 = storage.published(tonight.lake, path) or _build(tonight, path)
-    records = (night.find("base_model") for night in tonight.night.earlier)
-    built = all(record is None or record.path != path for record in records)  # also by a start that was killed
+    records = (night.find("base_model") for night in reversed(tonight.night.earlier))
+    recorded = next((record.sha256 for record in records if record and record.path == path), None)
+    sha256 = storage.published(tonight.lake, path, recorded) or _build(tonight, path)
+    built = recorded is None  # also by a start that was killed
     facts: dict[str, Fact] = {"base model": backend.base_name, "built tonight": built}
     return Snapshot(stage="base_model", path=path, sha256=sha256, facts=facts)
+
+
+def _pinned(tonight: Tonight, name: str) -> str:
+    """The name of a base; one from the hub without a commit gets the commit that the newest earlier night recorded."""
+    for night in reversed(tonight.night.earlier):
+        record = night.find("base_model")
+        if record is not None and str(record.facts["base model"]).startswith(f"{name}@"):
+            return str(record.facts["base model"])
+    return name
 
 
 def _build(tonight: Tonight, path: str) -> str:

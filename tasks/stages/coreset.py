@@ -53,7 +53,7 @@ def _scores(tonight: Tonight, needs: set[str]) -> pl.DataFrame:
         frame = frame.drop(schema.INFLUENCE).join(tonight.rows("influence"), on=schema.SAMPLE_ID, how="left")
     if schema.EFFORT in needs:
         record = tonight.night.need("effort")
-        efforts = newest_efforts(tonight.lake, str(record.facts["model"]), version=record.version)
+        efforts = newest_efforts(tonight.night, str(record.facts["model"]), version=record.version)
         frame = frame.drop(schema.EFFORT).join(efforts, on=[schema.SAMPLE_ID, schema.CONTENT], how="left")
     return frame.select(schema.SAMPLE_ID, schema.INFLUENCE, schema.EFFORT).sort(schema.SAMPLE_ID)
 

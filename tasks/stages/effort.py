@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
 from dealrec_core.lake.parallel import Over
 from dealrec_core.recommenders.backend import efforts
@@ -30,7 +29,7 @@ def score_effort(tonight: Tonight) -> Snapshot:
     """
     config, train, model = tonight.config, with_content(tonight.train), _model_name(tonight)
     missing, stale = _work(tonight, train, model)
-    done = newest_efforts(tonight.lake, model, version=None).filter(pl.col(schema.MODEL) == model)
+    done = newest_efforts(tonight.night, model, version=None).filter(pl.col(schema.MODEL) == model)
     open_rows = pl.concat([missing, stale]).join(done, on=KEYS, how="anti").sort(schema.SAMPLE_ID)
     shard_frames = list(open_rows.iter_slices(config.effort.shard_samples))
     scored = 0
@@ -56,7 +55,7 @@ def score_effort(tonight: Tonight) -> Snapshot:
 
 def _work(tonight: Tonight, train: pl.DataFrame, model: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Samples that had no effort when the night opened, and samples with an old one that are tonight's to refresh."""
-    before = newest_efforts(tonight.lake, model, version=tonight.night.manifest.versions["efforts"])
+    before = newest_efforts(tonight.night, model, version=tonight.night.manifest.versions["efforts"])
     missing = train.join(before, on=KEYS, how="anti")
     return missing, stale_samples(train, before, model=model, share=tonight.config.effort.refresh)
 
@@ -72,12 +71,12 @@ def _on_worker(night: Night, shard: pl.DataFrame) -> np.ndarray:
     return efforts(Tonight(night).base, shard)
 
 
-def newest_efforts(lake: Lake, model: str, *, version: int | None) -> pl.DataFrame:
+def newest_efforts(night: Night, model: str, *, version: int | None) -> pl.DataFrame:
     """The newest effort of each sample by models of one family (EFFORTS), those of this very model first."""
-    if version == -1 or not lake.exists("efforts"):
+    if version == -1 or not night.lake.exists("efforts"):
         return pl.DataFrame(schema=schema.EFFORTS)
     family, _ = model.split("-")
-    rows = lake.scan("efforts", version).filter(pl.col(schema.MODEL).str.starts_with(f"{family}-")).collect()
+    rows = night.scan("efforts", version).filter(pl.col(schema.MODEL).str.starts_with(f"{family}-")).collect()
     newest = rows.sort(pl.col(schema.MODEL) == model, schema.NIGHT, descending=True)
     return newest.unique(KEYS, keep="first", maintain_order=True)
 

@@ -60,7 +60,7 @@ def _recommenders(tonight: Tonight) -> list[Recommender]:
     train = before_test.filter(pl.col(schema.TIMESTAMP) < bounds.validation_start)
     recent = before_test.filter(pl.col(schema.TIMESTAMP) >= bounds.validation_start)
     recommenders: list[Recommender] = [
-        bundle.load(tonight.folder("fine_tune"), device=device, name=CANDIDATE),
+        bundle.load(tonight.candidate_folder, device=device, name=CANDIDATE),
         tonight.surrogate_recommender(popular=baselines.popularity(recent).item_ids),
         baselines.popularity(train),
         baselines.popularity(recent, name="recent popularity"),
@@ -77,9 +77,9 @@ def _shadow(tonight: Tonight) -> list[Recommender]:
     last = trials.shadow(tonight)
     if last is None:
         return []
-    path = str(reopen(last.model, tonight.lake).need("fine_tune").path)
+    record = reopen(last.model, tonight.lake).need("fine_tune")
     with suppress(OtherFormat):
-        return [bundle.load(tonight.local_copy(path), device=tonight.device, name=SHADOW)]
+        return [bundle.load(tonight.local_copy(record), device=tonight.device, name=SHADOW)]
     return []
 
 

@@ -51,7 +51,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
 def remembered(tonight: Tonight) -> pl.DataFrame:
     """Train samples of earlier coresets that are not in tonight's, as many as `fine_tune.memory` allows, newest nights first."""
     nights = [night.name for night in reversed(tonight.night.earlier) if night.find("coreset") is not None]
-    table = tonight.lake.scan("coresets", tonight.night.need("coreset").version)
+    table = tonight.night.scan("coresets", tonight.night.need("coreset").version)
     chosen = table.select(schema.NIGHT, schema.SAMPLE_ID).collect()
     others = tonight.train.join(tonight.coreset, on=schema.SAMPLE_ID, how="anti")
     most = round(tonight.config.fine_tune.memory * len(tonight.coreset))

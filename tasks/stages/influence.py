@@ -81,7 +81,7 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     if last is None:
         return "no earlier night with these settings and this code has published its scores"
     before, record = Tonight(last[0]), last[1]
-    folder, device = tonight.local_copy(str(record.path)), str(tonight.device)
+    folder, device = tonight.local_copy(record), str(tonight.device)
     model, known_ids, _ = checkpoint.load(folder, device=device)
     item_ids = tonight.surrogate[1]
     if known_ids != item_ids[: len(known_ids)]:
@@ -131,7 +131,11 @@ def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
     """The newest earlier night that scored in the same way and published its scores, with its record of influence."""
     for night in reversed(tonight.night.earlier):
         record = night.find("influence") if _way(night.manifest) == _way(tonight.night.manifest) else None
-        if record is not None and record.path is not None and storage.published(tonight.lake, record.path):
+        if (
+            record is not None
+            and record.path is not None
+            and storage.published(tonight.lake, record.path, record.sha256)
+        ):
             return night, record
     return None
 

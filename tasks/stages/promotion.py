@@ -127,7 +127,7 @@ def _register(tonight: Tonight, run_id: str, verdict: Verdict) -> str:
     """The version of tonight's recommender; both models must load back and answer as before to be registered."""
     names = tonight.config.registry
     stage = "refit" if tonight.night.find("refit") else "fine_tune"
-    recommender = bundle.load(tonight.folder(stage), device=tonight.device, name=CANDIDATE)
+    recommender = bundle.load(tonight.served_folder, device=tonight.device, name=CANDIDATE)
     tags = {**_lineage(tonight.night), "dealrec.verdict": verdict.reason}
     _register_one(tonight, names.surrogate, "surrogate", tonight.surrogate_recommender(), run_id=run_id, tags=tags)
     return _register_one(tonight, names.model, stage, recommender, run_id=run_id, tags=tags)

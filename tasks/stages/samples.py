@@ -14,7 +14,7 @@ def build_samples(tonight: Tonight) -> Snapshot:
     log_version = tonight.night.need("ingest").version
     assert log_version is not None
     lake, not_before = tonight.lake, manifest.champion.trained_through if manifest.champion else None
-    bounds = split.boundaries(lake.scan("interactions", log_version), config, not_before=not_before)
+    bounds = split.boundaries(tonight.night.scan("interactions", log_version), config, not_before=not_before)
     length, before = config.history_length, manifest.versions["samples"]
     update = sample_table.update(lake, log_version=log_version, length=length, before=before)
     if update.rows == 0:

@@ -38,7 +38,7 @@ def test_the_model_that_is_served_has_learnt_the_held_out_slices_and_the_next_ni
     assert served.facts["epochs"] == judged.facts["best epoch"]
     assert served.facts["of the held-out slices"] == first.need("coreset").rows
     assert served.facts["figures"] == f"of the recipe; {judged.path} is the model that was judged"
-    before, after = (Tonight(first).local_copy(str(record.path)) for record in (judged, served))
+    before, after = (Tonight(first).local_copy(record) for record in (judged, served))
     fits = [calibration.read(bundle.description(folder)["calibration"]) for folder in (before, after)]
     if fits[0] is not None:
         assert fits[1] is not None

@@ -57,6 +57,14 @@ def test_a_chat_line_is_one_user_and_one_assistant_message():
     assert found[1]["content"] == "Bomberman"
 
 
+def test_the_plain_frame_is_emitted_as_one_text_without_an_instruction():
+    plain = PROMPT.model_copy(update={"frame": "plain"})
+    contents = emission.files(CHOSEN, CATALOGUE, prompt=plain, history_length=2, facts=FACTS)
+    alpaca, chat = (json.loads(contents[name].decode().splitlines()[1]) for name in (emission.ALPACA, emission.CHAT))
+    assert alpaca == {"instruction": "", "input": head(plain) + "Anno 2070\nBomberman", "output": "Céleste"}
+    assert [message["content"] for message in chat["messages"]] == [alpaca["input"], "Céleste"]
+
+
 def test_line_n_is_row_n_of_the_parquet_file():
     rows = pl.read_parquet(io.BytesIO(made()[emission.PARQUET]))
     assert rows["sample_id"].to_list() == ["s1", "s2"]

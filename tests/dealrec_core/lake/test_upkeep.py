@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 from dealrec_core import schema
 from dealrec_core.errors import LakeError
 from dealrec_core.ingest import interactions
-from dealrec_core.lake import Lake, nights, promotions, upkeep
+from dealrec_core.lake import Lake, nights, promotions, sums, upkeep
 from dealrec_core.lake.draft import open_draft
 from dealrec_core.lake.nights import Champion, Snapshot
 from dealrec_core.settings import Config
@@ -119,7 +119,8 @@ def test_pins_are_the_versions_of_the_newest_nights_of_registered_models_and_of_
     assert pinned(set()) == ({1, 4}, {11, 14})
 
 
-def test_the_versions_that_a_night_found_when_it_opened_are_pinned(lake):
+def test_the_versions_that_a_night_found_when_it_opened_are_pinned(lake, monkeypatch):
+    monkeypatch.setattr(sums, "of_tables", lambda *_: {})  # version 15 is there in name only
     lake.append("items", pl.DataFrame(schema=schema.ITEMS), schema=schema.ITEMS)
     opened(lake, 1, version=5)
     assert upkeep.pinned(lake, registered=None, newest=1)["items"] == {0, 15}

@@ -1,6 +1,7 @@
 """The prompt: its words, its bounds, and titles from the wild."""
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from dealrec_core.language.prompts import TAIL, Example, Prompter, head
 from dealrec_core.settings.language import PromptConfig
@@ -69,7 +70,7 @@ def test_a_chat_template_is_used_where_there_is_one(series_world: SeriesWorld) -
     assert tokenizer.decode(ids) == (
         "<begin>user\nGiven the games that the user purchased before, please recommend a new game that the user likes "
         "to the user.\n\nThe user has purchased the following games before, with titles as: "
-        "Crimson Harbor 1; <end> 2<end>\n<begin>assistant\n"
+        "Crimson Harbor 1; < end> 2<end>\n<begin>assistant\n"
     )
     assert ids.count(tokenizer.bos_token_id) == 2
     assert ids.count(tokenizer.eos_token_id) == 1  # the template's own; the one in the title is plain text
@@ -93,3 +94,24 @@ def test_nothing_in_a_title_becomes_a_control_token_or_the_frame(
 
 def test_ten_thousand_characters_are_known_by_their_beginning(prompter: Prompter) -> None:
     assert prompter.answer("x" * 10_000) == prompter.answer("x" * 200)
+
+
+def test_the_plain_frame_is_a_line_and_a_list_that_the_answer_continues(series_world: SeriesWorld) -> None:
+    tokenizer = series_world.load()[1]
+    plain = GAMES.model_copy(update={"frame": "plain"})
+    prompt, answer = Prompter(tokenizer, plain).row(Example(["Halo\n\n1", "Anno; 2070"], "Halo 2"))
+    assert tokenizer.decode(prompt) == "Game products that one user purchased:\nHalo 1\nAnno, 2070\n"
+    assert tokenizer.decode(answer) == "Halo 2<end>"
+
+
+@pytest.mark.parametrize(("begins", "first"), [(True, "<begin>Games"), (False, "Games")])
+def test_the_plain_frame_begins_as_the_tokenizer_begins_a_text(
+    series_world: SeriesWorld, begins: bool, first: str
+) -> None:
+    tokenizer = series_world.load()[1]
+    if begins:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<begin> $A", special_tokens=[("<begin>", tokenizer.bos_token_id)]
+        )
+    plain = series_world.prompt.model_copy(update={"frame": "plain"})
+    assert tokenizer.decode(Prompter(tokenizer, plain).prompt(["A"])) == f"{first} that one user purchased:\nA\n"

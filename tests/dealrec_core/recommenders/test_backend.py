@@ -11,6 +11,7 @@ import pytest
 from dealrec_core import schema
 from dealrec_core.errors import NotFinite, SettingsError
 from dealrec_core.language import language_model
+from dealrec_core.language.bases import content_sha256
 from dealrec_core.recommenders import backend, bundle
 from dealrec_core.recommenders.backend import Backend, ItemStatistics, OpenedBase
 from dealrec_core.samples.items import Catalogue
@@ -125,18 +126,19 @@ def test_a_saved_recommender_answers_as_it_did_and_is_a_champion_of_its_base_alo
 ) -> None:
     ours, samples = build(series_world, name), samples_of(series_world.past[:9])
     tuned = ours.open(bases[name], series_world.catalogue).tune(samples, samples, POPULARITY)
-    bundle.save(tmp_path, tuned.recommender, base=tuned.base, lineage={backend.BASE: "abc"})
+    sha256 = content_sha256(bases[name])
+    bundle.save(tmp_path, tuned.recommender, base=tuned.base, lineage={backend.BASE: sha256})
     histories = [["3-0"], ["?"]]
     loaded = bundle.load(tmp_path, device=CPU)
     assert loaded.recommend(histories, 3) == tuned.recommender.recommend(histories, 3)
     assert loaded.recommend(histories, 3)[1] == ["0-0", "1-0", "2-0"]
     assert tuned.facts["started from"] == "base"
     assert tuned.facts["tokens"] == tuned.tokens > 0
-    assert backend.usable_champion(tmp_path, name=name, base_sha256="abc") == tmp_path
+    assert backend.usable_champion(tmp_path, name=name, base_sha256=sha256) == tmp_path
     other = NAMES[1 - NAMES.index(name)]
     assert backend.usable_champion(tmp_path, name=name, base_sha256="other") is None
-    assert backend.usable_champion(tmp_path, name=other, base_sha256="abc") is None
-    assert backend.usable_champion(None, name=name, base_sha256="abc") is None
+    assert backend.usable_champion(tmp_path, name=other, base_sha256=sha256) is None
+    assert backend.usable_champion(None, name=name, base_sha256=sha256) is None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,15 +10,18 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from safetensors import torch as safetensors
 
-from dealrec_core.errors import DataError, OtherFormat
-from dealrec_core.language import whole
+from dealrec_core.errors import DataError, OtherFormat, SettingsError
+from dealrec_core.language import bases, whole
+from dealrec_core.language.bases import content_sha256
 from dealrec_core.language.lora import with_lora
-from dealrec_core.recommenders import baselines, bundle, serving
+from dealrec_core.recommenders import backend, baselines, bundle, serving
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.samples.calibration import Calibration, Weights
 from dealrec_core.settings.language import LoraConfig
 from dealrec_core.settings.recommenders import BIGRecConfig
+from flows.get_model import get_model
 from tests.dealrec_core.conftest import CPU, SeriesWorld
 
 
@@ -35,7 +38,8 @@ def saved(series_world: SeriesWorld, tmp_path_factory: pytest.TempPathFactory) -
     popular = ["2-0", "0-0", "1-0"]
     folder = tmp_path_factory.mktemp("bundle") / "new"
     before = BIGRec("before", tuned.eval(), tokenizer, series_world.catalogue, popular, config)
-    bundle.save(folder, before, base=str(series_world.base), lineage={"night": "2026-01-01"})
+    lineage = {"night": "2026-01-01", backend.BASE: content_sha256(series_world.base)}
+    bundle.save(folder, before, base=series_world.base, lineage=lineage)
     return folder, before
 
 
@@ -63,7 +67,7 @@ def test_ground_decoding_survives_saving_with_its_adapter_and_weights(
     near = baselines.item_knn(pl.DataFrame(taken, schema=["user_id", "item_id"], orient="row"))
     counts = {"0-0": 9.0, "4-1": 4.0}
     before = BIGRec("ground", plain.model, plain.tokenizer, series_world.catalogue, [], config, counts, near)
-    bundle.save(tmp_path, before, base=str(series_world.base), lineage={})
+    bundle.save(tmp_path, before, base=series_world.base, lineage={})
     histories = [history for history, _ in series_world.cases[:6]]
     assert bundle.load(tmp_path, device=CPU).recommend(histories, 10) == before.recommend(histories, 10)
 
@@ -75,6 +79,74 @@ def test_a_bundle_holds_no_pickle_and_no_path_of_this_machine(
     assert {path.suffix for path in files} <= {".json", ".safetensors"}
     texts = [path.read_text() for path in files if path.suffix != ".safetensors"]
     assert not any(str(series_world.base) in text for text in texts)
+
+
+@pytest.fixture
+def referring(saved: tuple[Path, BIGRec], series_world: SeriesWorld, tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
+    """A bundle of a model in a folder of its owner's, and that folder; the folder of models is empty before."""
+    monkeypatch.setenv("DEALREC_MODELS", str(tmp_path / "models"))
+    owned = Path(shutil.copytree(series_world.base, tmp_path / "tiny-model"))
+    bundle.save(tmp_path / "bundle", saved[1], base=bases.locate(str(owned)), lineage={})
+    return tmp_path / "bundle", owned
+
+
+def test_a_base_from_outside_is_stored_once_and_found_by_its_hash(
+    saved: tuple[Path, BIGRec], series_world: SeriesWorld, referring: tuple[Path, Path]
+) -> None:
+    folder, owned = referring
+    assert not (folder / "base").exists()
+    described = json.loads((folder / "recommender.json").read_text())
+    assert described["base"] == {"name": "tiny-model", "sha256": content_sha256(owned)}
+    assert str(owned.parent) not in (folder / "recommender.json").read_text()
+    histories = [history for history, _ in series_world.cases[:5]]
+    served = serving._load_pyfunc(str(folder)).predict(pd.DataFrame({"history": histories}), {"k": 10})
+    assert served["item_ids"].tolist() == saved[1].recommend(histories, 10)
+
+
+def test_a_missing_base_is_named_with_the_command_that_gets_it(
+    saved: tuple[Path, BIGRec], referring: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, owned = referring
+    moved = owned.rename(tmp_path / "elsewhere")
+    needed = (
+        r"needs base model 'tiny-model' \(sha256 \w{12}\), not found here; run `dealrec get-model tiny-model --from"
+    )
+    with pytest.raises(DataError, match=needed):
+        bundle.load(folder, device=CPU)
+    shutil.rmtree(tmp_path / "models")  # another machine
+    get_model("tiny-model", moved)
+    assert bundle.load(folder, device=CPU).recommend([["3-0"]], 3) == saved[1].recommend([["3-0"]], 3)
+
+
+def test_a_base_of_other_content_is_refused(referring: tuple[Path, Path]) -> None:
+    folder, owned = referring
+    config = owned / "config.json"
+    config.write_text(config.read_text().replace("4096", "4095"))
+    with pytest.raises(DataError, match=r"not found here \(.* has other content\)"):
+        bundle.load(folder, device=CPU)
+
+
+def test_a_base_that_the_lineage_does_not_name_is_refused_though_every_listing_was_renewed(
+    saved: tuple[Path, BIGRec], tmp_path: Path
+) -> None:
+    folder = _copy(saved[0], tmp_path)
+    weights = folder / "base" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    whole.seal(folder, "sha256.json")
+    with pytest.raises(DataError, match=r"was tuned from base \w{12} and has base \w{12}; take the bundle again"):
+        bundle.load(folder, device=CPU)
+
+
+def test_an_adapter_of_pickled_weights_is_refused(saved: tuple[Path, BIGRec], tmp_path: Path) -> None:
+    folder = _copy(saved[0], tmp_path)
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    torch.save(safetensors.load(weights.read_bytes()), weights.with_name("adapter_model.bin"))
+    weights.unlink()
+    whole.seal(folder, "sha256.json")
+    with pytest.raises(SettingsError, match=r"it has no adapter_model\.safetensors"):
+        bundle.load(folder, device=CPU)
 
 
 def test_a_flipped_bit_is_refused(saved: tuple[Path, BIGRec], tmp_path: Path) -> None:
@@ -92,7 +164,7 @@ def test_a_calibration_is_served_and_a_bundle_from_before_there_were_any_has_non
 ) -> None:
     added = {item: -float(place % 7) for place, item in enumerate(series_world.catalogue.item_ids)}
     before = replace(saved[1], calibration=Calibration(Weights(alpha=0.5, beta=1.5), added, -7.0))
-    bundle.save(tmp_path / "new", before, base=str(series_world.base), lineage={})
+    bundle.save(tmp_path / "new", before, base=series_world.base, lineage={})
     histories = [history for history, _ in series_world.cases[:5]]
     served = serving._load_pyfunc(str(tmp_path / "new"))
     lists = before.recommend(histories, 10)
@@ -101,11 +173,13 @@ def test_a_calibration_is_served_and_a_bundle_from_before_there_were_any_has_non
     folder = _copy(saved[0], tmp_path)
     described = json.loads((folder / "recommender.json").read_text())
     del described["calibration"]
-    (folder / "recommender.json").write_text(json.dumps(described | {"format": 2}))
-    whole.seal(folder, "sha256.json")
-    old = bundle.load(folder, device=CPU)
-    assert old.calibration is None
-    assert old.recommend(histories, 10) == saved[1].recommend(histories, 10) != lists
+    for number in (2, 3):
+        described |= {"format": number, "lineage": {"base": "another hash than today's"}}
+        (folder / "recommender.json").write_text(json.dumps(described))
+        whole.seal(folder, "sha256.json")
+        old = bundle.load(folder, device=CPU)
+        assert old.calibration is None
+        assert old.recommend(histories, 10) == saved[1].recommend(histories, 10) != lists
 
 
 @pytest.mark.parametrize("found", [None, 1, bundle.FORMAT + 1])

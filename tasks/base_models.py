@@ -1,0 +1,16 @@
+"""Looks at the base model from outside before a night computes anything."""
+
+from dealrec_core.settings import Config
+
+
+def look(config: Config) -> str:
+    """What the base model of a night is; nothing is loaded where the night builds its own.
+
+    Raises:
+        SettingsError: it is not here or cannot be tuned.
+    """
+    if config.recommender.backend != "bigrec" or config.language_model.embedded:
+        return "a night builds its own"
+    from dealrec_core.language import suitability  # it takes seconds to import
+
+    return suitability.look(config.language_model.base_model, config.fine_tune.lora)
