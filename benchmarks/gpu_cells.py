@@ -1,7 +1,7 @@
 """Selections compared on a GPU: coresets of Games, the language model tuned on each, and its ranking of candidates.
 
 A cell is a method and a seed. Candidates of a user are the targets, popular items of the validation period and items drawn by
-their interactions in the train period; each is scored by teacher forcing. A quarter of the users chooses how a title is scored
+their interactions in the train period; each is scored by teacher forcing. Users of their own choose how a title is scored
 (summed, per token, or less its log probability after a prompt without titles), by the cells of `random` alone. The others judge.
 """
 
@@ -10,9 +10,8 @@ import multiprocessing
 import time
 import traceback
 import zlib
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,9 @@ from safetensors import safe_open
 from scipy.stats import t as student
 
 from dealrec_core import schema
-from dealrec_core.coreset import selection
+from dealrec_core.coreset import dsir, selection, targeted
+from dealrec_core.coreset.base import highest
+from dealrec_core.coreset.combine import normalise
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.language import known
 from dealrec_core.language.prompts import Prompter
@@ -47,17 +48,20 @@ class Arm:
 
     method: str
     seeds: int = 5
-    objective: str = "loss"
-    """Objective of the influence that the method is given."""
-    coreset: Mapping[str, Any] = field(default_factory=dict)
+    influence: bool = False
+    """Whether the highest influence on a ranking risk joins the rule: inside each quota, or as two log units from last to first rank."""
 
 
 ARMS = {
     "random": Arm("random", seeds=10),
+    "targeted": Arm("targeted"),
     "dsir": Arm("dsir"),
-    "targeted": Arm("targeted", objective="ranking"),
+    "dsir + influence": Arm("dsir", influence=True),
+    "targeted + influence": Arm("targeted", influence=True),
     "dealrec": Arm("dealrec"),
 }
+USERS = {False: 400, True: 2000}
+"""Users who choose how titles are scored, and users who judge: drawn from the halves that benchmarks/targeted.py splits."""
 RULES = ("summed", "per token", "less its own probability")
 SURROGATE = SurrogateConfig(width=32, epochs=12, history_length=20, negatives=2048, patience=3)
 PROMPT = {"items": "game products", "item": "game product", "title_characters": 48}
@@ -97,7 +101,7 @@ class Job:
 
     def data(self) -> StudyData:
         """The data set, read once in a process."""
-        return _data(self.folder, 24 if self.tiny else 2400, self.pool)
+        return _data(self.folder, self.tiny, self.pool)
 
     def surrogate(self) -> Any:
         """The trained surrogate, on the CPU."""
@@ -108,9 +112,15 @@ class Job:
 
 
 @cache
-def _data(folder: str, users: int, pool: int | None) -> StudyData:
-    data = study_data.released("games", DatasetConfig(folder=folder, users=users), seed=0)
-    return data if pool is None else replace(data, pool=data.pool.head(pool))
+def _data(folder: str, tiny: bool, pool: int | None) -> StudyData:
+    data = study_data.released("games", DatasetConfig(folder=folder, users=10**9), seed=0)
+    cases = data.cases.with_columns(judges=pl.Series(np.random.default_rng(17).permutation(len(data.cases)) % 2 == 1))
+    parts = [cases.filter(pl.col("judges") == judges) for judges in USERS]
+    drawn = [
+        part.sample(min(len(part), 12 if tiny else count), seed=0)
+        for part, count in zip(parts, USERS.values(), strict=True)
+    ]
+    return replace(data, cases=pl.concat(drawn), pool=data.pool if pool is None else data.pool.head(pool))
 
 
 def weights(base: str) -> int:
@@ -147,7 +157,7 @@ def run(job: Job, *, workers: int, seconds: float, out: Path) -> dict[str, Any]:
                 _keep(cells, out / "gpu_cells.npz")
                 print(json.dumps({key: value for key, value in cell.items() if key != "users"}), flush=True)
         efforts.result()
-    return compared(cells, [str(user) for user in job.data().cases[schema.USER_ID]])
+    return compared(cells, job.data().cases["judges"].to_numpy())
 
 
 def _keep(cells: dict[tuple[str, int], dict[str, Any]], path: Path) -> None:
@@ -196,7 +206,7 @@ def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
     needs = set(NEEDS[arm.method])
     scores = {"influence": np.zeros(len(data.pool)), "effort": np.zeros(len(data.pool))}
     if "influence" in needs:
-        scores["influence"] = np.load(Path(job.work) / f"influence-{arm.objective}.npy")
+        scores["influence"] = np.load(Path(job.work) / "influence-loss.npy")
     if "effort" in needs:
         scores["effort"] = _when_there(Path(job.work) / "effort.npy")
     inputs = features.FeatureInputs(
@@ -212,10 +222,26 @@ def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
         device=torch.device(job.device),
     )
     pool, aims = features.features(needs - set(scores), inputs)
+    if arm.influence:
+        rows = with_influence(arm.method, pool, aims, np.load(Path(job.work) / "influence-ranking.npy"), seed=seed)
+        return data.pool[np.sort(rows)]
     frame = selection.with_features(data.pool.select(schema.SAMPLE_ID), {**scores, **pool})
-    config = CoresetConfig.model_validate({"ratio": 0.02, **arm.coreset})
-    chosen = selection.select(frame, config, seed=seed, by=arm.method, reference=aims)
+    chosen = selection.select(frame, CoresetConfig(ratio=0.02), seed=seed, by=arm.method, reference=aims)
     return data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
+
+
+def with_influence(
+    method: str, pool: features.Arrays, aims: features.Arrays, influence: np.ndarray, *, seed: int
+) -> np.ndarray:
+    """The rows that a rule chooses when influence joins it."""
+    items, random, budget = pool["item"], np.random.default_rng(seed), round(0.02 * len(influence))
+    rank = normalise(influence, "rank")
+    if method == "dsir":
+        return highest(dsir.log_weights(items, aims["item"]) + 2 * rank + random.gumbel(size=len(rank)), budget)
+    category = np.zeros(1 + max(items.max(), aims["item"].max()), dtype=np.int64)
+    category[aims["item"]], category[items] = aims["category"], pool["category"]
+    quota = targeted.quotas(items, aims["item"], category=category, budget=budget, random=random)
+    return targeted.best_of_each(items, np.argsort(-rank, kind="stable"), quota)
 
 
 def _when_there(path: Path) -> np.ndarray:
@@ -278,9 +304,9 @@ def _measured(scores: np.ndarray, relevant: np.ndarray) -> tuple[float, float, f
     return float(ndcg100), float(ndcg10), float(gains[:10].sum() / count)
 
 
-def compared(cells: dict[tuple[str, int], dict[str, Any]], users: list[str]) -> dict[str, Any]:
+def compared(cells: dict[tuple[str, int], dict[str, Any]], judges: np.ndarray) -> dict[str, Any]:
     """Every method against random on the judging users, by the rule that random's cells are best with on the choosing ones."""
-    chooses = np.array([zlib.crc32(user.encode()) % 4 == 0 for user in users])
+    chooses = ~judges
     of = {
         name: np.stack([cell["users"] for (method, _), cell in sorted(cells.items()) if method == name])
         for name, _ in cells

@@ -1,6 +1,6 @@
 """DEALRec's selection as released (code/prune/prune.py of the authors' repository), edge rounding included.
 
-The released run is this method with normalisation `minmax` and hard_prune 0.1. Beside those two switches it differs from
+By default both scores are min-maxed and the top tenth is dropped, as in the released run. Beside that it differs from
 the paper's rule in its groups: they are closed on the right, and their edges are float32 sums compared with `<=`. Where the
 last edge is rounded below the largest score, that score is in no group and is never chosen, unless the budget needs it.
 """
@@ -9,12 +9,13 @@ import numpy as np
 
 from dealrec_core.coreset import stratify
 from dealrec_core.coreset.base import Choice, Options, Pool
-from dealrec_core.coreset.dealrec import overall, pruned
+from dealrec_core.coreset.dealrec import overall, pruned, with_own_prune
 
 
 def choose(pool: Pool, options: Options) -> Choice:
     """Algorithm 2 over the released groups."""
-    scores, share = overall(pool, options)
+    options = with_own_prune(options, 0.1)
+    scores, share = overall(pool, options, own="minmax")
     eligible = pruned(scores, options)
     membership = np.zeros(len(scores), dtype=np.int64)
     membership[eligible] = groups(scores[eligible].astype(np.float32), options.groups)

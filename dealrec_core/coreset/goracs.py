@@ -1,8 +1,10 @@
 """GORACS (Mei et al. 2025): near the distribution of recent samples in the sense of optimal transport, with large gradients.
 
-Minimises OT(reference, chosen) − w · mean gradient norm. We relax the transport: the chosen side's masses are free, so that each
-reference point goes to its nearest chosen sample, which is facility location, the paper's own starting point. Start: greedy over
-a random part of the samples at each step (Mirzasoleiman et al., AAAI 2015); then exchanges that lower the same objective.
+Minimises OT(reference, chosen) − w · mean gradient norm. In the transport every chosen sample serves as much of the reference as every
+other. We relax it: of M reference points each is served by its c = ceil(k / M) nearest of the k chosen samples, which is facility
+location, the paper's own starting point, where c = 1. With c = 1 and fewer points than chosen samples most of these would serve none and be
+chosen by their norm alone. Start: greedy over a random part of the samples at each step (Mirzasoleiman et al., AAAI 2015); then exchanges
+that lower the same objective.
 """
 
 import numpy as np
@@ -28,17 +30,25 @@ def choose(pool: Pool, options: Options) -> Choice:
 
 def start(costs: np.ndarray, bonus: np.ndarray, budget: int, *, random: np.random.Generator) -> np.ndarray:
     """Greedy rows (k,): each step adds, of a random part of the free samples, the one that lowers the objective most."""
-    reach = np.full(costs.shape[1], costs.max())
+    reach = np.full(
+        (served_by(costs, budget), costs.shape[1]), costs.max()
+    )  # costs of the nearest, the farthest of them first
     free = np.ones(len(costs), dtype=bool)
     looked_at = int(np.ceil(len(costs) / budget * np.log(1 / MISS)))
     for _ in range(budget):
         open_rows = np.flatnonzero(free)
         part = np.sort(random.choice(open_rows, min(looked_at, len(open_rows)), replace=False))
-        gains = np.maximum(reach - costs[part], 0).mean(axis=1) + bonus[part]
+        gains = np.maximum(reach[0] - costs[part], 0).mean(axis=1) / len(reach) + bonus[part]
         best = part[int(gains.argmax())]
         free[best] = False
-        reach = np.minimum(reach, costs[best])
+        reach[0] = np.minimum(reach[0], costs[best])
+        reach = -np.sort(-reach, axis=0)
     return np.flatnonzero(~free)
+
+
+def served_by(costs: np.ndarray, budget: int) -> int:
+    """Number of chosen samples c that serve each reference point of costs (N, M)."""
+    return max(1, -(-budget // costs.shape[1]))
 
 
 def exchange(costs: np.ndarray, bonus: np.ndarray, rows: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
@@ -47,12 +57,14 @@ def exchange(costs: np.ndarray, bonus: np.ndarray, rows: np.ndarray, *, random: 
     free = np.setdiff1d(np.arange(len(costs)), chosen)
     if len(free) == 0 or len(chosen) == 0:
         return chosen
+    serving = served_by(costs, len(chosen))
+    none = np.full((serving, costs.shape[1]), costs.max())  # fewer than c others serve a point of a small coreset
     for place in random.permutation(len(chosen)):
-        others = np.delete(chosen, place)
-        reach = costs[others].min(axis=0) if len(others) else np.full(costs.shape[1], costs.max())
+        others = np.concatenate([none, costs[np.delete(chosen, place)]])
+        reach = np.partition(others, serving - 1, axis=0)[serving - 1]
         part = random.choice(len(free), min(64, len(free)), replace=False)
         candidates = np.concatenate([[chosen[place]], free[part]])
-        values = np.minimum(reach, costs[candidates]).mean(axis=1) - bonus[candidates]
+        values = np.minimum(costs[candidates] - reach, 0).mean(axis=1) / serving - bonus[candidates]
         best = int(values.argmin())  # candidate 0 is the chosen sample: it stays unless another is strictly better
         if best > 0:
             chosen[place], free[part[best - 1]] = candidates[best], chosen[place]

@@ -15,6 +15,7 @@ from dealrec_core.coreset import (
     less,
     rds,
     recranker,
+    targeted,
     tf_dcon,
     uniform,
 )
@@ -37,6 +38,7 @@ _TABLE: dict[str, tuple[Method, tuple[str, ...]]] = {
     "less": (less.choose, ("adam_gradient", "gradient")),
     "rds": (rds.choose, ("hidden",)),
     "recranker": (recranker.choose, ("user", "history_length", "owner")),
+    "targeted": (targeted.choose, ("item", "category")),
     "tf-dcon": (tf_dcon.choose, ("user", "text")),
 }
 """The methods, with the features that each needs of the samples, and of recent samples where it aims at them."""

@@ -15,14 +15,19 @@ def of(samples: pl.DataFrame, catalogue: Catalogue, counts: Mapping[str, float])
     counts: interactions of each item. A log without real times gives one recency to all: one class.
     """
     targets = samples[schema.ITEM_ID].to_list()
-    category_of = categories(catalogue)
     return {
-        "category": np.array([category_of.get(item, 0) for item in targets], dtype=np.int64),
+        "category": categories_of(samples, catalogue),
         "popularity": np.array([counts.get(item, 0) for item in targets], dtype=np.float64),
         "recency": samples[schema.TIMESTAMP].to_physical().to_numpy().astype(np.float64),
         "history_length": samples[schema.HISTORY].list.len().to_numpy().astype(np.int64),
         "owner": samples[schema.USER_ID].rank("dense").to_numpy().astype(np.int64) - 1,
     }
+
+
+def categories_of(samples: pl.DataFrame, catalogue: Catalogue) -> np.ndarray:
+    """The number of each sample's category, that of its target, (N,); 0 for a target that the catalogue does not know."""
+    category_of = categories(catalogue)
+    return np.array([category_of.get(item, 0) for item in samples[schema.ITEM_ID]], dtype=np.int64)
 
 
 def categories(catalogue: Catalogue) -> dict[str, int]:

@@ -64,11 +64,13 @@ def popularity_lift(lists: Lists, targets: Lists, counts: Mapping[str, float], *
 
 
 def _hits(lists: Lists, targets: Lists, k: int) -> np.ndarray:
-    """Whether place p of a user's list is a target, bool (U, k)."""
+    """Whether place p of a user's list is a target that the list did not hold before, bool (U, k)."""
     hits = np.zeros((len(lists), k), dtype=bool)
     for user, (ranking, taken) in enumerate(zip(lists, targets, strict=True)):
-        relevant = set(taken)
-        hits[user, : min(k, len(ranking))] = [item in relevant for item in ranking[:k]]
+        missing = set(taken)
+        for place, item in enumerate(ranking[:k]):
+            hits[user, place] = item in missing
+            missing.discard(item)
     return hits
 
 

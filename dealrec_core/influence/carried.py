@@ -20,12 +20,13 @@ from safetensors import torch as safetensors
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from dealrec_core.influence import operators
+from dealrec_core.influence import objective, operators
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.parameters import Parameters
 from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences, joined
+from dealrec_core.settings.influence import InfluenceConfig
 
 VECTORS = "vectors.safetensors"
 DESCRIPTION = "influence.json"
@@ -37,7 +38,7 @@ class Carried:
 
     q: Tensor
     v: Tensor
-    """Mean gradient of the risk samples."""
+    """Mean gradient of the risk samples that count for the objective."""
     image: Tensor
     """G q over the train samples."""
     damping: float
@@ -47,6 +48,7 @@ class Carried:
     loss: Loss
     train_count: int
     risk_count: int
+    """Number of risk samples that count."""
 
     @property
     def remainder(self) -> Tensor:
@@ -74,13 +76,24 @@ def moved(reference: Problem, tonight: Problem, samples: Sequences, q: Tensor, *
     return 1 - float(np.nan_to_num(spearmanr(before, after).statistic))  # NaN where one side is constant
 
 
-def followed(problem: Problem, carried: Carried, *, train: Change, risk: Change) -> Carried:
-    """The sums after the samples changed, at the cost of a product and a gradient over the added and removed samples."""
-    v, risk_count = carried.v * carried.risk_count, carried.risk_count + len(risk.added) - len(risk.removed)
+def followed(
+    problem: Problem, carried: Carried, *, train: Change, risk: Change, config: InfluenceConfig
+) -> Carried | None:
+    """The sums after the samples changed, at the cost of a product and a gradient over the added and removed samples.
+
+    None where no risk sample counts any more.
+    """
+    v, risk_count = carried.v * carried.risk_count, carried.risk_count
     if len(risk.added) + len(risk.removed):
         both = joined(risk.added, risk.removed)
         signs = np.repeat([1.0, -1.0], [len(risk.added), len(risk.removed)])
-        v = v + len(both) * operators.gradient(problem, both, signs=signs)
+        weights = signs * objective.weights(problem, both, config=config)
+        v, risk_count = (
+            v + len(both) * operators.gradient(problem, both, weights=weights),
+            risk_count + int(weights.sum()),
+        )
+    if risk_count == 0:
+        return None
     image, train_count = carried.image * carried.train_count, carried.train_count
     for sign, samples in ((1, train.added), (-1, train.removed)):
         if len(samples):

@@ -80,7 +80,10 @@ def score_on(
     distance = moved(before, tonight, train, carried.q)
     if not distance < config.most_moved:
         return anew(f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}", distance)
-    carried = followed(before, carried, train=earlier.train, risk=earlier.risk)
+    following = followed(before, carried, train=earlier.train, risk=earlier.risk, config=config)
+    if following is None:
+        return anew(f"no target of the risk is within reach {config.reach} of the earlier surrogate", distance)
+    carried = following
     if carried.residual <= config.most_residual:
         scores, scored = _fresh_scores(before, carried, earlier, train)
         why, products = f"q kept: its residual is {carried.residual:.1e}", 0
@@ -89,7 +92,13 @@ def score_on(
         carried, scores, products = _corrected(before, carried, train, config=config, seed=seed)
         scored = len(train)
     solution = Solution(carried.q, carried.residual, products, carried.damping, carried.top)
-    return Continued(result_of(scores, solution, carried.v, carried), reference, scored, why, distance)
+    return Continued(
+        result_of(scores, solution, carried.v, risk_count=carried.risk_count, carried=carried),
+        reference,
+        scored,
+        why,
+        distance,
+    )
 
 
 def _with_new_items(earlier: Any, tonight: Any) -> Any | None:

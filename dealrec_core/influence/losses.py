@@ -52,19 +52,43 @@ class Loss:
 
     @torch.no_grad()
     def gradient(
-        self, state: Tensor, table: Tensor, targets: Tensor, *, into: Tensor | None = None, signs: Tensor | None = None
+        self,
+        state: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        *,
+        into: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """Derivative (B, D) of the summed loss by the state.
 
-        The derivative by the table, which costs as much, is added to `into` (V, D) where given. `signs` (B,) multiply the
+        The derivative by the table, which costs as much, is added to `into` (V, D) where given. `weights` (B,) multiply the
         samples' losses.
         """
         sums = _Sums(state, into)
         for rows in self._blocks(state):
             slope = self._slope(self._logits(state[rows], table, targets[rows]), targets[rows])
-            slope = slope if signs is None else slope * signs[rows, None]
+            slope = slope if weights is None else slope * weights[rows, None]
             self._pull_back(sums, slope, rows, state, table, targets)
         return sums.state
+
+    @torch.no_grad()
+    def ranks(self, state: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """Number of items (B,) ahead of each target, an item of equal score counting half.
+
+        Each fixed negative counts for the items that it stands for: an unbiased number.
+        """
+        places = state.new_zeros(len(state))
+        for rows in self._blocks(state):
+            logits = self._logits(state[rows], table, targets[rows])
+            if self.negatives is None:
+                of_target, counts = logits.gather(1, targets[rows, None]), logits.new_ones(logits.shape[1])
+            else:
+                counts = torch.cat([logits.new_ones(1), self._counts(logits)])
+                of_target, logits = logits[:, :1], logits if self.name == "bce" else logits - counts.log()
+            ahead = (logits > of_target).to(logits) + (logits == of_target).to(logits) / 2
+            places[rows] = ahead @ counts - 0.5  # the target itself counts half
+        return places
 
     @property
     def width(self) -> int:

@@ -64,9 +64,20 @@ def shares(model: Any, samples: Sequences, *, batch_tokens: int, device: torch.d
     return (total / len(samples)).cpu().numpy()
 
 
-def gradient(problem: Problem, samples: Sequences, *, signs: np.ndarray | None = None) -> Tensor:
-    """Mean gradient (P,) of the samples' losses, each times its sign (N,) where given."""
-    return _pulled_back(problem, samples, direction=None, signs=signs)
+def gradient(problem: Problem, samples: Sequences, *, weights: np.ndarray | None = None) -> Tensor:
+    """Mean gradient (P,) of the samples' losses, each times its weight (N,) where given."""
+    return _pulled_back(problem, samples, direction=None, weights=weights)
+
+
+@torch.no_grad()
+def ranks(problem: Problem, samples: Sequences) -> np.ndarray:
+    """Number of items ahead of each sample's target, float64 (N,); costs a forward pass."""
+    places = np.empty(len(samples))
+    table = call(problem.table, {})
+    for rows, histories, targets in groups(problem, samples):
+        state = call(problem.last, {}, histories, table)
+        places[rows] = problem.loss.ranks(state, table, targets).double().cpu().numpy()
+    return places
 
 
 def gauss_newton(problem: Problem, samples: Sequences, direction: Tensor, *, drawn: Drawn | None = None) -> Tensor:
@@ -136,7 +147,7 @@ def _pulled_back(
     samples: Sequences,
     *,
     direction: Tensor | None,
-    signs: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
     drawn: Drawn | None = None,
 ) -> Tensor:
     """Mean over samples of Jᵀ c; c is the loss's gradient by the outputs or, along a direction, its curvature there."""
@@ -154,8 +165,8 @@ def _pulled_back(
         inputs_dot = None if table_dot is None else table_dot[read]
         state, state_dot = _forward(problem, problem.last, along, places, inputs, table_dot=inputs_dot)
         if direction is None:
-            of_rows = None if signs is None else torch.from_numpy(signs[rows]).to(state)
-            by_state = problem.loss.gradient(state, outputs, targets, into=by_table, signs=of_rows)
+            of_rows = None if weights is None else torch.from_numpy(weights[rows]).to(state)
+            by_state = problem.loss.gradient(state, outputs, targets, into=by_table, weights=of_rows)
         elif drawn is not None:
             by_state = drawn.gauss_newton(rows, state, outputs, state_dot=state_dot, table_dot=table_dot, into=by_table)
         else:

@@ -1,6 +1,6 @@
 """Influence of every train sample on a risk (METHOD: DEALRec, section 3.1, Eq. 11).
 
-    v = (1/m) Σ_i ∇L(r_i)           over the risk samples r
+    v = Σ_i w_i ∇L(r_i) / Σ_i w_i    over the risk samples r, weighted by the objective (objective.py)
     q = (G + dI)⁻¹ v                 G = (1/n) Σ_j Jᵀ B J over the train samples s
     I(s) = (1/n) ∇L(s)ᵀ q            for every s at once, as the derivative of L(s) along q
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dealrec_core.errors import DataError
 from dealrec_core.influence import curvature as curvatures
-from dealrec_core.influence import inverse, losses, operators
+from dealrec_core.influence import inverse, losses, objective, operators
 from dealrec_core.influence.carried import Carried
 from dealrec_core.influence.curvature import Curvature
 from dealrec_core.influence.inverse import Damping, Solution
@@ -54,6 +54,8 @@ class InfluenceResult:
     """Cosine of q and v: 1 means that the curvature changed nothing."""
     q: np.ndarray
     """(P,), for reuse as a start and for checks."""
+    risk_count: int
+    """Number of risk samples that count for the objective, 0 where no target is within reach: then all of them count."""
     carried: Carried | None = None
     """Sums that the next night can start from; None where the solver gives none."""
 
@@ -67,7 +69,7 @@ def score(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> InfluenceResult:
-    """Influence of every train sample on the mean loss of the risk samples.
+    """Influence of every train sample on the mean loss of the risk samples that count for the objective.
 
     `seed` draws the negatives and the curvature samples, where the settings ask for any.
 
@@ -95,7 +97,15 @@ def score(
     if config.target == "released":
         (rows, counted), (_, risk) = _without_target(train), _without_target(risk)
         _check(counted, risk)
-    v = operators.gradient(problem, risk)
+    weights = objective.weights(problem, risk, config=config)
+    risk_count = int(weights.sum())
+    if risk_count:
+        v = operators.gradient(problem, risk, weights=weights) * (len(risk) / risk_count)
+    else:
+        log.warning(
+            "influence: no target of %d risk samples is within influence.reach %d: all count", len(risk), config.reach
+        )
+        v = operators.gradient(problem, risk)
     curved = counted.sampled(config.curvature_samples, seed=seed)
     curvature = Curvature(problem, curved, config.curvature)
     solution = solve(curvature, v, config=config, seed=seed)
@@ -103,14 +113,16 @@ def score(
     scores[rows] = operators.directional(problem, counted, solution.q) / len(train)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     carried = None
-    if curved is train and config.curvature == "gauss_newton" and solution.remainder is not None:
+    if risk_count and curved is train and config.curvature == "gauss_newton" and solution.remainder is not None:
         image = v - solution.remainder - solution.damping * solution.q
-        counts = {"train_count": len(train), "risk_count": len(risk)}
+        counts = {"train_count": len(train), "risk_count": risk_count}
         carried = Carried(solution.q, v, image, solution.damping, solution.top, problem.loss, **counts)
-    return result_of(scores, solution, v, carried)
+    return result_of(scores, solution, v, risk_count=risk_count, carried=carried)
 
 
-def result_of(scores: np.ndarray, solution: Solution, v: Tensor, carried: Carried | None) -> InfluenceResult:
+def result_of(
+    scores: np.ndarray, solution: Solution, v: Tensor, *, risk_count: int, carried: Carried | None
+) -> InfluenceResult:
     """The scores along the solution for v, with its evidence."""
     return InfluenceResult(
         scores=scores,
@@ -120,6 +132,7 @@ def result_of(scores: np.ndarray, solution: Solution, v: Tensor, carried: Carrie
         top_eigenvalue=solution.top,
         alignment=_cosine(solution.q, v),
         q=solution.q.cpu().numpy(),
+        risk_count=risk_count,
         carried=carried,
     )
 

@@ -78,8 +78,10 @@ def _complete(arrays: Arrays) -> Arrays:
 
 
 def of_traits(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:
-    """Category, popularity, recency, history length and owner of each sample."""
-    return traits.of(inputs.train, inputs.catalogue(), inputs.counts()), {}
+    """Category, popularity, recency, history length and owner of each sample; the aims, all recent samples, have a category."""
+    catalogue = inputs.catalogue()
+    of_aims = traits.categories_of(inputs.recent, catalogue)
+    return traits.of(inputs.train, catalogue, inputs.counts()), {"category": of_aims}
 
 
 def of_items(inputs: FeatureInputs) -> tuple[Arrays, Arrays]:

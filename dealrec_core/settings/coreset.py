@@ -25,6 +25,7 @@ NightlyMethod = Literal[
     "less",
     "rds",
     "recranker",
+    "targeted",
     "tf-dcon",
 ]
 
@@ -69,10 +70,11 @@ class CoresetConfig(_Budget):
 
     influence_weight: float = Field(default=1.0, ge=0, title="Influence weight")
     """Weight of influence in the score; 0 leaves influence out, for ablations."""
-    normalisation: Normalisation = Field(default="rank", title="Normalisation")
-    """Scale of influence and effort before they are added: rank, minmax (released code), robust (median and MAD) or none (paper)."""
-    hard_prune: float = Field(default=0.0, ge=0, lt=1, title="Drop the top share")
-    """Share of the highest scores that is dropped first; 0.1 in the released code, 0 in the paper."""
+    normalisation: Normalisation | None = Field(default=None, title="Normalisation")
+    """Scale of influence and effort before they are added: rank, minmax, robust (median and MAD) or none. None is the method's own:
+    none for dealrec (paper), minmax for dealrec-released, rank for the others."""
+    hard_prune: float | None = Field(default=None, ge=0, lt=1, title="Drop the top share")
+    """Share of the highest scores that is dropped first. None is the method's own: 0.1 for dealrec-released, 0.3 for ccs, else 0."""
     coverage: float = Field(default=0.3, ge=0, le=1 / 3, title="Guaranteed share")
     """For method coverage: share of its proportional number that every category, popularity and recency class gets."""
     fill: Fill = Field(default="strata", title="Rule beside the floors")

@@ -20,6 +20,11 @@ Solver = Literal[NightlySolver, "lissa", "exact", "released"]
 class _Scoring(Section):
     risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
     """Samples whose mean loss is the risk: the validation slice, its most recent half (for a log that drifts quickly), or train (paper)."""
+    objective: Literal["loss", "ranking"] = Field(default="loss", title="Objective")
+    """Risk samples that count. loss: all of them (paper); ranking: those whose target the surrogate ranks within `reach`, because what
+    helps the many targets that no list can hold makes lists worse."""
+    reach: int = Field(default=100, ge=1, title="Reach")
+    """Places of the surrogate's ranking within which a target counts for the objective ranking. Raise it when few samples count."""
     loss: LossName = Field(default="softmax", title="Loss")
     """Loss of a sample: softmax over the catalogue, or, where that is too large, sampled softmax or bce with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")

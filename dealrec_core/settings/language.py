@@ -137,6 +137,9 @@ class NightlyEffort(Section):
 
     model: Literal["base", "champion"] = Field(default="base", title="Model")
     """Model whose gradients are measured. base: the base model with a fresh adapter, one scale for all; champion: the one in charge."""
+    share: float = Field(default=1.0, gt=0, le=1, title="Share scored")
+    """Share of the samples, those of the highest influence, that effort is scored of; the coreset is then chosen among them. It counts
+    for methods that use influence and effort. Lower it, to 0.25 for instance, where scoring takes longer than tuning."""
     refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
     """Share of the samples, scored longest ago, that a night scores again after a new champion. Raise it for fresher scores."""
     shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")

@@ -19,7 +19,7 @@ from dealrec_core.settings.section import Section
 from dealrec_core.settings.surrogate import EarlyConfig, NetworkName, SurrogateConfig
 
 BackendName = Literal["bigrec", "tiger", "proxy"]
-FORMAT = 2
+FORMAT = 3
 """Counts up when the same settings come to mean something else, so that no old cell or shared model is taken for a new one."""
 OF_SURROGATE = frozenset({"influence", "user"})
 """Features that change with the surrogate network."""

@@ -26,15 +26,15 @@ def norms(
 ) -> dict[str, np.ndarray]:
     """el2n and grand of each sample, float64 (N,): means over early epochs and initialisations."""
     totals = {"el2n": np.zeros(len(samples)), "grand": np.zeros(len(samples))}
-    one_epoch = surrogate.model_copy(update={"epochs": 1})
-    alike: dict[str, Any] = {"item_count": item_count, "config": one_epoch, "device": device}
+    brief = surrogate.model_copy(update={"epochs": config.epochs, "patience": config.epochs})
+
+    def add(model: Any) -> None:
+        for name, figures in of_model(model, samples).items():
+            totals[name] += figures
+
+    alike: dict[str, Any] = {"item_count": item_count, "config": brief, "device": device, "after_epoch": add}
     for start in range(config.initialisations):
-        model = None
-        for epoch in range(config.epochs):
-            model = train(samples, validation, seed=seed + 1000 * start + epoch, initial=model, **alike).model
-            figures = of_model(model, samples)
-            for name in totals:
-                totals[name] += figures[name]
+        train(samples, validation, seed=seed + 1000 * start, **alike)
     return {name: total / (config.initialisations * config.epochs) for name, total in totals.items()}
 
 

@@ -58,12 +58,14 @@ def train(
     initial: Any | None = None,
     alone: bool = False,
     progress: Progress = silent,
+    after_epoch: Callable[[Any], None] | None = None,
 ) -> Trained:
     """Fits the network to the train samples and returns the epoch with the best validation NDCG@10.
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering) is a warm start: it
-    counts as epoch 0 and is grown when the catalogue is larger. `progress` is called after every epoch. `alone` makes each
+    counts as epoch 0 and is grown when the catalogue is larger. `progress` is called after every epoch, and `after_epoch` with the
+    network as that epoch left it, better or not. `alone` makes each
     sample one prediction, at the cost of a whole history. Refits on a part of the samples need it: a sample that was left out
     still stands in the histories of later ones, and windows would predict it there.
 
@@ -87,6 +89,8 @@ def train(
             _pass(model, cut, predict, optimiser=optimiser, config=config, seed=seed + number)
             history.append(Epoch(number, _ndcg(model, validation)))
             progress(number, config.epochs)
+            if after_epoch is not None:
+                after_epoch(model)
             if best is None or history[-1].ndcg > best.ndcg:
                 best, best_model = history[-1], copy.deepcopy(model)
             elif number - best.epoch >= config.patience:

@@ -14,7 +14,7 @@ from dealrec_core.recommenders.features import FeatureInputs, features
 from dealrec_core.samples.contents import with_content
 from tasks import events, storage
 from tasks.stage import stage
-from tasks.stages.effort import newest_efforts
+from tasks.stages.effort import choosable, newest_efforts
 from tasks.tonight import Tonight
 
 EMITTED = "coreset.emitted"
@@ -31,6 +31,8 @@ def select_coreset(tonight: Tonight) -> Snapshot:
     asked = _asked(tonight, needs)
     pool, aims = features(asked, _inputs(tonight)) if asked else ({}, {})
     samples, tokens = with_features(_scores(tonight, needs), pool), _token_budget(tonight)
+    settings = settings.model_copy(update={"count": budget.samples(settings, len(samples))})  # a share of all samples
+    samples = samples.join(choosable(tonight), on=schema.SAMPLE_ID, how="semi")
     selection = coreset.select(samples, settings, seed=seed, reference=aims, token_budget=tokens)
     version = tonight.replace_rows("coresets", selection.frame, schema.CORESETS)
     chosen = tonight.train.join(selection.frame, on=schema.SAMPLE_ID)

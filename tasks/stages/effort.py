@@ -1,4 +1,4 @@
-"""Scores the effort of every train sample, once per sample and model."""
+"""Scores the effort of every train sample that can still be chosen, once per sample and model."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,9 @@ import numpy as np
 import polars as pl
 
 from dealrec_core import schema
+from dealrec_core.coreset import budget
+from dealrec_core.coreset.base import highest
+from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.lake.nights import Fact, Night, Snapshot, fingerprint
 from dealrec_core.lake.parallel import Over
 from dealrec_core.recommenders.backend import efforts
@@ -22,12 +25,12 @@ KEYS = [schema.SAMPLE_ID, schema.CONTENT]
 
 @stage("effort")
 def score_effort(tonight: Tonight) -> Snapshot:
-    """Writes the gradient norm of each train sample to the table `efforts`, in shards.
+    """Writes the gradient norm of each train sample that can be chosen to the table `efforts`, in shards.
 
     A sample is scored when it had no effort when the night opened, or when it is in tonight's share of those that an
     earlier champion scored. Every shard is one commit, so a killed night goes on after the last whole one.
     """
-    config, train, model = tonight.config, with_content(tonight.train), _model_name(tonight)
+    config, train, model = tonight.config, with_content(choosable(tonight)), _model_name(tonight)
     missing, stale = _work(tonight, train, model)
     done = newest_efforts(tonight.night, model, version=None).filter(pl.col(schema.MODEL) == model)
     open_rows = pl.concat([missing, stale]).join(done, on=KEYS, how="anti").sort(schema.SAMPLE_ID)
@@ -44,6 +47,7 @@ def score_effort(tonight: Tonight) -> Snapshot:
     computed = len(missing) + len(stale)
     facts: dict[str, Fact] = {
         "samples": len(train),
+        "not scored": len(tonight.train) - len(train),
         "computed": computed,
         "refreshed": len(stale),
         "kept": len(train) - computed,
@@ -51,6 +55,19 @@ def score_effort(tonight: Tonight) -> Snapshot:
     }
     version = tonight.lake.version("efforts")
     return Snapshot(stage="effort", table="efforts", version=version, rows=computed, facts=facts)
+
+
+def choosable(tonight: Tonight) -> pl.DataFrame:
+    """Tonight's train samples (SAMPLES) that the coreset may hold: by `effort.share` those of the highest influence.
+
+    All of them where the method does not use both scores. Never fewer than the coreset's number of samples.
+    """
+    share, train = tonight.config.effort.share, tonight.train
+    if share == 1 or not {schema.INFLUENCE, schema.EFFORT} <= set(NEEDS[tonight.config.coreset.method]):
+        return train
+    count = max(math.ceil(share * len(train)), budget.samples(tonight.config.algorithms.coreset, len(train)))
+    scores = train.join(tonight.rows("influence"), on=schema.SAMPLE_ID, how="left", maintain_order="left")
+    return train[highest(scores[schema.INFLUENCE].to_numpy(), count)]
 
 
 def _work(tonight: Tonight, train: pl.DataFrame, model: str) -> tuple[pl.DataFrame, pl.DataFrame]:

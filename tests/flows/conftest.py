@@ -61,7 +61,14 @@ def prefect_server() -> Iterator[None]:
 
 def new_town(folder: Path) -> Town:
     small = ["surrogate.epochs=2", "surrogate.width=8", "language_model.steps=30", "language_model.width=32"]
-    sizes = ["evaluation.users=40", "fine_tune.epochs=2", "coreset.ratio=0.1", "coreset.least=1", "gate.resamples=200"]
+    sizes = [
+        "evaluation.users=40",
+        "fine_tune.epochs=2",
+        "coreset.ratio=0.1",
+        "coreset.least=1",
+        "coreset.method=dealrec",
+        "gate.resamples=200",
+    ]
     sizes += ['gate.first_beats=["popularity"]']  # a model of this size learns no more
     sizes += ["gate.metric=recall", "gate.depth=10", "gate.confidence=0"]  # and 40 users are no proof
     places = [

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from dealrec_core.recommenders.features import features
 from flows.nightly import nightly
 from tasks import events
 from tasks.stages import coreset as task
+from tasks.stages import effort as effort_stage
 from tasks.tonight import Tonight
 from tests.flows.conftest import new_town
 
@@ -107,6 +109,31 @@ def test_methods_that_ask_a_model_run_with_tiger_too(tiger_town, method):
     scores = task.with_features(task._scores(tonight, needs), pool)
     selection = coreset.select(scores, tonight.config.algorithms.coreset, seed=0, reference=aims)
     assert len(selection.frame) == selection.report["chosen"] > 0
+
+
+def test_effort_is_scored_of_the_samples_of_the_highest_influence_and_only_they_are_chosen(town, monkeypatch):
+    tonight = Tonight(newest(town[0]))
+    settings = tonight.config.model_copy(update={"effort": tonight.config.effort.model_copy(update={"share": 0.25})})
+    quarter = Tonight(nights.Night(tonight.night.manifest.model_copy(update={"settings": settings}), tonight.lake))
+    train, choosable = tonight.train, effort_stage.choosable(quarter)
+    assert len(choosable) == math.ceil(len(train) / 4)
+    of = tonight.rows("influence")
+    chosen = of.join(choosable, on="sample_id", how="semi")["influence"]
+    others = of.join(choosable, on="sample_id", how="anti")["influence"]
+    assert chosen.min() >= others.max()
+    assert effort_stage.choosable(tonight).equals(train)
+    random = Tonight(with_settings(quarter.night, method="random"))
+    assert effort_stage.choosable(random).equals(train)  # no effort, nothing to save
+    asked: list[pl.DataFrame] = []
+    monkeypatch.setattr(coreset, "select", lambda samples, *_, **__: asked.append(samples) or stop())
+    with pytest.raises(StopIteration):
+        task.select_coreset.fn.__wrapped__(quarter)
+    assert set(asked[0]["sample_id"]) == set(choosable["sample_id"])
+    assert asked[0]["effort"].null_count() == 0
+
+
+def stop():
+    raise StopIteration
 
 
 def test_a_random_coreset_asks_no_model_and_scores_nothing(tmp_path, prefect_server, monkeypatch):

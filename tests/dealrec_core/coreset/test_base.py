@@ -41,6 +41,7 @@ def pool(size: int) -> Pool:
     features |= {"history_length": random.integers(1, 20, size), "category": random.integers(0, 4, size)}
     features |= {"item": random.integers(0, 9, size)}
     reference = {name: random.normal(size=(7, 6)) for name in wide} | {"item": random.integers(0, 9, 7)}
+    reference |= {"category": random.integers(0, 4, 7)}
     return Pool(random.normal(size=size), random.random(size), features, reference)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from dealrec_core.coreset import dealrec
-from dealrec_core.coreset.base import Options
+from dealrec_core.coreset.base import Options, Pool
 
 
 def test_pruning_drops_the_highest_and_of_equals_the_first():
@@ -18,3 +18,10 @@ def test_the_smallest_group_is_served_first():
     choice = dealrec.stratified(scores, Options(budget=4, groups=2))
     assert np.bincount(choice.groups[choice.rows]).tolist() == [3, 1]
     assert 9 in choice.rows
+
+
+def test_by_default_the_raw_scores_are_added_as_the_paper_prints_it():
+    # 1 + 0.3 · 10, 2 + 0.3 · 30 and 1.5 + 0.3 · 0; the highest is not dropped
+    choice = dealrec.choose(Pool(np.array([1.0, 2.0, 1.5]), np.array([10.0, 30.0, 0.0])), Options(budget=3))
+    assert choice.scores.tolist() == [4.0, 11.0, 1.5]
+    assert choice.rows.tolist() == [0, 1, 2]

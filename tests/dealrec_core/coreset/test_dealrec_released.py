@@ -40,13 +40,14 @@ def test_groups_equal_the_released_loops():
 def test_a_largest_score_above_the_last_rounded_edge_is_lost_as_in_the_released_code():
     scores = rounded_below().astype(np.float64)
     pool = Pool(scores, np.zeros(len(scores)))
-    settings = {"groups": 7, "effort_weight": 0.0, "normalisation": "none"}
+    settings = {"groups": 7, "effort_weight": 0.0, "normalisation": "none", "hard_prune": 0.0}
     rows = dealrec_released.choose(pool, Options(budget=len(scores) - 1, **settings)).rows
     assert scores.argmax() not in rows
     assert len(dealrec_released.choose(pool, Options(budget=len(scores), **settings)).rows) == len(scores)
 
 
-def test_the_top_tenth_is_dropped_when_asked_for():
+def test_by_default_scores_are_min_maxed_and_the_top_tenth_is_dropped():
     pool = Pool(np.arange(10.0), np.zeros(10))
-    rows = dealrec_released.choose(pool, Options(budget=9, groups=3, normalisation="minmax", hard_prune=0.1)).rows
-    assert rows.tolist() == list(range(9))
+    choice = dealrec_released.choose(pool, Options(budget=9, groups=3))
+    assert choice.rows.tolist() == list(range(9))
+    assert choice.scores.tolist() == [score / 9 for score in range(10)]

@@ -31,3 +31,18 @@ def test_the_first_of_the_greedy_start_is_the_best_single_sample():
 
 def test_a_large_gradient_bonus_decides():
     assert goracs.start(COSTS, np.array([0, 0, 0, 5.0]), 1, random=np.random.default_rng(0)).tolist() == [3]
+
+
+def test_every_chosen_sample_serves_a_point_where_points_are_fewer_than_samples():
+    # Two points, each with two near samples (costs 0 and 1); sample 4 is far from both and has by far the largest norm.
+    costs = np.array([[0.0, 9.0], [1.0, 9.0], [9.0, 0.0], [9.0, 1.0], [8.0, 8.0]])
+    bonus = np.array([0.0, 0.0, 0.0, 0.0, 0.2])
+    # 4 chosen for 2 points: 2 serve each. Sample 4 in the place of 1 costs (8 - 1) / 2 / 2 = 1.75 and gains 0.2.
+    assert goracs.served_by(costs, 4) == 2
+    assert goracs.start(costs, bonus, 4, random=np.random.default_rng(0)).tolist() == [0, 1, 2, 3]
+    assert goracs.exchange(costs, bonus, np.array([0, 2, 3, 4]), random=np.random.default_rng(0)).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]

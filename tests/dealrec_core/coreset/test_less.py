@@ -13,3 +13,10 @@ def test_the_direction_counts_and_not_the_length():
     )
     assert choice.rows.tolist() == [0]
     assert choice.scores == pytest.approx([1, 0.5**0.5, -1])
+
+
+def test_every_aim_has_one_weight_whatever_its_length():
+    # Cosines of sample 0 to the aims: 1 and 0; of sample 1: 0 and 1. The long second aim counts no more than the first two together.
+    aims = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 900.0]])
+    pool = Pool(np.zeros(2), np.zeros(2), {"adam_gradient": np.eye(2)}, {"gradient": aims})
+    assert less.choose(pool, Options(budget=1)).scores == pytest.approx([2 / 3, 1 / 3])

@@ -141,7 +141,7 @@ def test_a_token_budget_beyond_the_pool_takes_all_and_one_below_every_sample_is_
 
 
 def test_the_shares_of_variance_of_both_terms_add_up_to_one():
-    report = select(scores([1.0, 2.0, 3.0], [3.0, 1.0, 2.0]), CoresetConfig(), seed=0).report
+    report = select(scores([1.0, 2.0, 3.0], [3.0, 1.0, 2.0]), CoresetConfig(normalisation="rank"), seed=0).report
     # ranks (0, .5, 1) and .3 · (1, 0, .5): I = (.3, .5, 1.15), weighted effort (.3, 0, .15)
     # deviations (-.35, -.15, .5) and (.15, -.15, 0): products sum to -.03, squares of I to .395
     assert report["score variance due to effort"] == round(-0.03 / 0.395, 4)

@@ -46,3 +46,10 @@ def test_popularity_lift_compares_what_is_shown_with_what_is_taken():
 def test_popularity_lift_of_nothing_is_not_a_number():
     assert math.isnan(metrics.popularity_lift([[]], [["a"]], {"a": 1}, k=2))
     assert math.isnan(metrics.popularity_lift([["a"]], [["new"]], {"a": 1}, k=2))
+
+
+def test_an_item_that_a_list_repeats_counts_once() -> None:
+    lists, targets = [["a", "a", "b"]], [["a"]]
+    assert metrics.recall(lists, targets, k=3).tolist() == [1.0]
+    assert metrics.ndcg(lists, targets, k=3).tolist() == [1.0]
+    assert metrics.recall([["a", "a", "b"]], [["a", "b"]], k=3).tolist() == [1.0]

@@ -10,6 +10,8 @@ from dealrec_core import influence
 from dealrec_core.influence import carried, continued
 from dealrec_core.influence.carried import Change
 from dealrec_core.influence.continued import Earlier
+from dealrec_core.influence.losses import Loss
+from dealrec_core.influence.parameters import choose
 from dealrec_core.samples.sequences import Sequences, joined
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.surrogate import base
@@ -160,3 +162,32 @@ def test_what_is_carried_comes_back_from_disk(tmp_path) -> None:
 def test_settings_without_sums_over_all_samples_leave_nothing(changes) -> None:
     config = EXACTLY.model_copy(update=changes)
     assert influence.score(model(), sequences(20, seed=2), sequences(5, seed=3), config=config, seed=0).carried is None
+
+
+def test_the_sums_of_the_objective_ranking_follow_the_targets_within_reach() -> None:
+    config = EXACTLY.model_copy(update={"objective": "ranking", "reach": 3})
+    network, earlier, train, risk = nights(config)
+    tonight = base.grown(
+        network, ITEMS + 2, seed=1
+    ).eval()  # new items are not ahead of anything at the earlier weights
+    found = continued.score_on(earlier, tonight, train, risk, config=config, seed=0)
+    anew = influence.score(network, train, risk, config=config, seed=0)
+    assert found.result.risk_count == anew.risk_count < len(risk)
+    old, new = (choose(each, "all") for each in (network, tonight))
+    before = old.split(anew.carried.v)
+    for name, part in new.split(found.result.carried.v).items():
+        torch.testing.assert_close(part[: len(before[name])], before[name], rtol=1e-8, atol=1e-11)
+
+
+def test_a_risk_that_loses_every_target_within_reach_is_scored_anew() -> None:
+    config = EXACTLY.model_copy(update={"objective": "ranking", "reach": 3})
+    network, risk = model(), sequences(10, seed=3)
+    problem = influence.operators.problem(network, Loss("softmax", None, ITEMS), config=config, device="cpu")
+    ranks = influence.operators.ranks(problem, risk)
+    near, far = (risk.take(np.flatnonzero(within)) for within in (ranks < 3, ranks >= 3))
+    train = sequences(30, seed=2)
+    before = influence.score(network, train, joined(near, far), config=config, seed=0)
+    earlier = Earlier(network, before.carried, before.scores, Change(NONE, NONE), Change(NONE, near))
+    found = continued.score_on(earlier, network, train, far, config=config, seed=0)
+    assert found.why == "all computed: no target of the risk is within reach 3 of the earlier surrogate"
+    assert found.result.risk_count == 0

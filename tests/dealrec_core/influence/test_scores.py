@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from dealrec_core import influence
 from dealrec_core.errors import DataError, NotConverged, NotFinite, NumericsError, SettingsError
+from dealrec_core.influence import operators
+from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.scores import problem_of
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
@@ -415,3 +417,50 @@ def test_as_many_curvature_samples_as_there_are_change_nothing() -> None:
     )
     assert whole.scores.tobytes() == same.scores.tobytes()
     assert not np.allclose(fewer.scores, whole.scores)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_objective_ranking_is_the_naive_mean_over_the_targets_within_reach(loss: str) -> None:
+    network, train, risk = model(), sequences(12, seed=2), sequences(9, seed=3)
+    config = InfluenceConfig(
+        objective="ranking", reach=3, loss=loss, negatives=4, solver="exact", parameters="layer:items", damping=0.5
+    )
+    negatives = negatives_of(network, train, config, seed=0)
+    stands_for = negatives or dict.fromkeys(range(ITEMS), 1.0)
+    within = []
+    for row in range(len(risk)):
+        history = torch.from_numpy(risk.items[risk.offsets[row] : risk.offsets[row + 1]])
+        target, table = int(risk.targets[row]), network.item_table()
+        scores = table[:, :WIDTH] @ network.last(history[None], table)[0]
+        ahead = sum(count for item, count in stands_for.items() if item != target and scores[item] > scores[target])
+        within.append(ahead < 3)
+    assert 0 < sum(within) < len(risk)
+    result = influence.score(network, train, risk, config=config, seed=0)
+    assert result.risk_count == sum(within)
+    names, options = names_of(network, "layer:items"), {"loss": loss, "negatives": negatives}
+    v = naive_gradients(network, risk, names, **options)[within].mean(0)
+    curvature = naive_gauss_newton(network, train, names, **options)
+    shift = result.damping * torch.eye(len(v), dtype=torch.float64)
+    expected = naive_gradients(network, train, names, **options) @ torch.linalg.solve(curvature + shift, v) / len(train)
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-6, atol=1e-10)
+
+
+def test_ranks_count_the_items_ahead_and_half_of_the_equals() -> None:
+    # Logits of state 1 over items 3, 1, 1, 0: nothing is before item 0; items 1 and 2 are behind one and level with each other.
+    table, state = torch.tensor([[3.0], [1.0], [1.0], [0.0]]), torch.ones(4, 1)
+    assert Loss("softmax", None, 4).ranks(state, table, torch.arange(4)).tolist() == [0.0, 1.5, 1.5, 3.0]
+    # Item 0 alone stands for the three others: it is ahead of item 3 three times, and of itself never.
+    assert Loss("sampled", torch.tensor([0]), 4).ranks(state, table, torch.arange(4)).tolist() == [0.0, 3.0, 3.0, 3.0]
+
+
+def test_where_no_target_is_within_reach_all_of_them_count_and_the_log_says_so(caplog) -> None:
+    network, train = model(), sequences(8, seed=2)
+    risk = sequences(30, seed=3)
+    problem = problem_of(network, train, config=InfluenceConfig(), seed=0)
+    risk = risk.take(np.flatnonzero(operators.ranks(problem, risk) >= 1))
+    ranking = InfluenceConfig(objective="ranking", reach=1)
+    result = influence.score(network, train, risk, config=ranking, seed=0)
+    assert f"no target of {len(risk)} risk samples is within influence.reach 1: all count" in caplog.text
+    assert result.risk_count == 0
+    assert result.carried is None  # the next night computes anew
+    assert (result.scores == influence.score(network, train, risk, config=InfluenceConfig(), seed=0).scores).all()

@@ -14,6 +14,7 @@ from dealrec_core.recommenders import features
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.language import LoraConfig
+from dealrec_core.settings.surrogate import EarlyConfig, SurrogateConfig
 from dealrec_core.surrogate import early, networks
 from dealrec_core.surrogate.sasrec import Shape
 
@@ -91,6 +92,32 @@ def test_adams_step_divides_by_the_root_of_the_mean_square():
     found = projection.adam_projected(lambda: batches(matrices, 2), lambda: batches(matrices, 1), 2, width=2, seed=0)[0]
     # mean squares 5 and 2
     assert np.allclose(found, [[3 / 5**0.5, 0.0], [1 / 5**0.5, 2 / 2**0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["random", "dsir", "targeted", "ccs", "el2n", "grand", "recranker"])
+def test_methods_that_ask_the_base_nothing_never_open_it(method):
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = {"user_id": ["u", "v"], "item_id": ["b", "c"], "timestamp": [day] * 2, "history": [["a"], ["a", "b"]]}
+    samples = pl.DataFrame(rows, schema_overrides={"timestamp": pl.Datetime("us", "UTC")})
+    catalogue = Catalogue(["a", "b", "c"], ["", "", ""], [["x"], ["y"], ["x"]])
+    network = networks.build("sasrec", Shape(3, width=4, layers=1, heads=1, history_length=5), seed=0)
+    inputs = features.FeatureInputs(
+        train=samples,
+        recent=samples,
+        aims=samples,
+        catalogue=lambda: catalogue,
+        counts=lambda: {},
+        base=lambda: pytest.fail("the base model was opened"),
+        surrogate=lambda: (network, catalogue.item_ids),
+        surrogate_config=SurrogateConfig(width=4, layers=1, heads=1, history_length=5),
+        seed=0,
+        device=torch.device("cpu"),
+        early=EarlyConfig(initialisations=1, epochs=1),
+    )
+    pool, aims = features.features(set(NEEDS[method]), inputs)
+    assert set(pool) == set(NEEDS[method])
+    if method == "targeted":
+        assert {name: values.tolist() for name, values in aims.items()} == {"item": [1, 2], "category": [2, 1]}
 
 
 def test_every_method_has_its_needs_and_every_need_a_source():
