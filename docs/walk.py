@@ -14,7 +14,7 @@ from dealrec_core.lake.nights import nights
 from tasks.report.trace import Step, trace
 
 PAGE = Path(__file__).resolve().parent / "walk.md"
-SAMPLE_ID = "0cbc6a1e4fd8ba887f44b606ff6792c5"
+SAMPLE_ID = "0497ffbd156dbc77f166b98200799f1e"
 HEAD = """# One row, from the raw log to the tuned model
 
 This page follows one row of a small synthetic log through two nights. Every block is what `dealrec trace SAMPLE_ID` prints
