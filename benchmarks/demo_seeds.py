@@ -62,12 +62,11 @@ def _nights(seed: int, home: Path, result: Path) -> None:
 
 
 def _row(summary: NightSummary) -> dict[str, Any]:
-    in_charge = "candidate" if summary.outcome == "promoted" else "champion"
     return {
         "outcome": summary.outcome,
         "coreset": summary.coreset,
         "candidate": summary.recall["candidate"],
-        "champion after the verdict": summary.recall.get(in_charge),
+        "champion after the verdict": summary.recall.get(summary.in_charge or ""),
         "surrogate": summary.recall["surrogate"],
         "best plain baseline": max(summary.recall[name] for name in PLAIN),
         "verdict": summary.message,
@@ -76,11 +75,10 @@ def _row(summary: NightSummary) -> dict[str, Any]:
 
 def _gap(lake: Lake, last: NightSummary) -> str:
     """Recall of the model in charge after the last night minus that of the surrogate."""
-    in_charge = "candidate" if last.outcome == "promoted" else "champion"
     users = lake.scan("evaluations").filter(pl.col(schema.NIGHT) == last.night).collect()
     ours, theirs = (
         users.filter(pl.col("recommender") == name).sort(schema.USER_ID)["recall"].to_numpy()
-        for name in (in_charge, "surrogate")
+        for name in (last.in_charge, "surrogate")
     )
     gap = difference(ours, theirs, resamples=2000, seed=0)
     return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], {len(ours)} users"

@@ -69,6 +69,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "fine_tune": {**SAMPLES, **CATALOGUE, "coreset": "", "base_model": ""},
     "evaluation": {**EVENTS, "items": "item_id title", "surrogate": "", "fine_tune": ""},
     "proxy": {**SAMPLES, **EVENTS, "coreset": "", "surrogate": ""},
+    "refit": {**SAMPLES, **EVENTS, "items": "item_id title", "coreset": "", "base_model": "", "fine_tune": ""},
     "promotion": {**EVENTS, "evaluation": "", "coreset": "", "surrogate": "", "fine_tune": ""},
 }
 """Tables that each stage of a first night needs, and columns of them; the result of a stage (its table or folder) whole."""

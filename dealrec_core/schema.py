@@ -61,6 +61,17 @@ EVALUATIONS = pl.Schema(
     {NIGHT: TEXT, "recommender": TEXT, USER_ID: TEXT, "recall": NUMBER, "ndcg": NUMBER, "mrr": NUMBER}
 )
 
+TRIALS = pl.Schema(
+    {
+        **{NIGHT: TEXT, "role": TEXT, MODEL: TEXT, "champion": TEXT, "against": TEXT, "number": pl.Int64()},
+        **{"since": UTC_TIME, "through": UTC_TIME, "users": pl.Int64(), "recall": NUMBER, "value": NUMBER},
+        **{"opponent": NUMBER, "gain": NUMBER, "low": NUMBER, "high": NUMBER, "all_users": pl.Int64()},
+        **{"winnings": pl.List(pl.Float64()), "slices": TEXT, "evidence": NUMBER},
+    }
+)
+"""What new events said about the champion and its challengers before anything learnt them: `dealrec_core.evaluation.gate.Trial`.
+MODEL is the night that made the model, champion the version in charge; slices are JSON."""
+
 PROMOTIONS = pl.Schema(
     {
         **{"at": UTC_TIME, "action": TEXT, NIGHT: TEXT, "version": TEXT, "bundle": TEXT},

@@ -55,5 +55,4 @@ def comparisons(summaries: list[NightSummary]) -> list[str]:
 
 
 def _champion_recall(summary: NightSummary) -> str:
-    name = "candidate" if summary.outcome == "promoted" else "champion"
-    return f"{summary.recall[name]:.3f}" if name in summary.recall else "nan"
+    return f"{summary.recall[summary.in_charge]:.3f}" if summary.in_charge in summary.recall else "nan"

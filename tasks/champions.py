@@ -47,7 +47,7 @@ def registered(config: RegistryConfig, lake: Lake, model: Champion) -> str | Non
 def _sha256(lake: Lake, model: Champion) -> str | None:
     """The hash of a model's bundle, None where its night is gone."""
     try:
-        return reopen(model.night, lake).need("fine_tune").sha256
+        return reopen(model.night, lake).served.sha256
     except DealrecError:
         return None
 
@@ -119,10 +119,11 @@ def roll_back(config: RegistryConfig, lake: Lake, *, who: str, reason: str) -> C
 
 
 def model_of(night: Night, version: str) -> Champion:
-    """The model that a night has tuned, as a row of `promotions` names it."""
+    """The model of a night, as a row of `promotions` names it: what the stage `refit` has named to be served, else what was tuned."""
+    model = night.served
     return Champion(
         night=night.name,
-        bundle=str(night.need("fine_tune").path),
+        bundle=str(model.path),
         version=version,
-        trained_through=datetime.fromisoformat(str(night.need("samples").facts["test_start"])),
+        trained_through=datetime.fromisoformat(str(model.facts["trained through"])),
     )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, 
 from dealrec_core import settings
 from dealrec_core.errors import DataError
 from dealrec_core.lake import Lake, lock, promotions
-from dealrec_core.lake.nights import Night, last_whole_day, nights, open_night, reopen
+from dealrec_core.lake.nights import Night, Snapshot, last_whole_day, nights, open_night, reopen
 from dealrec_core.settings import Config
 from tasks.champions import poll_registry
 
@@ -165,6 +165,8 @@ class NightSummary(BaseModel):
     coreset: int = 0
     version: str | None = None
     champion: str | None = None
+    in_charge: Literal["candidate", "shadow", "champion"] | None = None
+    """Name, among the recommenders of `recall`, of the model in charge after the verdict."""
     recall: dict[str, float] = Field(default_factory=dict)
     """Mean recall at K of every recommender on the held-out users."""
     warnings: str | None = None
@@ -187,16 +189,32 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
     done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"
-    recalls = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
+    named = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
+    recalls = {name.removesuffix(" recall"): float(str(value)) for name, value in named.items()}
     return summary(
         rows_new=0 if before else ingested.rows or 0,
         warnings=warnings,
         outcome="done before" if before else promotions.outcome(promotion.facts),
-        message=done_before if before else reason,
+        message=done_before if before else reason + _surrogate_leads(recalls),
         samples=night.need("samples").rows or 0,
         coreset=night.need("coreset").rows or 0,
         version=str(promotion.facts["version"]),
         champion=str(promotion.facts["champion"]) if promotion.facts["champion"] else None,
-        recall={name.removesuffix(" recall"): float(str(value)) for name, value in recalls.items()},
+        in_charge=_in_charge(promotion, night.name),
+        recall=recalls,
         against_random=str(proxy.facts["comparison"]) if (proxy := night.find("proxy")) else None,
     )
+
+
+def _in_charge(promotion: Snapshot, night: str) -> Literal["candidate", "shadow", "champion"] | None:
+    if promotion.facts["promoted"]:
+        return "candidate" if promotion.facts.get("winner", night) == night else "shadow"
+    return "champion" if promotion.facts["champion"] else None
+
+
+def _surrogate_leads(recalls: dict[str, float]) -> str:
+    """A sentence where the small network, which costs next to nothing, ranks better than the tuned model."""
+    surrogate, candidate = recalls["surrogate"], recalls["candidate"]
+    if surrogate <= candidate:
+        return ""
+    return f". WARNING: the surrogate ranks better than the candidate, recall {surrogate:.4f} against {candidate:.4f}"

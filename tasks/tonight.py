@@ -76,6 +76,14 @@ class Tonight:
         return Boundaries(**{name: datetime.fromisoformat(str(facts[name])) for name in Boundaries.model_fields})
 
     @cached_property
+    def served(self) -> "Tonight":
+        """Tonight once the gate has decided: nothing is held out any more, and what was is the newest slice."""
+        now, after = self.boundaries, Tonight(self.night)
+        after.__dict__["boundaries"] = Boundaries(validation_start=now.test_start, test_start=now.end, end=now.end)
+        after.__dict__["log"] = self.log
+        return after
+
+    @cached_property
     def log(self) -> pl.DataFrame:
         """User, item, time and event id of every interaction, the held-out slice too."""
         return self._scan("ingest").select(LOG_COLUMNS).collect()
@@ -132,6 +140,19 @@ class Tonight:
         length, users, seed = self.config.samples.history_length, self.config.evaluation.users, self.config.run.seed
         return split.cases(self.log.lazy(), self.boundaries, history_length=length, users=users, seed=seed)
 
+    def cases_since(self, moment: datetime) -> pl.DataFrame:
+        """Those of the held-out users who took something from a moment on, with only these targets."""
+        taken = self.log.lazy().filter(
+            pl.col(schema.TIMESTAMP) >= moment, pl.col(schema.TIMESTAMP) < self.boundaries.end
+        )
+        targets = (
+            taken.sort(schema.USER_ID, schema.TIMESTAMP, schema.ITEM_ID)
+            .group_by(schema.USER_ID)
+            .agg(pl.col(schema.ITEM_ID).unique(maintain_order=True).alias("targets"))
+        )
+        cases = self.cases.drop("targets").lazy().join(targets, on=schema.USER_ID)
+        return cases.sort(schema.USER_ID).collect()
+
     @cached_property
     def validation_cases(self) -> pl.DataFrame:
         """Users of the validation slice, as `cases` shows those of the held-out slice; at most `evaluation.calibration_users`."""
@@ -142,7 +163,9 @@ class Tonight:
 
     def priors(self, now: datetime) -> Priors:
         """The priors of all items at a moment, by half-lives in lengths of the validation slice."""
-        learnt, length = self.boundaries.validation_start, self.boundaries.test_start - self.boundaries.validation_start
+        facts, learnt = self.night.need("samples").facts, self.boundaries.validation_start
+        start, end = (datetime.fromisoformat(str(facts[name])) for name in ("validation_start", "test_start"))
+        length = end - start
         items = self.full_catalogue.item_ids
         return calibration.priors(self.items_seen, items, trained_until=learnt, now=now, length=length)
 
@@ -167,8 +190,8 @@ class Tonight:
         with suppress(OtherFormat):
             if champion := self.night.manifest.champion:
                 night = reopen(champion.night, self.lake)
-                tuned = night.find("fine_tune")
-                sha256 = tuned.sha256 if tuned is not None and tuned.path == champion.bundle else None
+                records = [record for stage in ("fine_tune", "refit") if (record := night.find(stage)) is not None]
+                sha256 = next((record.sha256 for record in records if record.path == champion.bundle), None)
                 folder = storage.local_copy(self.lake, champion.bundle, home=self.config.run.home, sha256=sha256)
                 _require_base(folder, night)
                 return folder
@@ -178,6 +201,13 @@ class Tonight:
     def candidate_folder(self) -> Path:
         """The bundle of tonight's model."""
         folder = self.folder("fine_tune")
+        _require_base(folder, self.night)
+        return folder
+
+    @cached_property
+    def served_folder(self) -> Path:
+        """The bundle that is served where tonight's model is promoted: refitted, where the gate promotes it."""
+        folder = self.folder("refit" if self.night.find("refit") else "fine_tune")
         _require_base(folder, self.night)
         return folder
 

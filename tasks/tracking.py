@@ -18,6 +18,7 @@ INPUTS: dict[str, tuple[list[str], set[str]]] = {
     "fine_tune": (["coreset", "samples"], {"fine_tune", "recommender"}),
     "evaluation": (["ingest"], {"evaluation"}),
     "proxy": (["coreset", "samples"], {"evaluation"}),
+    "refit": (["coreset", "samples"], {"fine_tune", "recommender"}),
     "promotion": (["evaluation"], {"gate"}),
 }
 """The stages whose tables a stage reads, where they have run, and the sections of the settings that it follows."""

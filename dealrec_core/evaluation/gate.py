@@ -1,6 +1,18 @@
-"""The gate: a candidate replaces the champion only if it is better on the same held-out users."""
+"""The gate: a candidate replaces the champion only if enough evidence says that it is better on the same held-out users.
+
+Evidence is won in a bet against the champion. One unit of money is shared among the `STAKES`; with a stake s every held-out user
+multiplies its part by 1 + s · (gain − minimum gain). Where the mean gain of users is no more than the minimum, no stake is expected to
+win: the expected product is at most (1 + s · (mean − minimum))^users, because log(1 + x) is concave. So the money is a nonnegative
+supermartingale, and the chance that it ever reaches E is at most 1 / E (Ville's inequality), whatever the night on which one looks
+(Waudby-Smith and Ramdas 2023, 2010.09686). No normal law and no number of users is assumed; gains lie between −1 and 1.
+
+The n-th challenger of a champion needs n (n + 1) / (1 − confidence). The chances 1 / needed of all challengers, however many come, sum
+to 1 − confidence: this bounds the chance that a champion is ever replaced by a model that is not better.
+"""
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +24,51 @@ CHAMPION = "champion"
 """Name of the model in charge among those that are evaluated."""
 SMALLEST_SLICE = 30
 """Users below which a slice is ignored, because its mean is noise."""
+CLEAR_LOSS = 2.0
+"""Standard errors by which a slice must at least lose."""
+STAKES = 0.5 ** np.arange(1, 8)
+"""Stakes of the bet, a half to 1/128: the best one is about the mean gain over its variance, which nobody knows before."""
+
+
+class Trial(BaseModel):
+    """What held-out users said about one challenger in one night, and the money that its bet has made so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["champion", "candidate", "shadow"]
+    """The champion's trial is kept as a record alone."""
+    model: str
+    """Name of the night that made the model."""
+    champion: str
+    """Version of the champion; empty while there is none."""
+    against: str
+    """Name of the recommender to beat."""
+    number: int
+    """Place among the challengers of this champion, from 1; 0 while there is no champion."""
+    since: datetime
+    through: datetime
+    """The users took their targets from `since` up to this moment."""
+    users: int
+    recall: float
+    """Mean recall of the lists that a page shows."""
+    value: float
+    """Mean of the gate's metric; `opponent` is that of the model to beat, on the same users."""
+    opponent: float
+    gain: float
+    low: float
+    """Lower end of the 95% interval of tonight's gain."""
+    high: float
+    all_users: int
+    """Users of all nights in which this challenger was judged."""
+    winnings: list[float]
+    """Logarithm of what each stake has made of its money in all of these nights."""
+    slices: dict[str, tuple[float, float]] = {}
+    """Mean gain and standard error of every slice of users that is large enough to count."""
+
+    @property
+    def evidence(self) -> float:
+        """What the bet has made of its money: odds against the champion being as good."""
+        return float(evidence(np.array(self.winnings)))
 
 
 class Verdict(BaseModel):
@@ -20,6 +77,10 @@ class Verdict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     promoted: bool
+    winner: str
+    """Name of the night whose model the numbers are about."""
+    shadow: str | None
+    """Name of the night whose model stays to be judged again, None where no challenger is ahead."""
     reason: str
     against: str
     """Name of what the candidate had to beat: the champion, or while there is none the best of `gate.first_beats`."""
@@ -31,8 +92,9 @@ class Verdict(BaseModel):
     low: float
     """Lower end of the 95% interval of the gain."""
     high: float
-    confidence: float
-    """Share of resamples in which the gain exceeds the minimum."""
+    evidence: float
+    needed: float
+    """Evidence at which the challenger is promoted."""
     slices: dict[str, float] = {}
     """Mean gain of every slice of users that is large enough to count."""
 
@@ -45,64 +107,141 @@ def opponent(means: Mapping[str, float], config: GateConfig) -> str:
     return CHAMPION if CHAMPION in means else max(config.first_beats, key=lambda name: means[name])
 
 
-def decide(
-    candidate: np.ndarray,
-    incumbent: np.ndarray,
+def winnings(gains: np.ndarray, minimum: float = 0.0) -> np.ndarray:
+    """Logarithm of what each user's gain makes of the money of each stake, (U, stakes); the sum over users is that of all.
+
+    >>> np.exp(winnings(np.array([1.0, 1.0, 1.0])).sum(0))[0]  # 1.5³: three users are no proof
+    3.375
+    """
+    return np.asarray(np.log1p(np.multiply.outer(gains - minimum, STAKES)))
+
+
+def evidence(logarithms: np.ndarray) -> np.ndarray:
+    """The money of all stakes together, from the logarithm of each (…, stakes).
+
+    >>> float(evidence(np.zeros(len(STAKES))))  # nothing was won or lost
+    1.0
+    """
+    return np.asarray(np.exp(np.minimum(logarithms, 700.0)).mean(axis=-1))  # e^700 is the largest that a float holds
+
+
+def needed(number: int | np.ndarray, confidence: float) -> float | np.ndarray:
+    """The evidence that the challenger of this number needs; 0 stands for a first candidate, which risks no champion.
+
+    >>> [round(needed(number, 0.9)) for number in (0, 1, 2, 3)]
+    [10, 20, 60, 120]
+    """
+    return np.maximum(number * (number + 1), 1) / (1 - confidence)
+
+
+def summed(
+    trial: Mapping[str, object],
+    values: np.ndarray,
+    opponents: np.ndarray,
     *,
-    against: str,
-    metric: str,
     config: GateConfig,
     seed: int,
     slices: Mapping[str, np.ndarray] | None = None,
-) -> Verdict:
-    """The verdict on per-user values (U,) of the candidate and of the model it would replace, same users in the same order.
+    before: Trial | None = None,
+) -> Trial:
+    """The trial of a challenger on per-user values (U,) of it and of the model it would replace, same users in the same order.
 
-    slices: for each slice of users, which of them (U,) bool belong to it; none may lose more than `maximum_slice_loss`.
+    trial: the fields that say what was tried. before: the challenger's last trial, to whose evidence this one is added.
+    slices: for each slice of users, which of them (U,) bool belong to it.
 
     Raises:
         DataError: the numbers of users differ, or there is no user.
-
-    >>> better = np.array([1.0, 1.0, 1.0, 0.0] * 50)
-    >>> worse = np.array([1.0, 0.0, 0.0, 0.0] * 50)
-    >>> verdict = decide(better, worse, against="champion", metric="recall@10", config=GateConfig(), seed=0)
-    >>> verdict.promoted, verdict.gain  # 150 / 200 − 50 / 200
-    (True, 0.5)
-    >>> decide(worse, better, against="champion", metric="recall@10", config=GateConfig(), seed=0).promoted
-    False
     """
-    gain = difference(candidate, incumbent, threshold=config.minimum_gain, resamples=config.resamples, seed=seed)
-    is_better = gain.mean > config.minimum_gain and gain.above >= config.confidence
-    slice_gains = _slice_gains(candidate - incumbent, slices or {})
-    loser = _loser(slice_gains, config.maximum_slice_loss)
-    reason = (
-        f"{metric} went from {incumbent.mean():.4f} ({against}) to {candidate.mean():.4f}: 95% interval of the change "
-        f"{gain.low:+.4f} to {gain.high:+.4f}, above {config.minimum_gain:g} in {gain.above:.0%} of resamples"
+    gain = difference(values, opponents, threshold=config.minimum_gain, resamples=config.resamples, seed=seed)
+    won = winnings(values - opponents, config.minimum_gain).sum(axis=0)
+    return Trial.model_validate(
+        {
+            **trial,
+            "users": len(values),
+            "value": float(values.mean()),
+            "opponent": float(opponents.mean()),
+            "gain": gain.mean,
+            "low": gain.low,
+            "high": gain.high,
+            "all_users": len(values) + (before.all_users if before else 0),
+            "winnings": (won + before.winnings if before else won).tolist(),
+            "slices": _slice_gains(values - opponents, slices or {}),
+        }
     )
-    reason = f"better: {reason}" if is_better else f"not better: {reason}, {config.confidence:.0%} needed"
-    if is_better and loser:
-        lost = f"{slice_gains[loser]:+.4f}, at most -{config.maximum_slice_loss:g} allowed"
-        reason = f"worse for {loser}: {lost}; {reason}"
+
+
+def best(trials: list[Trial], config: GateConfig) -> Trial:
+    """The challenger that has most of the evidence that it needs; of equals the one that came first."""
+    return max(trials, key=lambda trial: (trial.evidence / needed(trial.number, config.confidence), -trial.number))
+
+
+def decide(trials: list[Trial], *, metric: str, config: GateConfig) -> Verdict:
+    """The verdict on tonight's candidate and, where there is one, the shadow.
+
+    The first that has the evidence it needs is promoted, unless a slice of users clearly loses. Else the one that is ahead,
+    with more money than it began with, stays as shadow and is judged again on the next night's new events.
+    """
+    passed = [trial for trial in trials if _passes(trial, config)]
+    sound = [trial for trial in passed if _loss(trial, config) is None]
+    leader = best(sound or passed or trials, config)
+    ahead = [trial for trial in trials if trial.evidence > 1 and trial.champion]
+    shadow = None if sound or not ahead else best(ahead, config).model
     return Verdict(
-        promoted=is_better and loser is None,
-        reason=reason,
-        against=against,
+        promoted=bool(sound),
+        winner=leader.model,
+        shadow=shadow,
+        reason=_reason(leader, metric, config, shadow=shadow),
+        against=leader.against,
         metric=metric,
-        users=len(candidate),
-        candidate=float(candidate.mean()),
-        incumbent=float(incumbent.mean()),
-        gain=gain.mean,
-        low=gain.low,
-        high=gain.high,
-        confidence=gain.above,
-        slices=slice_gains,
+        users=leader.users,
+        candidate=leader.value,
+        incumbent=leader.opponent,
+        gain=leader.gain,
+        low=leader.low,
+        high=leader.high,
+        evidence=round(leader.evidence, 3),
+        needed=round(float(needed(leader.number, config.confidence)), 3),
+        slices={name: gain for name, (gain, _) in leader.slices.items()},
     )
 
 
-def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray]) -> dict[str, float]:
-    return {name: float(gains[users].mean()) for name, users in slices.items() if users.sum() >= SMALLEST_SLICE}
+def _passes(trial: Trial, config: GateConfig) -> bool:
+    return bool(trial.evidence >= needed(trial.number, config.confidence))
 
 
-def _loser(slice_gains: Mapping[str, float], limit: float | None) -> str | None:
-    """The slice that loses most, where it loses more than the limit."""
-    worst = min(slice_gains, key=lambda name: slice_gains[name], default=None)
-    return worst if worst is not None and limit is not None and slice_gains[worst] < -limit else None
+def _reason(trial: Trial, metric: str, config: GateConfig, *, shadow: str | None) -> str:
+    reason = (
+        f"{metric} went from {trial.opponent:.4f} ({trial.against}) to {trial.value:.4f}: 95% interval of the change "
+        f"{trial.low:+.4f} to {trial.high:+.4f}; evidence {_odds(trial.evidence)} to 1"
+    )
+    if trial.all_users > trial.users:
+        reason += f" over {trial.all_users:,} users of several nights"
+    is_better, loss = _passes(trial, config), _loss(trial, config)
+    number = needed(trial.number, config.confidence)
+    reason = f"better: {reason}" if is_better else f"not better: {reason}, {_odds(float(number))} needed"
+    if is_better and loss:
+        reason = f"worse for {loss}; {reason}"
+    if trial.role == "shadow":
+        reason = f"shadow of night {trial.model}: {reason}"
+    return f"{reason}; night {shadow}'s model stays as shadow" if shadow else reason
+
+
+def _odds(number: float) -> str:
+    return f"{number:.2g}" if number < 10 else f"{number:,.0f}" if number < 1e6 else f"{number:.0e}"
+
+
+def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Mean gain and standard error of each slice that is large enough."""
+    parts = {name: gains[users] for name, users in slices.items() if users.sum() >= SMALLEST_SLICE}
+    return {name: (float(part.mean()), float(part.std() / np.sqrt(len(part)))) for name, part in parts.items()}
+
+
+def _loss(trial: Trial, config: GateConfig) -> str | None:
+    """The slice that loses most and its loss, where that is more than the limit and more than `CLEAR_LOSS` standard errors."""
+    limit = config.maximum_slice_loss
+    if limit is None or not trial.slices:
+        return None
+    allowed = {name: max(limit, CLEAR_LOSS * error) for name, (_, error) in trial.slices.items()}
+    worst = min(trial.slices, key=lambda name: trial.slices[name][0] + allowed[name])
+    gain = trial.slices[worst][0]
+    return f"{worst}: {gain:+.4f}, at most -{allowed[worst]:g} allowed" if gain < -allowed[worst] else None

@@ -69,14 +69,17 @@ def beside(
     )
 
 
-def ranked(recommender: Recommender, histories: Sequence[Sequence[str]], config: EvaluationConfig) -> list[list[str]]:
-    """The K items evaluated for each history; items of the history are dropped where the settings mask them."""
+def ranked(
+    recommender: Recommender, histories: Sequence[Sequence[str]], config: EvaluationConfig, *, depth: int = 0
+) -> list[list[str]]:
+    """The K items evaluated for each history, or more for a larger depth; those of the history are dropped where settings mask them."""
+    length = max(config.k, depth)
     if not config.mask_seen:
-        return recommender.recommend(histories, config.k)
+        return recommender.recommend(histories, length)
     longest = max((len(set(history)) for history in histories), default=0)
-    lists = recommender.recommend(histories, config.k + longest)
+    lists = recommender.recommend(histories, length + longest)
     return [
-        [item for item in ranking if item not in set(history)][: config.k]
+        [item for item in ranking if item not in set(history)][:length]
         for ranking, history in zip(lists, histories, strict=True)
     ]
 

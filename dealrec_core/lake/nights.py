@@ -33,13 +33,14 @@ STAGES = {
     "fine_tune": "dealrec fine-tune",
     "evaluation": "dealrec evaluate",
     "proxy": "dealrec evaluate",
+    "refit": "dealrec evaluate",
     "promotion": "dealrec promote",
 }
 """Every stage in order, and the command that runs it alone."""
 
 TABLES = (
     "interactions", "items", "files", "quarantine", "samples",
-    "influences", "efforts", "coresets", "evaluations", "promotions",
+    "influences", "efforts", "coresets", "evaluations", "trials", "promotions",
 )  # fmt: skip
 """The tables whose versions a manifest fixes."""
 
@@ -199,6 +200,11 @@ class Night:
                 if snapshot.tables_sha256 is not None and table in dict(snapshot.versions):
                     return night.sums(snapshot.stage)
         return {}
+
+    @property
+    def served(self) -> Snapshot:
+        """The record of the model that the night registers: the refit where there is one, else the tuned model."""
+        return self.find("refit") or self.need("fine_tune")
 
     def snapshots(self) -> list[Snapshot]:
         """Returns the records of the finished stages, in order."""

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +36,16 @@ def fine_tune(
     seed: int,
     quality: Quality = None,
     adapter: Path | None = None,
+    stop: int | None = None,
     checkpoint_folder: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Tunes an adapter on the model's device and returns its best epoch.
 
     quality: of a model, larger is better, for instance its recall; by default minus the validation loss. adapter: folder
-    of an adapter to start from (with its own LoRA settings); by default a fresh one. checkpoint_folder, progress: as for
-    `training.train`; every step seeds its own dropout, so that a killed run ends with the same bits.
+    of an adapter to start from (with its own LoRA settings); by default a fresh one. stop: as for `training.Pace`.
+    checkpoint_folder, progress: as for `training.train`; every step seeds its own dropout, so that a killed run ends with
+    the same bits.
 
     Raises:
         DataError: no example, or none to validate on.
@@ -58,7 +61,7 @@ def fine_tune(
     if config.gradient_checkpointing:
         tuned.enable_input_require_grads()
         tuned.gradient_checkpointing_enable()
-    pace = pace_of(config, weights=model.num_parameters())
+    pace = replace(pace_of(config, weights=model.num_parameters()), stop=stop)
     trained = training.train(learner, pace, checkpoint_folder=checkpoint_folder, progress=progress)
     if config.gradient_checkpointing:
         tuned.gradient_checkpointing_disable()

@@ -60,6 +60,8 @@ class Pace:
     weight_decay: float
     checkpoint_steps: int | None
     """Steps between checkpoints within an epoch; None where one at the end of every epoch is enough."""
+    stop: int | None = None
+    """Epoch after which training ends, and which then counts as the best; None chooses by the validation."""
 
 
 class Learner(Protocol):
@@ -137,7 +139,9 @@ class _Run:
 
     @property
     def best_epoch(self) -> int:
-        """0 for the start; of epochs of one quality that with the lowest validation loss, of equals the first."""
+        """0 for the start; of epochs of one quality that with the lowest validation loss, of equals the first; with `stop` the last."""
+        if self._pace.stop:
+            return len(self.losses)
         marks = list(zip(self.qualities, [-loss for loss in self.validation_losses], strict=True))
         return marks.index(max(marks))
 
@@ -178,7 +182,9 @@ class _Run:
     def _over(self) -> bool:
         epochs = len(self.losses)
         stopped = epochs - self.best_epoch >= self._pace.patience
-        return epochs >= self._pace.epochs or (stopped and self.step % self._learner.steps_an_epoch == 0)
+        return epochs >= (self._pace.stop or self._pace.epochs) or (
+            stopped and self.step % self._learner.steps_an_epoch == 0
+        )
 
     def _take_step(self, batch: np.ndarray) -> None:
         self._learner.model.train()

@@ -121,10 +121,11 @@ class OpenedLanguageModel:
         held: pl.DataFrame,
         statistics: ItemStatistics,
         *,
+        stop: int | None = None,
         checkpoint_folder: Path | None = None,
         progress: Progress = silent,
     ) -> Tuned:
-        """Tunes an adapter: a fresh one, or the champion's (`fine_tune.start`); the best epoch on the held samples counts."""
+        """Tunes an adapter: a fresh one, or the champion's (`fine_tune.start`); the best epoch on the held samples counts, or `stop`."""
         config = self.settings.fine_tune
         start = self.champion if config.start == "champion" else None
         model = self._model
@@ -144,6 +145,7 @@ class OpenedLanguageModel:
             seed=self.seed,
             quality=quality,
             adapter=None if start is None else start / bundle.ADAPTER,
+            stop=stop,
             checkpoint_folder=checkpoint_folder,
             progress=progress,
         )

@@ -39,12 +39,13 @@ def train(
     seed: int,
     device: torch.device,
     initial: T5ForConditionalGeneration | None = None,
+    stop: int | None = None,
     checkpoint_folder: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Trains on (history, next item); items are numbered as in `ids.item_ids`. The best epoch has the least validation loss.
 
-    initial: a model of the same shape to go on from; it is changed in place. checkpoint_folder, progress: as for
+    initial: a model of the same shape to go on from; it is changed in place. stop: as for `Pace`. checkpoint_folder, progress: as for
     `training.train`, with a checkpoint of every epoch.
 
     Raises:
@@ -69,6 +70,7 @@ def train(
         falls=False,
         weight_decay=0.01,
         checkpoint_steps=None,
+        stop=stop,
     )
     trained = training.train(learner, pace, checkpoint_folder=checkpoint_folder, progress=progress)
     merged = model.merge_and_unload() if config.tuning == "lora" else model

@@ -121,10 +121,11 @@ class OpenedTiger:
         held: pl.DataFrame,
         statistics: ItemStatistics,
         *,
+        stop: int | None = None,
         checkpoint_folder: Path | None = None,
         progress: Progress = silent,
     ) -> Tuned:
-        """Tunes the base's or the champion's network (`fine_tune.start`); the best epoch on the held samples counts."""
+        """Tunes the base's or the champion's network (`fine_tune.start`); the best epoch on the held samples counts, or `stop`."""
         config, ids = self.settings.tiger, self._ids
         start = self.champion if self.settings.fine_tune.start == "champion" else None
         model = self._tiger(start or self.base).model
@@ -138,6 +139,7 @@ class OpenedTiger:
             seed=self.seed,
             device=self.device,
             initial=model,
+            stop=stop,
             checkpoint_folder=checkpoint_folder,
             progress=progress,
         )

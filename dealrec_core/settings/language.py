@@ -99,6 +99,9 @@ class NightlyFineTune(Section):
     memory: float = Field(default=1.0, ge=0, le=1000, title="Memory")
     """Samples of earlier coresets that are learnt again, newest nights first, at most this many for each of tonight's. Raise it
     when the model forgets; the time of tuning grows with it. 0 learns tonight's coreset alone."""
+    refit: float = Field(default=1.0, ge=0, le=1000, title="Refit")
+    """Samples of the held-out slices that the model learns once the gate has promoted it, at most this many for each of tonight's
+    coreset: its recipe is repeated with them, and that model is served. 0 serves the model that the gate has judged."""
     epochs: int = Field(default=3, ge=1, le=1000, title="Most epochs")
     """Largest number of passes over the samples; 50 in the paper. More samples in fewer passes teach more in the same time, so raise
     `coreset.least` first."""

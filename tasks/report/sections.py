@@ -177,15 +177,40 @@ def _comparison(account: _Account) -> Section:
     rows = [[str(name), *(f"{value:.4f}" for value in rest)] for name, *rest in means.iter_rows()]
     names = [name for name in ("candidate", "champion", "surrogate") if f"{name} recall" in record.facts]
     series = {name: f"{name} recall" for name in names}
+    tried, tests = _tests(account)
     return Section(
         "Candidate, champion and baselines",
         f"{record.facts['users']} held-out users, full ranking, {metric}@{k} with 95% intervals; best: {bars[0].label}.",
-        [Table(["", f"recall@{k}", f"ndcg@{k}", f"mrr@{k}"], rows)],
+        [Table(["", f"recall@{k}", f"ndcg@{k}", f"mrr@{k}"], rows), tests],
         [
             Bars(f"{metric}@{k}", bars),
             account.lines(f"recall@{k}, night by night (each night has its own users)", "evaluation", series),
+            tried,
         ],
     )
+
+
+def _tests(account: _Account) -> tuple[Lines, Table]:
+    """Test, then train: how each model did on events that no model had learnt, night by night."""
+    days = {night.name: label for label, night in account.lately}
+    known = account.night.lake.rows("trials", schema.TRIALS).filter(pl.col(schema.NIGHT).is_in(list(days)))
+    ordered = known.sort("through", schema.NIGHT, "role")
+    names = ordered[schema.NIGHT].unique(maintain_order=True).to_list()
+    series = {
+        role: [values.get(name) for name in names]
+        for (role,), part in sorted(ordered.partition_by("role", as_dict=True).items())
+        if (values := dict(part.select(schema.NIGHT, "recall").iter_rows()))
+    }
+    shown = ("role", schema.MODEL, "users", "recall", "value", "against", "opponent", "evidence")
+    rows = [
+        [
+            days[row[schema.NIGHT]],
+            *(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in map(row.get, shown)),
+        ]
+        for row in ordered.reverse().iter_rows(named=True)
+    ]
+    title = "Recall on events before anything learnt them, night by night"
+    return Lines(title, [days[name] for name in names] or [""], series), Table(["tested on", *shown], rows)
 
 
 def _verdict(account: _Account) -> Section:

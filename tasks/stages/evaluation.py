@@ -1,40 +1,47 @@
-"""Compares tonight's model with the champion, the surrogate and the plain baselines on the same held-out users."""
+"""Compares tonight's model with the champion, the surrogate the shadow and the plain baselines on the same held-out users."""
 
 import math
+from contextlib import suppress
 
 import polars as pl
 
 from dealrec_core import schema
+from dealrec_core.errors import OtherFormat
 from dealrec_core.evaluation import ranking
 from dealrec_core.evaluation.gate import CHAMPION
 from dealrec_core.evaluation.ranking import Beside
-from dealrec_core.lake.nights import Fact, Snapshot
+from dealrec_core.lake.nights import Fact, Snapshot, reopen
 from dealrec_core.recommenders import baselines, bundle
 from dealrec_core.samples.recommender import Recommender
+from tasks import trials
 from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
+from tasks.trials import CANDIDATE, SHADOW
 
-CANDIDATE, SURROGATE = "candidate", "surrogate"
+SURROGATE = "surrogate"
 
 
 @stage("evaluation")
 def evaluate_candidate(tonight: Tonight) -> Snapshot:
-    """Writes recall, NDCG and MRR of every recommender for every held-out user to the table `evaluations`."""
+    """Writes recall, NDCG and MRR of every recommender for every held-out user to `evaluations`, and what the gate reads to `trials`."""
     cases, config = tonight.cases, tonight.config.algorithms.evaluation
     histories, item_count = cases[schema.HISTORY].to_list(), len(tonight.full_catalogue)
-    parts, extras = [], {}
+    parts, extras, all_lists = [], {}, {}
     recommenders = _recommenders(tonight)
     with shown("evaluation", f"recommenders, {len(cases):,} users each") as progress:
         for done, recommender in enumerate(recommenders, 1):
-            lists = ranking.ranked(recommender, histories, config)
+            lists = ranking.ranked(recommender, histories, config, depth=tonight.config.gate.depth)
+            all_lists[recommender.name] = lists
             parts.append(ranking.per_user(recommender.name, lists, cases, config))
             beside = ranking.beside(lists, cases, tonight.item_counts, item_count=item_count, config=config)
             extras[recommender.name] = beside
             progress(done, len(recommenders))
     per_user = pl.concat(parts)
     version = tonight.replace_rows("evaluations", per_user, schema.EVALUATIONS)
+    tried = tonight.replace_rows(trials.TABLE, trials.frame(trials.trials(tonight, all_lists)), schema.TRIALS)
     facts: dict[str, Fact] = {
+        "trials version": tried,
         "users": len(cases),
         "k": config.k,
         "seen items": "masked" if config.mask_seen else "kept",
@@ -47,7 +54,7 @@ def evaluate_candidate(tonight: Tonight) -> Snapshot:
 
 
 def _recommenders(tonight: Tonight) -> list[Recommender]:
-    """Everything that is compared: champion (where there is one), candidate, surrogate and plain baselines."""
+    """Everything that is compared: champion and shadow (where there are any), candidate, surrogate and plain baselines."""
     bounds, device = tonight.boundaries, tonight.device
     before_test = tonight.log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start)
     train = before_test.filter(pl.col(schema.TIMESTAMP) < bounds.validation_start)
@@ -61,7 +68,19 @@ def _recommenders(tonight: Tonight) -> list[Recommender]:
     ]
     if tonight.champion_folder is not None:
         recommenders.insert(0, bundle.load(tonight.champion_folder, device=device, name=CHAMPION))
+        recommenders += _shadow(tonight)
     return recommenders
+
+
+def _shadow(tonight: Tonight) -> list[Recommender]:
+    """The challenger of an earlier night that is judged again; none where its bundle has a format that no longer counts."""
+    last = trials.shadow(tonight)
+    if last is None:
+        return []
+    record = reopen(last.model, tonight.lake).need("fine_tune")
+    with suppress(OtherFormat):
+        return [bundle.load(tonight.local_copy(record), device=tonight.device, name=SHADOW)]
+    return []
 
 
 def _figures(summary: pl.DataFrame, extras: dict[str, Beside]) -> dict[str, Fact]:

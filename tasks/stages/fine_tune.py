@@ -18,12 +18,12 @@ from tasks.tonight import Tonight
 def fine_tune(tonight: Tonight) -> Snapshot:
     """Writes the folder `models/recommender/<night>`: model, catalogue and settings, which load by themselves."""
     config, name, chosen = tonight.config, tonight.night.name, tonight.coreset
-    remembered = _remembered(tonight)
+    remembered_samples = remembered(tonight)
     trained_through, folder = tonight.boundaries.test_start, tonight.checkpoints("fine_tune")
     newest = tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
     latest = newest.tail(config.algorithms.fine_tune.validation_examples)
     items = ItemStatistics(tonight.item_counts)
-    examples = pl.concat([chosen, remembered])
+    examples = pl.concat([chosen, remembered_samples])
     with shown("fine_tune", "steps at most") as progress:
         tuned = tonight.base.tune(examples, latest, items, checkpoint_folder=folder, progress=progress)
     recommender, calibration = calibrated(tonight, tuned.recommender)
@@ -40,7 +40,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     facts: dict[str, Fact] = {
         "backend": tonight.backend.name,
         "examples": len(examples),
-        "of earlier coresets": len(remembered),
+        "of earlier coresets": len(remembered_samples),
         **tuned.facts,
         **calibration,
         "trained through": trained_through.isoformat(),
@@ -48,7 +48,7 @@ def fine_tune(tonight: Tonight) -> Snapshot:
     return Snapshot(stage="fine_tune", path=path, sha256=published.sha256, rows=len(chosen), facts=facts)
 
 
-def _remembered(tonight: Tonight) -> pl.DataFrame:
+def remembered(tonight: Tonight) -> pl.DataFrame:
     """Train samples of earlier coresets that are not in tonight's, as many as `fine_tune.memory` allows, newest nights first."""
     nights = [night.name for night in reversed(tonight.night.earlier) if night.find("coreset") is not None]
     table = tonight.night.scan("coresets", tonight.night.need("coreset").version)

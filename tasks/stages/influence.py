@@ -80,7 +80,7 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
     config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
     earlier = _earlier(tonight, risk)
     score = partial(continued.score_on, earlier, model, samples, aims, seed=seed, device=device)
-    with naming(tonight.train, lambda: unusable(model, samples)):
+    with naming(tonight.train, lambda: unusable(model, samples).tolist()):
         return with_fewer_tokens(
             config.batch_tokens, lambda most: score(config=config.model_copy(update={"batch_tokens": most}))
         )

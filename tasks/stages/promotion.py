@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import polars as pl
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
@@ -14,15 +15,14 @@ from dealrec_core import schema
 from dealrec_core.errors import RegistryError
 from dealrec_core.evaluation import gate, ranking
 from dealrec_core.evaluation.gate import Verdict
-from dealrec_core.evaluation.slices import slices
-from dealrec_core.lake import promotions
-from dealrec_core.lake.nights import Fact, Night, Snapshot
+from dealrec_core.lake import Lake, promotions
+from dealrec_core.lake.nights import Champion, Fact, Night, Snapshot, reopen
 from dealrec_core.recommenders import bundle
 from dealrec_core.samples.recommender import Recommender
-from tasks import champions, registry, tracking
+from tasks import champions, registry, tracking, trials
 from tasks.stage import stage
-from tasks.stages.evaluation import CANDIDATE
 from tasks.tonight import Tonight
+from tasks.trials import CANDIDATE
 
 APPROVAL = "nights/{}/approval.json"
 
@@ -45,10 +45,14 @@ def promote(tonight: Tonight) -> Snapshot:
     run_id = _log(tonight, verdict)
     version = _register(tonight, run_id, verdict)
     tuning = tonight.night.need("fine_tune").facts.get(promotions.UNCHANGED)
-    action = promotions.outcome({"promoted": verdict.promoted, promotions.UNCHANGED: tuning})
-    if promotions.decisions(lake).filter(night=night.name, version=version, action=action).is_empty():
-        model = champions.model_of(night, version)
-        promotions.record(lake, night=model, action=action, reason=verdict.reason, who=who, now=datetime.now(UTC))
+    is_promoted = verdict.promoted and verdict.winner == night.name
+    action = promotions.outcome({"promoted": is_promoted, promotions.UNCHANGED: tuning})
+    _record_once(lake, champions.model_of(night, version), action, verdict, who)
+    if verdict.promoted and not is_promoted:
+        shadow = reopen(verdict.winner, lake)
+        earlier = str(shadow.need("promotion").facts["version"])
+        _record_once(lake, champions.model_of(shadow, earlier), promotions.PROMOTED, verdict, who)
+        registry.tag_version(tonight.config.registry, earlier, "dealrec.verdict", verdict.reason)
     changed = champions.heal(tonight.config.registry, lake, candidate=version)
     get_run_logger().info("version %s %s; aliases changed: %s", version, verdict.reason, changed or "none")
     champion = promotions.champion(lake)
@@ -70,21 +74,18 @@ def register_again(night: Night) -> str:
     return _register(tonight, _log(tonight, verdict), verdict)
 
 
+def _record_once(lake: Lake, model: Champion, action: str, verdict: Verdict, who: str) -> None:
+    """Adds a decision about a model, unless a killed try has added it."""
+    known = promotions.decisions(lake).filter(version=model.version, action=action)
+    if known.filter(pl.col(schema.REASON) == verdict.reason).is_empty():
+        promotions.record(lake, night=model, action=action, reason=verdict.reason, who=who, now=datetime.now(UTC))
+
+
 def verdict_of(tonight: Tonight) -> Verdict:
-    """The gate's verdict on tonight's candidate, against the champion or, before the first, the best of `gate.first_beats`."""
-    per_user, config = tonight.per_user, tonight.config
-    means = {row["recommender"]: row[config.gate.metric] for row in ranking.summary(per_user).iter_rows(named=True)}
-    against = gate.opponent(means, config.gate)
-    candidate, other = (ranking.values(per_user, name, config.gate.metric) for name in (CANDIDATE, against))
-    verdict = gate.decide(
-        candidate,
-        other,
-        against=against,
-        metric=f"{config.gate.metric}@{config.evaluation.k}",
-        config=config.gate,
-        seed=config.run.seed,
-        slices=slices(tonight.cases, tonight.item_counts),
-    )
+    """The gate's verdict on tonight's candidate and the shadow, against the champion or the best of `gate.first_beats`."""
+    config = tonight.config.gate
+    challengers = [trial for trial in trials.tonights(tonight) if trial.role != gate.CHAMPION]
+    verdict = gate.decide(challengers, metric=f"{config.metric}@{config.depth}", config=config)
     tuning = tonight.night.need("fine_tune").facts.get(promotions.UNCHANGED)
     if verdict.promoted or tuning is None:
         return verdict
@@ -132,13 +133,15 @@ def _log(tonight: Tonight, verdict: Verdict) -> str:
 def _register(tonight: Tonight, run_id: str, verdict: Verdict) -> str:
     """The version of tonight's recommender; both models must load back and answer as before to be registered."""
     names = tonight.config.registry
-    recommender = bundle.load(tonight.candidate_folder, device=tonight.device, name=CANDIDATE)
+    stage = tonight.night.served.stage
+    recommender = bundle.load(tonight.served_folder, device=tonight.device, name=CANDIDATE)
     tags = {**_lineage(tonight.night), "dealrec.verdict": verdict.reason}
     _register_one(tonight, names.surrogate, "surrogate", tonight.surrogate_recommender(), run_id=run_id, tags=tags)
-    return _register_one(tonight, names.model, "fine_tune", recommender, run_id=run_id, tags=tags)
+    return _register_one(tonight, names.model, stage, recommender, run_id=run_id, tags=tags)
 
 
 LOADERS = {"surrogate": "dealrec_core.surrogate.serving", "fine_tune": "dealrec_core.recommenders.serving"}
+LOADERS["refit"] = LOADERS["fine_tune"]
 """The module that MLflow loads a stage's model with. Registered models name it: these paths must stay."""
 
 
@@ -173,7 +176,7 @@ def require_same_answers(served: Any, *, recommender: Recommender, histories: li
 
 def _lineage(night: Night) -> dict[str, str]:
     """Tags that say from what a version was made."""
-    coreset, base = night.need("coreset"), night.need("base_model")
+    coreset, base, model = night.need("coreset"), night.need("base_model"), night.served
     return {
         "dealrec.day": str(night.day),
         "dealrec.code": night.manifest.code[:16],
@@ -181,6 +184,8 @@ def _lineage(night: Night) -> dict[str, str]:
         "dealrec.interactions": f"version {night.need('ingest').version}",
         "dealrec.coreset": f"version {coreset.version}, {coreset.rows} samples",
         "dealrec.base_model": f"{base.facts['base model']} {str(base.sha256)[:16]}",
-        "dealrec.bundle": str(night.need("fine_tune").path),
-        registry.SHA256_TAG: str(night.need("fine_tune").sha256),
+        "dealrec.bundle": str(model.path),
+        registry.SHA256_TAG: str(model.sha256),
+        "dealrec.trained_through": str(model.facts["trained through"]),
+        "dealrec.figures": str(model.facts.get("figures", "of this model")),
     }

@@ -16,14 +16,15 @@ from dealrec_core import schema
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Night, Snapshot, reopen
 from flows.promote import promote
+from tasks import trials
 from tasks.nights import NightRequest
-from tasks.stages.evaluation import CANDIDATE
+from tasks.trials import CANDIDATE
 from tests.flows.conftest import DEMO
 
 
 @pytest.fixture(scope="module")
 def judged(town, tmp_path_factory) -> tuple[Lake, str]:
-    """The town's first night as before its promotion, with a candidate that hits every target: the gate lets it through."""
+    """The town's first night as before its promotion, with a candidate that has all the evidence it needs."""
     place, summaries = town
     folder = tmp_path_factory.mktemp("approval")
     shutil.copytree(place.lake.root, folder / "lake")
@@ -33,10 +34,10 @@ def judged(town, tmp_path_factory) -> tuple[Lake, str]:
     night = reopen(summaries[0].night, lake)
     lake.remove(f"nights/{night.name}/stages/promotion.json")
     found = night.need("evaluation")
-    perfect = pl.when(pl.col("recommender") == CANDIDATE).then(1.0).otherwise(pl.col("recall")).alias("recall")
-    frame = lake.scan("evaluations", found.version).with_columns(perfect).collect()
-    version = lake.replace("evaluations", frame, schema=schema.EVALUATIONS)
-    night.record(found.model_copy(update={"version": version}))
+    sure = pl.col("winnings").list.eval(pl.lit(9.0))  # e^9 to 1
+    frame = lake.scan(trials.TABLE).with_columns(pl.when(role=CANDIDATE).then(sure).otherwise("winnings")).collect()
+    version = lake.replace(trials.TABLE, frame, schema=schema.TRIALS)
+    night.record(found.model_copy(update={"facts": {**found.facts, "trials version": version}}))
     return lake, night.name
 
 

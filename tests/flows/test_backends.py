@@ -31,7 +31,7 @@ from tasks.stages import base_model
 from tasks.tonight import Tonight
 from tests.flows.conftest import DEMO, Town, new_town
 
-PROMOTE = ["gate.confidence=0.5"]
+PROMOTE = ["gate.confidence=0"]
 
 
 def test_tiger_goes_through_a_whole_night_and_is_served(tiger_town: Town) -> None:

@@ -1,15 +1,30 @@
+import math
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
-from dealrec_core.evaluation.gate import decide, opponent
+from benchmarks import gate as years
+from dealrec_core.errors import DataError
+from dealrec_core.evaluation import gate
+from dealrec_core.evaluation.gate import STAKES, Trial, decide, needed, opponent
 from dealrec_core.settings.evaluation import GateConfig
 
 BETTER = np.array([1.0, 1.0, 1.0, 0.0] * 50)
 WORSE = np.array([1.0, 0.0, 0.0, 0.0] * 50)
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+TRIED = {"role": "candidate", "model": "tonight", "champion": "1", "against": "champion", "number": 1}
+TRIED |= {"since": DAY, "through": DAY, "recall": 0.0}
 
 
-def verdict(candidate: np.ndarray, incumbent: np.ndarray, **settings: float):
-    return decide(candidate, incumbent, against="champion", metric="recall@10", config=GateConfig(**settings), seed=0)
+def trial(candidate: np.ndarray, incumbent: np.ndarray, *, slices=None, before=None, tried=None, **settings) -> Trial:
+    config = GateConfig(**settings)
+    found = {**TRIED, **(tried or {})}
+    return gate.summed(found, candidate, incumbent, config=config, seed=0, slices=slices, before=before)
+
+
+def verdict(*trials: Trial, **settings):
+    return decide(list(trials), metric="ndcg@20", config=GateConfig(**settings))
 
 
 def test_a_candidate_meets_the_champion_and_before_the_first_the_best_of_those_that_are_named():
@@ -21,47 +36,115 @@ def test_a_candidate_meets_the_champion_and_before_the_first_the_best_of_those_t
 
 
 def test_a_candidate_that_is_better_on_the_same_users_is_promoted():
-    found = verdict(BETTER, WORSE)
+    found = verdict(trial(BETTER, WORSE))
     assert found.promoted
+    assert found.shadow is None
     assert found.gain == 0.5  # 150/200 - 50/200
     assert found.low > 0
     assert found.reason.startswith(
-        "better: recall@10 went from 0.2500 (champion) to 0.7500: 95% interval of the change +"
+        "better: ndcg@20 went from 0.2500 (champion) to 0.7500: 95% interval of the change +"
     )
 
 
-def test_a_candidate_that_is_worse_is_not():
-    found = verdict(WORSE, BETTER)
-    assert not found.promoted
-    assert found.reason.startswith("not better")
-
-
-def test_an_equal_candidate_does_not_replace_the_champion():
-    assert not verdict(BETTER, BETTER).promoted
+def test_a_candidate_that_is_worse_or_equal_is_not_and_is_no_shadow():
+    for candidate, incumbent in ((WORSE, BETTER), (BETTER, BETTER)):
+        found = verdict(trial(candidate, incumbent))
+        assert (found.promoted, found.shadow) == (False, None)
+        assert found.reason.startswith("not better")
 
 
 def test_a_gain_below_the_minimum_is_not_enough():
-    assert not verdict(BETTER, WORSE, minimum_gain=0.6).promoted
-    assert verdict(BETTER, WORSE, minimum_gain=0.3).promoted
+    assert not verdict(trial(BETTER, WORSE, minimum_gain=0.6)).promoted
+    assert verdict(trial(BETTER, WORSE, minimum_gain=0.3)).promoted
 
 
-def test_one_lucky_user_is_not_enough():
-    lucky = np.zeros(200)
-    lucky[0] = 1.0  # drawn at least once in 1 - (1 - 1/200)^200 = 63% of resamples
-    found = verdict(lucky, np.zeros(200))
-    assert found.gain > 0
-    assert not found.promoted
-    assert 0.55 < found.confidence < 0.72
+def test_three_lucky_users_are_not_enough():
+    lucky = np.array([1.0] * 3 + [0.0] * 197)
+    found = verdict(trial(lucky, np.zeros(200)))
+    expected = sum((1 + stake) ** 3 for stake in STAKES) / len(STAKES)  # every other user leaves the money as it is
+    assert found.evidence == pytest.approx(expected, abs=1e-3)
+    assert (found.promoted, found.needed, found.shadow) == (False, 20.0, "tonight")
+    assert found.reason.endswith(" to 1, 20 needed; night tonight's model stays as shadow")
 
 
-def test_a_better_candidate_that_loses_for_a_slice_is_rejected_by_name():
+def test_evidence_of_several_nights_is_multiplied():
+    lucky, nobody = np.array([1.0] * 3 + [0.0] * 197), np.zeros(200)
+    first = trial(lucky, nobody)
+    second = trial(lucky, nobody, before=first, tried={"role": "shadow"})
+    assert second.all_users == 400
+    expected = sum((1 + stake) ** 6 for stake in STAKES) / len(STAKES)
+    assert second.evidence == pytest.approx(expected)
+    assert " over 400 users of several nights" in verdict(second).reason
+
+
+def test_the_chances_of_all_challengers_of_a_champion_sum_to_what_is_allowed():
+    chances = 1 / np.asarray(needed(np.arange(1, 100_001), 0.9))
+    assert chances.sum() == pytest.approx(0.1, rel=1e-4)
+    assert needed(0, 0.9) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    "gains", [[(0.9, -0.1), (0.1, 0.9)], [(0.5, 1.0), (0.5, -1.0)], [(0.96, 0.0), (0.02, 1.0), (0.02, -1.0)]]
+)
+def test_no_stake_is_expected_to_win_where_no_gain_is(gains):
+    chances, values = np.array(gains).T
+    assert chances @ values == pytest.approx(0)
+    assert (chances @ np.exp(gate.winnings(values)) <= 1 + 1e-12).all()
+
+
+def test_the_challenger_with_most_of_what_it_needs_is_promoted_and_the_one_ahead_stays():
+    shadow = trial(BETTER, WORSE, tried={"role": "shadow", "model": "earlier"})
+    candidate = trial(BETTER, WORSE, tried={"number": 2})
+    found = verdict(shadow, candidate)
+    assert (found.promoted, found.winner) == (True, "earlier")
+    assert found.reason.startswith("shadow of night earlier: better: ")
+    lucky = trial(np.array([1.0] * 3 + [0.0] * 197), np.zeros(200), tried={"role": "shadow", "model": "earlier"})
+    assert verdict(lucky, trial(WORSE, BETTER, tried={"number": 2})).shadow == "earlier"
+
+
+def test_before_the_first_champion_nothing_stays_as_shadow():
+    lucky = trial(np.array([1.0] * 3 + [0.0] * 197), np.zeros(200), tried={"champion": "", "number": 0})
+    found = verdict(lucky)
+    assert (found.promoted, found.shadow, found.needed) == (False, None, 10.0)
+
+
+def test_a_better_candidate_that_clearly_loses_for_a_slice_is_rejected_by_name():
     candidate, incumbent = np.array([1.0] * 90 + [0.0] * 30), np.array([0.0] * 90 + [0.25] * 30)
     slices = {"new users": np.arange(120) >= 90, "everyone else": np.arange(120) < 90}
-    asked = {"against": "champion", "metric": "recall@10", "seed": 0, "slices": slices}
-    strict = decide(candidate, incumbent, config=GateConfig(maximum_slice_loss=0.1), **asked)
+    found = trial(candidate, incumbent, slices=slices)
+    strict = verdict(found, maximum_slice_loss=0.1)
     assert not strict.promoted
     assert strict.reason.startswith("worse for new users: -0.2500, at most -0.1 allowed; better: ")
     assert strict.slices == pytest.approx({"new users": -0.25, "everyone else": 1.0})
-    assert decide(candidate, incumbent, config=GateConfig(maximum_slice_loss=0.25), **asked).promoted
-    asked["slices"] = {"29 new users": np.arange(120) >= 91}
-    assert decide(candidate, incumbent, config=GateConfig(maximum_slice_loss=0.1), **asked).promoted
+    assert verdict(found, maximum_slice_loss=0.25).promoted
+    small = trial(candidate, incumbent, slices={"29 new users": np.arange(120) >= 91})
+    assert verdict(small, maximum_slice_loss=0.1).promoted
+
+
+def test_a_slice_may_lose_two_of_its_standard_errors():
+    candidate, incumbent = np.ones(136), np.zeros(136)
+    candidate[100:118], incumbent[118:] = 0.0, 1.0
+    candidate[118:] = 0.0  # 36 users: 18 without a gain, 18 who lose 1: mean -0.5, deviation 0.5, error 0.5 / 6
+    found = trial(candidate, incumbent, slices={"new users": np.arange(136) >= 100})
+    assert found.slices["new users"] == pytest.approx((-0.5, 0.5 / 6))
+    assert "at most -0.166667 allowed" in verdict(found).reason
+    assert verdict(found, maximum_slice_loss=None).promoted
+
+
+def test_evidence_stays_a_number_however_many_users_gain():
+    found = trial(np.ones(5000), np.zeros(5000))
+    assert math.isfinite(found.evidence)
+    assert verdict(found).promoted
+
+
+def test_other_numbers_of_users_are_an_error():
+    with pytest.raises(DataError, match="evaluate both on the same cases"):
+        trial(np.ones(3), np.ones(4))
+
+
+def test_in_simulated_years_without_a_better_candidate_hardly_one_is_promoted_and_a_better_one_is_found():
+    random = np.random.default_rng(0)
+    equal = years.Years(years.town("ndcg@20", 0.45, 1.0), 500, 50, random)
+    assert (equal.first_promotion(60, years.NIGHTS_A_YEAR) > 0).mean() <= 0.1
+    better = years.Years(years.town("ndcg@20", 0.02, 1.2), 8696, 870, random)
+    assert (better.first_promotion(60, 10) > 0).mean() >= 0.8

@@ -52,6 +52,17 @@ def test_the_best_epoch_is_kept_and_training_stops_when_patience_ends() -> None:
     assert result.model.weight.item() == pytest.approx(-0.2)  # two steps of 0.1
 
 
+def test_a_training_that_is_to_stop_ends_there_and_keeps_its_last_epoch_whatever_the_validation_says() -> None:
+    marks = [(1.0, 0.9), (1.0, 0.1), (1.0, 0.0)]
+    result = trained(Slope(marks), stop=2, patience=1)
+    assert (result.best_epoch, result.steps) == (2, 4)
+    assert result.model.weight.item() == pytest.approx(-0.4)  # four steps of 0.1
+    falling = trained(Slope(marks), stop=2, falls=True)  # the rate falls over the four epochs of the recipe
+    assert falling.model.weight.item() == pytest.approx(
+        -0.1 * sum(0.5 * (1 + math.cos(math.pi * step / 8)) for step in range(4)), abs=1e-6
+    )
+
+
 def test_of_equal_epochs_that_with_the_lowest_validation_loss_is_kept_and_of_those_the_first() -> None:
     assert trained(Slope([(3.0, 0.5), (2.0, 0.5), (2.0, 0.5), (2.5, 0.5)])).best_epoch == 1
 

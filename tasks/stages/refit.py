@@ -1,0 +1,88 @@
+"""Repeats the recipe of a promoted model with the held-out slices among the samples, so that what is served knows the newest days."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from dealrec_core import schema
+from dealrec_core.lake.nights import Fact, Snapshot
+from dealrec_core.recommenders import bundle
+from dealrec_core.recommenders.backend import BASE, ItemStatistics, Tuned
+from dealrec_core.samples import calibration, split
+from dealrec_core.samples.calibration import Weights
+from tasks import storage
+from tasks.progress import shown
+from tasks.stage import stage
+from tasks.stages.fine_tune import remembered
+from tasks.stages.promotion import verdict_of
+from tasks.tonight import Tonight
+
+
+@stage("refit")
+def refit(tonight: Tonight) -> Snapshot:
+    """Names the folder to be served: `models/recommender/<night>-refit` where the gate promotes tonight's candidate, else the candidate's.
+
+    Start, rate, number of epochs and weights of the calibration are the candidate's. The gate's figures belong to this recipe:
+    no user is left on whom the refitted model could be judged, and the next night's new events will do that.
+    """
+    night, tuned = tonight.night, tonight.night.need("fine_tune")
+    if (reason := _reason_against(tonight)) is not None:
+        facts: dict[str, Fact] = {"refit": f"none: {reason}", "trained through": tuned.facts["trained through"]}
+        return tuned.model_copy(update={"stage": "refit", "facts": facts})
+    newest = _held_out(tonight)
+    examples = pl.concat([tonight.coreset, remembered(tonight), newest])
+    repeated = _repeated(tonight, examples, epochs=int(str(tuned.facts["best epoch"])))
+    through, path = tonight.boundaries.end.isoformat(), f"models/recommender/{night.name}-refit"
+    base = night.need("base_model").sha256
+    lineage = {"night": night.name, "coreset": tuned.rows, "trained_through": through, BASE: base}
+    with storage.publishing(tonight.lake, path) as published:
+        bundle.save(published.folder, repeated.recommender, base=repeated.base, lineage=lineage)
+    tonight.drop_checkpoints("refit")
+    facts = {
+        "refit": "the candidate's recipe, with held-out samples",
+        "figures": f"of the recipe; {tuned.path} is the model that was judged",
+        "examples": len(examples),
+        "of the held-out slices": len(newest),
+        "epochs": repeated.facts["best epoch"],
+        "steps": repeated.facts["steps"],
+        "tokens": repeated.tokens,
+        "trained through": through,
+    }
+    return Snapshot(stage="refit", path=path, sha256=published.sha256, rows=len(newest), facts=facts)
+
+
+def _reason_against(tonight: Tonight) -> str | None:
+    """Why the model is served as it was judged; None where the recipe is to be repeated."""
+    if not tonight.config.fine_tune.refit:
+        return "fine_tune.refit is 0"
+    if not tonight.night.need("fine_tune").facts["best epoch"]:
+        return "no epoch was better than the start"
+    verdict = verdict_of(tonight)
+    if not verdict.promoted:
+        return "the gate does not promote"
+    return None if verdict.winner == tonight.night.name else "the gate promotes a shadow"
+
+
+def _held_out(tonight: Tonight) -> pl.DataFrame:
+    """Samples of the validation and the held-out slice, drawn at random: as many for each of the coreset as `fine_tune.refit` says."""
+    slices = pl.concat([tonight.validation, tonight.served.validation]).sort(schema.SAMPLE_ID)
+    most = round(tonight.config.fine_tune.refit * len(tonight.coreset))
+    return split.drawn(slices, most, np.random.default_rng(tonight.config.run.seed))
+
+
+def _repeated(tonight: Tonight, examples: pl.DataFrame, *, epochs: int) -> Tuned:
+    """The candidate's recipe on other samples, on the catalogue and with the priors of the moment at which it is served."""
+    served, folder = tonight.served, tonight.checkpoints("refit")
+    newest = served.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
+    held = newest.tail(tonight.config.algorithms.fine_tune.validation_examples)
+    items = ItemStatistics(served.item_counts)
+    with shown("refit", "steps at most") as progress:
+        tuned = served.base.tune(examples, held, items, stop=epochs, checkpoint_folder=folder, progress=progress)
+    described = calibration.read(bundle.description(tonight.folder("fine_tune"))["calibration"])
+    weights = Weights() if described is None else described.weights
+    priors = served.priors(served.boundaries.test_start)
+    if weights.title:
+        priors = replace(priors, titles=tuned.recommender.title_chances)
+    calibrated = replace(tuned.recommender, calibration=priors.calibration(weights))
+    return replace(tuned, recommender=calibrated)
