@@ -113,9 +113,8 @@ def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys
     sets = [part for override in place.overrides for part in ("--set", override)]
     code, out, _ = run(capsys, monkeypatch, "doctor", "--config", DEMO, *sets)
     assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()] == [
-        ["ok", f"{what}:"] for what in ("sources", "lake", "registry", "device")
-    ]
+    looks = ("sources:", "lake:", "registry:", "device:", "base")
+    assert [line.split()[:2] for line in out.splitlines()] == [["ok", what] for what in looks]
     code, out, _ = run(
         capsys, monkeypatch, "doctor", "--config", DEMO, *sets, "--set", f"sources.root={tmp_path}/nowhere"
     )

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from dealrec_core.errors import LakeError
+from dealrec_core.errors import DiskFull, LakeError
 from dealrec_core.ingest import interactions
 from dealrec_core.lake import Conflict, Lake, damage, tables, upkeep
 from dealrec_core.lake.commit import ATTEMPTS, commit, until_committed
@@ -132,7 +132,7 @@ def test_a_data_file_whose_write_failed_is_removed_and_the_error_stays(lake, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFull, match="is full"):
         change(lake, "t", lambda draft: add(draft, 1), schema=SCHEMA)
     assert upkeep.data_files(lake, "t") == []
 
@@ -144,7 +144,7 @@ def test_a_file_whose_write_failed_leaves_neither_itself_nor_its_beginning(lake,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFull, match="is full"):
         lake.write_bytes("nights/a.json", b"2")
     assert lake.list_paths("nights") == ["nights/a.json"]
     assert lake.read_bytes("nights/a.json") == b"1"
