@@ -47,8 +47,7 @@ def _steps(night: Night, request: NightRequest) -> NightSummary:
                 _run_in_its_pool(step.name, tonight)
             else:
                 step(tonight)
-        ingested = night.find("ingest")
-        if ingested is not None and ingested.facts.get("empty"):
+        if night.finished:
             break
     return show_night(night, summarise(night))
 

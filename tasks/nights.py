@@ -183,9 +183,9 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
     if not night.finished:
         done = ", ".join(snapshot.stage for snapshot in night.snapshots())
         return summary(outcome="in part", message=f"done: {done}", rows_new=ingested.rows or 0, warnings=warnings)
-    if ingested.facts.get("empty"):
-        nothing = f"nothing new up to {night.day}: no sample, score or model was made"
-        return summary(outcome="done before" if before else "empty", message=nothing, warnings=warnings)
+    if (reason := night.cut_short) is not None:
+        rows = 0 if before else ingested.rows or 0
+        return summary(outcome="done before" if before else "empty", message=reason, rows_new=rows, warnings=warnings)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
     done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"

@@ -229,9 +229,21 @@ class Night:
 
     @property
     def finished(self) -> bool:
-        """Whether the night is complete: its last stage ran, or its day was empty."""
-        ingested = self.find("ingest")
-        return self.find("promotion") is not None or bool(ingested and ingested.facts.get("empty"))
+        """Whether the night is complete: its last stage ran, its day was empty, or nobody is there to judge a model."""
+        return self.find("promotion") is not None or self.cut_short is not None
+
+    @property
+    def cut_short(self) -> str | None:
+        """Why the night makes no model; None where it does."""
+        ingested, sampled = self.find("ingest"), self.find("samples")
+        if ingested is not None and ingested.facts.get("empty"):
+            return f"nothing new up to {self.day}: no sample, score or model was made"
+        reason = sampled.facts.get(NOBODY) if sampled is not None else None
+        return None if reason is None else str(reason)
+
+
+NOBODY = "nobody to judge"
+"""Fact of the stage `samples`: why no model of this night could be judged."""
 
 
 def last_whole_day(now: datetime) -> date:

@@ -149,6 +149,14 @@ def cases(
     return drawn(held_out, users, np.random.default_rng(seed))
 
 
+def any_held_out(interactions: pl.LazyFrame, bounds: Boundaries) -> bool:
+    """Whether a user has events both before and in the test slice."""
+    times = pl.col(schema.TIMESTAMP)
+    users = interactions.group_by(schema.USER_ID).agg(times.min().alias("first"), times.max().alias("last"))
+    both = (pl.col("first") < bounds.test_start) & (pl.col("last") >= bounds.test_start)
+    return bool(users.select(both.any()).collect(engine="streaming").item())
+
+
 def drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
     """At most `most` rows, drawn without replacement and in their own order; all of them for None."""
     if most is None or len(frame) <= most:

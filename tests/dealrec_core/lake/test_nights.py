@@ -96,3 +96,12 @@ def test_another_program_is_another_night(monkeypatch, tmp_path):
 def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     assert checkout.git_commit() is None
+
+
+def test_a_night_without_anybody_to_judge_a_model_is_finished_and_says_why(lake):
+    night = opened(lake, 1)
+    night.record(Snapshot(stage="ingest", facts={"empty": False}))
+    night.record(Snapshot(stage="samples", facts={"test": 4}))
+    assert (night.finished, night.cut_short) == (False, None)
+    night.record(Snapshot(stage="samples", facts={"test": 0, nights.NOBODY: "no earlier user came back"}))
+    assert (night.finished, night.cut_short) == (True, "no earlier user came back")

@@ -149,3 +149,10 @@ def test_the_counts_are_those_of_the_slices(mode):
     bounds = Boundaries(validation_start=moments[3], test_start=moments[5], end=datetime(2024, 1, 5, tzinfo=UTC))
     sizes = {which: len(split.split(table, bounds, which, mode).collect()) for which in split.SPLITS}
     assert split.counts(table, bounds, mode) == sizes
+
+
+def test_only_a_user_with_a_past_can_be_held_out():
+    late = log(("u", "a", 0), ("v", "x", 1), ("u", "b", 2))  # nobody has an event from hour 3 on
+    assert split.any_held_out(LOG, bounds(1, 3, 6))
+    assert not split.any_held_out(late, bounds(1, 3, 3))
+    assert not split.any_held_out(log(("u", "a", 0), ("new", "x", 4), ("new", "y", 5)), bounds(1, 3, 6))
