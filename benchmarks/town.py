@@ -24,6 +24,7 @@ SMALL = [
     "language_model.width=32",
     "evaluation.users=40",
     "fine_tune.epochs=2",
+    "coreset.method=dealrec",  # asks for influence and effort, so that a night has every stage
     "coreset.ratio=0.1",
     "coreset.least=1",
     "gate.resamples=200",

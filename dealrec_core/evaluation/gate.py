@@ -110,7 +110,7 @@ def opponent(means: Mapping[str, float], config: GateConfig) -> str:
 def winnings(gains: np.ndarray, minimum: float = 0.0) -> np.ndarray:
     """Logarithm of what each user's gain makes of the money of each stake, (U, stakes); the sum over users is that of all.
 
-    >>> np.exp(winnings(np.array([1.0, 1.0, 1.0])).sum(0))[0]  # 1.5³: three users are no proof
+    >>> float(np.exp(winnings(np.array([1.0, 1.0, 1.0])).sum(0))[0])  # 1.5³: three users are no proof
     3.375
     """
     return np.asarray(np.log1p(np.multiply.outer(gains - minimum, STAKES)))

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
@@ -39,7 +40,8 @@ def test_a_killed_night_is_marked_within_ninety_seconds_and_goes_on_by_itself(si
     assert marked_after <= 90
     again = next_run(site, deployment["id"], after=run["id"])
     assert "started-again" in again["tags"]
-    assert again["parameters"]["request"]["day"] == run["created"][:10]
+    created = datetime.fromisoformat(run["created"])  # a night that names no day is of the last whole one before it
+    assert again["parameters"]["request"]["day"] == f"{created.astimezone(UTC) - timedelta(days=1):%Y-%m-%d}"
     assert site.wait(again["id"], {"COMPLETED"}, seconds=600)["state"]["type"] == "COMPLETED"
 
 

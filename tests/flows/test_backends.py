@@ -185,7 +185,7 @@ def test_a_champion_of_another_bundle_format_counts_as_none(tmp_path_factory, pr
     place.write(0)
     place.write(1)
     _promote_whatever_comes(place, 0, [])
-    champion = nights.nights(place.lake)[0].need("fine_tune").path
+    champion = nights.nights(place.lake)[0].served.path
     folder = place.lake.local_path(str(champion))
     path = folder / "recommender.json"
     described = json.loads(path.read_text())
