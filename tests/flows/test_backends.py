@@ -185,13 +185,15 @@ def test_a_champion_of_another_bundle_format_counts_as_none(tmp_path_factory, pr
     place.write(0)
     place.write(1)
     _promote_whatever_comes(place, 0, [])
-    champion = nights.nights(place.lake)[0].served.path
-    folder = place.lake.local_path(str(champion))
+    first = nights.nights(place.lake)[0]
+    folder = place.lake.local_path(str(first.served.path))
     path = folder / "recommender.json"
     described = json.loads(path.read_text())
     del described["format"]  # as before bundles had one
     path.write_text(json.dumps(described))
     _published_again(folder)
+    listing = (folder / "sha256sums.json").read_bytes()
+    first.record(first.served.model_copy(update={"sha256": hashlib.sha256(listing).hexdigest()}))
     assert nightly(place.request(1, "fine_tune.start=champion")).outcome in ("promoted", "rejected", "unchanged")
     second = nights.nights(place.lake)[1]
     assert "another bundle format" in second.need("evaluation").facts["champion"]
