@@ -1,4 +1,4 @@
-"""What only a GPU can show, in under eight minutes: `python benchmarks/gpu.py --base FOLDER`; `--tiny` runs all of it on a CPU.
+"""Measures on a GPU, in under eight minutes: `python benchmarks/gpu.py --base FOLDER`. With `--tiny` every part runs on a CPU.
 
 precision: influence on the device in float32, tf32 and bf16 beside the CPU's float32. speed: effort and tuning in tokens a
 second, with the share of the peak of a large matrix product, and memory. effort: the device's bfloat16 beside float32 of the CPU.

@@ -20,7 +20,6 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors import safe_open
-from scipy.stats import t as student
 
 from dealrec_core import schema
 from dealrec_core.coreset import selection
@@ -34,6 +33,7 @@ from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.settings.tree import Algorithms
 from dealrec_core.study import data as study_data
+from dealrec_core.study import gains
 from dealrec_core.study.config import DatasetConfig
 from dealrec_core.study.data import StudyData
 from dealrec_core.surrogate import networks
@@ -72,7 +72,7 @@ PROMPT = {"items": "game products", "item": "game product", "title_characters": 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process needs to know."""
+    """The base model, data, device and size of a run; every process gets a copy."""
 
     base: str
     folder: str
@@ -294,7 +294,8 @@ def compared(cells: dict[tuple[str, int], dict[str, Any]], judges: np.ndarray) -
         for number, metric in enumerate(("NDCG@100", "NDCG@10", "recall@10")):
             row[metric] = round(float(judged[:, :, rule, number].mean()), 4)
             if name not in ("random", "base"):
-                row[f"{metric} minus random"] = gain(judged[:, :, rule, number], random[:, :, rule, number])
+                found = gains.gain(judged[:, :, rule, number], random[:, :, rule, number])
+                row[f"{metric} minus random"] = [round(value, 5) for value in (found.mean, found.low, found.high)]
         row["log-likelihood a token"] = round(float(judged[:, :, -1, 0].mean()), 4)
         row["NDCG@100 by rule"] = {
             label: round(float(judged[:, :, place, 0].mean()), 4) for place, label in enumerate(RULES)
@@ -306,21 +307,3 @@ def compared(cells: dict[tuple[str, int], dict[str, Any]], judges: np.ndarray) -
         "rule": RULES[rule],
         "methods": table,
     }
-
-
-def gain(first: np.ndarray, second: np.ndarray) -> list[float]:
-    """Mean of first − second, (S, U) each with seeds of their own, and its 95% interval over users and seeds.
-
-    The variance is that of the users' mean gaps, and that of the means of the seeds; t with Welch's degrees of freedom.
-    """
-    gaps = first.mean(0) - second.mean(0)
-    seeds = [values.mean(1).var(ddof=1) / len(values) if len(values) > 1 else 0.0 for values in (first, second)]
-    parts = [
-        (gaps.var(ddof=1) / len(gaps), len(gaps) - 1),
-        *((part, max(1, len(values) - 1)) for part, values in zip(seeds, (first, second), strict=True)),
-    ]
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / max(sum(part**2 / count for part, count in parts), 1e-300) if variance else 1.0
-    half = float(student.ppf(0.975, freedom) * np.sqrt(variance))
-    mean = float(gaps.mean())
-    return [round(mean, 5), round(mean - half, 5), round(mean + half, 5)]

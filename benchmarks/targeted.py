@@ -160,7 +160,7 @@ def cut(events: list[int]) -> tuple[list[int], list[int], list[int]]:
 
 
 class Bench:
-    """What the cells of a log share: base, influence, pool."""
+    """The base, the influence and the pool of a log; all cells of the log share them."""
 
     def __init__(self, name: str, data: Path) -> None:
         self.name, self.log = name, read(name, data)

@@ -317,9 +317,7 @@ def demo(json: Json = False) -> None:
 def _warn(warnings: str | None) -> None:
     """Ends with WARNED where the files of a night are odd: it took them, and a person should look at the settings."""
     if warnings:
-        Console(stderr=True, soft_wrap=True).print(
-            f"warning: {warnings}", style="yellow", markup=False, highlight=False
-        )
+        Console(stderr=True, soft_wrap=True).print(Text(f"warning: {plain(warnings)}", style="yellow"))
         raise typer.Exit(WARNED)
 
 

@@ -170,7 +170,7 @@ class NightSummary(BaseModel):
     recall: dict[str, float] = Field(default_factory=dict)
     """Mean recall at K of every recommender on the held-out users."""
     warnings: str | None = None
-    """What is odd about the files that this night read."""
+    """Sentences that name odd rows in the files that this night read."""
     against_random: str | None = None
     """Tonight's coreset compared with random ones of its size, by a cheap proxy."""
 

@@ -17,6 +17,7 @@ from dealrec_core.errors import DataError, OtherFormat
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Night, Snapshot, reopen
 from dealrec_core.language import bases
+from dealrec_core.language.device import device
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, Backend, OpenedBase, build, usable_champion
 from dealrec_core.samples import calibration, items, split
@@ -50,8 +51,7 @@ class Tonight:
     @cached_property
     def device(self) -> torch.device:
         """The device that the settings ask for; auto takes a GPU when there is one."""
-        name = self.config.run.device
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        return device(self.config.run.device)
 
     def folder(self, stage: str) -> Path:
         """A checked local copy of the folder that a finished stage has published."""

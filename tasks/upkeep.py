@@ -27,7 +27,7 @@ class UpkeepReport(BaseModel):
     vacuumed: bool
     message: str
     scrub: str
-    """What the last scrub saw."""
+    """Result of the last scrub."""
 
 
 @task(name="compact", retries=2, retry_delay_seconds=10, cache_policy=NO_CACHE)
@@ -81,7 +81,7 @@ def look_after(config: Config) -> UpkeepReport:
 
 
 def scrubbed_lake(config: Config) -> Scrub:
-    """What the last scrub saw; a new one is made where it is too long ago or saw damage. It may run beside a night."""
+    """Returns the result of the last scrub. A new scrub runs first where that is too old or saw damage."""
     lake, now = Lake(config.lake.root), datetime.now(UTC)
     before = None if scrub.is_due(lake, now=now, days=config.upkeep.scrub_days) else scrub.last(lake)
     found = before or scrub.scrub(lake, now=now)

@@ -31,7 +31,7 @@ STAKES = 0.5 ** np.arange(1, 8)
 
 
 class Trial(BaseModel):
-    """What held-out users said about one challenger in one night, and the money that its bet has made so far."""
+    """The result of one challenger on the held-out users of one night, and the winnings of its bet over all nights so far."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,7 +67,7 @@ class Trial(BaseModel):
 
     @property
     def evidence(self) -> float:
-        """What the bet has made of its money: odds against the champion being as good."""
+        """The money that one unit has become in the bet: the odds against the champion being as good."""
         return float(evidence(np.array(self.winnings)))
 
 

@@ -26,7 +26,7 @@ class Correction(IngestReport):
     also: list[str] = Field(default=[])
     """Files that no pattern named, and that were read again because events of theirs were duplicates."""
     items: IngestReport = IngestReport()
-    """The same of item files."""
+    """Counts of the item files that were taken again."""
 
 
 def again(

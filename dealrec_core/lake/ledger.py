@@ -44,7 +44,7 @@ class IngestReport(BaseModel):
     filtered: int = 0
     postponed: int = 0
     warnings: list[str] = []
-    """What is odd about the rows, a sentence for each."""
+    """Sentences that name odd rows, such as a type of event that never occurs."""
 
     def __add__(self, other: "IngestReport") -> "IngestReport":
         return IngestReport(**{name: getattr(self, name) + getattr(other, name) for name in IngestReport.model_fields})

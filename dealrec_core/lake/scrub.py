@@ -14,7 +14,7 @@ RECORD = "scrub.json"
 
 
 class Scrub(BaseModel):
-    """What the last scrub of a lake saw."""
+    """The result of a scrub: when it ran, how many files it read, and which of them were changed."""
 
     at: datetime
     files: int

@@ -9,7 +9,7 @@ from pathlib import Path
 from dealrec_core.errors import DiskFull
 
 TEXTS = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
-"""What libraries that raise errors of their own make of ENOSPC and EDQUOT."""
+"""Texts by which libraries with error classes of their own report ENOSPC (disk full) and EDQUOT (quota reached)."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def told(*places: str | Path) -> str:
-    """What is full, how much is free, and what to do."""
+    """Returns a sentence that names the full disk, how much of it is free, and the next step."""
     free = {str(place): shutil.disk_usage(_existing(Path(place))).free for place in places if "://" not in str(place)}
     if not free:
         return f"the store of {places[0]} has no space left; free some and run it again: what was finished is kept"

@@ -32,7 +32,7 @@ class Base:
     """A base model from outside, on this machine."""
 
     name: str
-    """As in the settings; one from the hub with the commit that was found."""
+    """Name as in the settings. The name of a model from the hub ends with the commit that was found."""
     folder: Path
 
     @property
@@ -47,7 +47,7 @@ class Base:
 
     @property
     def reference(self) -> dict[str, str]:
-        """What a bundle keeps of it: the name, without a path of this machine, and the hash."""
+        """The name, without a path of this machine, and the hash; a bundle keeps both in place of the model."""
         return {"name": self.folder.name if Path(self.name).is_dir() else self.name, "sha256": self.sha256}
 
     def remember(self) -> None:

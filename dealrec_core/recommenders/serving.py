@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
+from dealrec_core.language.device import device
 from dealrec_core.recommenders import bundle
 from dealrec_core.samples.served import Served
 
 
 def _load_pyfunc(data_path: str) -> Served:
     """Called by MLflow with the folder of the bundle."""
-    return Served(bundle.load(Path(data_path), device=torch.device("cuda" if torch.cuda.is_available() else "cpu")))
+    return Served(bundle.load(Path(data_path), device=device("auto")))

@@ -11,7 +11,7 @@ class NightlyEvaluation(Section):
     """How recommenders are compared on the held-out slice."""
 
     k: int = Field(default=10, ge=1, le=1000, title="List length K")
-    """Number of items in a list; recall, NDCG, MRR and the gate are computed at this length. Set it to what your page shows."""
+    """Number of items in a list; recall, NDCG and MRR are computed at this length. Set it to what your page shows."""
     users: int | None = Field(default=10_000, ge=1, title="Users at most")
     """Largest number of held-out users to compare on, drawn once a night; None means all. Each model ranks for all of them, so lower
     it where that takes too long; the gate then needs more nights to see a gain."""

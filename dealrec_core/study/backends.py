@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 
 from dealrec_core import schema
 from dealrec_core.evaluation import proxy, ranking
+from dealrec_core.language.device import device
 from dealrec_core.recommenders import backend
 from dealrec_core.recommenders.backend import Backend, ItemStatistics
 from dealrec_core.samples.recommender import Recommender
@@ -34,19 +34,13 @@ class CellModel:
     flops: float
 
 
-def device(config: StudyConfig) -> torch.device:
-    """The device that the settings ask for; auto takes a GPU when there is one."""
-    name = config.device
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
 def build(name: str, config: StudyConfig, *, seed: int | None = None) -> Backend:
     """The backend whose base all cells share; with a cell's seed, for tuning. The best epoch has the least loss."""
     sections = {section: getattr(config, section) for section in Algorithms.model_fields}
     sections["fine_tune"] = config.fine_tune.model_copy(update={"best_epoch_by": "loss"})
     sections["tiger"] = config.tiger.model_copy(update={"pretraining_epochs": config.pretraining_epochs})
     return backend.build(
-        name, Algorithms(**sections), device=device(config), seed=config.seed if seed is None else seed
+        name, Algorithms(**sections), device=device(config.device), seed=config.seed if seed is None else seed
     )
 
 
@@ -68,7 +62,7 @@ def tuned_proxy(chosen: pl.DataFrame, *, data: StudyData, config: StudyConfig, s
     """A small SASRec trained on the chosen samples alone, for a fixed number of epochs; the best on recent samples."""
     item_ids = data.catalogue.item_ids
     settings = proxy.config(**config.proxy.model_dump())
-    trained = proxy.fit(chosen, data.recent, item_ids, settings=settings, seed=seed, device=device(config))
+    trained = proxy.fit(chosen, data.recent, item_ids, settings=settings, seed=seed, device=device(config.device))
     ranker = SurrogateRecommender(trained.model, item_ids, popular=ItemStatistics(data.counts).popular)
     tokens = int(chosen[schema.HISTORY].list.len().sum()) * trained.epochs
     parameters = sum(weight.numel() for weight in trained.model.parameters())

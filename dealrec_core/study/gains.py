@@ -10,6 +10,7 @@ with the degrees of freedom of Satterthwaite (1946) in Welch's (1947) form: few 
 A bootstrap of five seeds has none of that and is too narrow (`benchmarks/comparisons.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,7 +120,7 @@ def _seeds(values: np.ndarray) -> tuple[float, float]:
     return max(0.0, float(values.mean(1).var(ddof=1)) - of_rest / users), of_rest
 
 
-def _least(suffices, *, first: int) -> int | None:  # type: ignore[no-untyped-def]
+def _least(suffices: Callable[[int], bool], *, first: int) -> int | None:
     """The least number from `first` that suffices, where all larger ones do too; None beyond MOST."""
     high = first
     while not suffices(high):

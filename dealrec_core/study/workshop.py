@@ -18,6 +18,7 @@ from dealrec_core import influence, schema
 from dealrec_core.coreset import selection
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.language import whole
+from dealrec_core.language.device import device
 from dealrec_core.recommenders import backend, features
 from dealrec_core.recommenders.backend import Backend, OpenedBase
 from dealrec_core.recommenders.features import Arrays, FeatureInputs
@@ -105,7 +106,7 @@ class Workshop:
     @property
     def device(self) -> torch.device:
         """The device that computes."""
-        return backends.device(self.config)
+        return device(self.config.device)
 
     def run(self, cell: Cell) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Selects, tunes and evaluates; returns the values of each user, and the facts of the cell."""
