@@ -201,7 +201,7 @@ def _fault(each: Spoilt, row: dict[str, Any], landed: int, bad: list[int]) -> st
 
 
 def is_breakable(each: Spoilt) -> bool:
-    """Whether a file may be refused as a whole: not to be unpacked, no Parquet, or a header without the columns."""
+    """Whether a file may be refused as a whole: not to be unpacked, no Parquet, a header without the columns or with one twice."""
     if not each.content:
         return True  # its books are those of whichever empty file came first
     text = _unpacked(each)
@@ -212,7 +212,8 @@ def is_breakable(each: Spoilt) -> bool:
     text = text.replace(b"\r\n", b"\n") if b"\n" in text else text.replace(b"\r", b"\n")
     header = text.removeprefix(b"\xef\xbb\xbf").lstrip(b"\n").split(b"\n")[0].decode(errors="replace")
     found = max([",", "\t", ";", "|", "::"], key=header.count)
-    return not {*COLUMNS} <= {name.strip().strip('"') for name in header.split(found)} or '"' in header
+    names = [name.strip().strip('"') for name in header.split(found)]
+    return any(names.count(column) != 1 for column in COLUMNS) or '"' in header
 
 
 def count(each: Spoilt) -> int | None:
@@ -247,7 +248,7 @@ def least_rows(each: Spoilt) -> int:
 def _is_one_record(line: bytes) -> bool:
     """Whether a line of JSON is one record, whole or torn; text before or after an object may be a record of its own."""
     text = line.strip()
-    return text.count(b"{") == 1 and text.startswith(b"{") and (text.endswith(b"}") or b"}" not in text)
+    return text.count(b"{") == 1 and text.startswith(b"{") and b"}" not in text[:-1]
 
 
 def _parquet_rows(content: bytes) -> int | None:

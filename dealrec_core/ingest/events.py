@@ -93,7 +93,7 @@ def _faults(text: pl.DataFrame, typed: pl.DataFrame, batch: Batch, source: Inter
     }
     faults = typed.select(test.alias(name) for name, test in of_typed.items())
     for name in (schema.USER_ID, schema.ITEM_ID):
-        doubts = ids.doubts(text[name], batch, may_be_tokens=name == schema.ITEM_ID)
+        doubts = ids.doubts(text[name], batch, name=getattr(source, name), may_be_tokens=name == schema.ITEM_ID)
         faults = faults.with_columns(test.alias(f"{name}|{reason}") for reason, test in doubts.items())
     given = text[schema.RATING].is_not_null()
     if given.any():

@@ -79,7 +79,8 @@ def _is_plausible(before: bytes, run: bytes, after: bytes) -> bool:
         return False
     inside = before.isalpha() and after.isalpha()
     if all(letter.isalpha() and letter not in "ªº" for letter in text):
-        return (before.isalpha() or after.isalpha()) and not (run[-1] in TRUNCATED and not after.isalpha())
+        is_odd = (run[-1] in TRUNCATED and not after.isalpha()) or (text.isupper() and before.islower())
+        return (before.isalpha() or after.isalpha()) and not is_odd
     return all(letter in PUNCTUATION for letter in text) and (not inside or text in "’–·ªº")
 
 

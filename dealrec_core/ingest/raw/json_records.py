@@ -14,16 +14,21 @@ from dealrec_core.ingest.raw import json_stream
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch
 from dealrec_core.ingest.raw.blocks import Block
 
+EXACT = 2**53
+"""Larger whole numbers are not exact as floats: they keep their form, which tells that they are rounded."""
 ESCAPED_NUL = b"\\u0000"
 WRAPPED = {"$date", "$oid", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid", "$symbol"}
 """Keys of MongoDB's extended JSON whose value stands for the object around it."""
+TWO_VALUES = "trailing characters"
+"""In the decoder's message where another value follows in the line."""
 PYTHON_FAULTS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, msgspec.MsgspecError)
 
 
-def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[Batch]:
+def batches(blocks: Iterable[Block], *, columns: list[str] | None, needed: list[str] | None = None) -> Iterator[Batch]:
     """Yields the records of a JSONL file; blank lines do not count.
 
     columns: the keys to read (all of the first record when None); a key with dots such as user.id also names a nested one.
+    needed: an object with none of these keys, and with one list of objects, is an envelope: the objects in it are the records.
     """
     row = 1
     decoder: Any = None
@@ -36,7 +41,10 @@ def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[B
         if block.is_too_long:
             batch = _batch([content], [None], ["a line longer than 1 MiB"], row, columns)
         else:
-            batch = _decoded(content, decoder, row, columns)
+            lines = _lines(content)
+            batch = _decoded(lines, decoder, row, columns)
+            if opened := _without_envelopes(lines, batch.frame, needed or []):
+                batch = _decoded(opened, decoder, row, columns)
         row += batch.frame.height
         if batch.frame.height:
             # A last line without its end that is a whole object is complete; another one may still be growing.
@@ -64,11 +72,39 @@ def _keys(content: bytes) -> list[str]:
     return []
 
 
-def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batch:
+def _lines(content: bytes) -> list[bytes]:
     lines = [line for line in content.split(b"\n") if line.strip()]
     if b"}{" in content or b"} {" in content:
         lines = [part for line in lines for part in _parts(line)]
-        content = b"\n".join([*lines, b""])
+    return lines
+
+
+def _without_envelopes(lines: list[bytes], frame: pl.DataFrame, needed: list[str]) -> list[bytes] | None:
+    """The lines with those of the objects in an envelope, such as {"events": [...]}, in its place; None where there is none."""
+    if not needed:
+        return None
+    fields = [name for name in needed if name in frame.columns]
+    places = frame.select(pl.all_horizontal(pl.col(FAULT, *fields).is_null()).arg_true()).to_series()
+    opened = {place: inner for place in places if (inner := _inner_objects(lines[place], needed))}
+    if not opened:
+        return None
+    return [part for place, line in enumerate(lines) for part in opened.get(place, [line])]
+
+
+def _inner_objects(line: bytes, needed: list[str]) -> list[bytes]:
+    try:
+        record = json.loads(line)
+    except PYTHON_FAULTS:
+        return []
+    if not isinstance(record, dict) or any(key in record for name in needed for key in (name, name.split(".")[0])):
+        return []
+    lists = [value for value in record.values() if isinstance(value, list) and value]
+    lists = [entries for entries in lists if all(isinstance(entry, dict) for entry in entries)]
+    return [json.dumps(entry, ensure_ascii=False).encode() for entry in lists[0]] if len(lists) == 1 else []
+
+
+def _decoded(lines: list[bytes], decoder: Any, row: int, columns: list[str]) -> Batch:
+    content = b"\n".join([*lines, b""])
     # The decoder of lines accepts two records in one line, and one record over two lines.
     if ESCAPED_NUL not in content and content.count(b"}\n") == len(lines):
         try:
@@ -78,6 +114,13 @@ def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batc
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass  # some line has a fault: find out which
     results = [_line(line, decoder) for line in lines]
+    if any(fault and TWO_VALUES in fault for _, fault in results):
+        parts = [
+            _parts(line) if TWO_VALUES in (fault or "") else [line]
+            for line, (_, fault) in zip(lines, results, strict=True)
+        ]
+        lines = [part for several in parts for part in several]
+        results = [_line(line, decoder) for line in lines]
     return _batch(lines, [record for record, _ in results], [fault for _, fault in results], row, columns)
 
 
@@ -156,7 +199,7 @@ def _text(value: Any) -> str | None:
     """A value as text: whole floats without their .0, a list or object as its JSON."""
     if value is None or type(value) is str:
         return value
-    if type(value) is float and not value.is_integer():
+    if type(value) is float and not (value.is_integer() and abs(value) < EXACT):
         return str(value) if math.isfinite(value) else None
     if type(value) is float:
         return str(int(value))

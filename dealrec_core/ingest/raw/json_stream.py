@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 BLANKS = re.compile(r"[\s,]*")
-ENTRY_LETTERS = 2**20
-"""A longer object is no record."""
+ENTRY_LETTERS = 2**18
+"""A longer object is no record, but perhaps an envelope around many."""
 DECODER = json.JSONDecoder()
 
 
@@ -17,6 +17,8 @@ def is_stream(head: bytes) -> bool:
     if text.startswith(b"["):
         return text[1:].lstrip()[:1] in (b"{", b"]", b"")
     line, newline, _ = text.partition(b"\n")
+    if len(line) > ENTRY_LETTERS:
+        return True
     if not newline and len(head) < ENTRY_LETTERS:
         newline = b"\n"
     try:
@@ -55,6 +57,8 @@ def _objects(text: str, *, is_end: bool) -> tuple[list[str], str]:
             return found, "" if place >= len(text) else text[place:] if not is_end else ""
         try:
             _, end = DECODER.raw_decode(text, place)
+            if end - place > ENTRY_LETTERS:
+                end = _end_of_fault(text, place)
         except (ValueError, RecursionError):
             if not is_end and len(text) - place < ENTRY_LETTERS:
                 return found, text[place:]
