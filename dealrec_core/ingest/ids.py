@@ -4,8 +4,8 @@ import polars as pl
 
 from dealrec_core.ingest.raw.batch import Batch
 
-WHOLE = r"^(-?\d+)\.0+$"
-"""A whole number that pandas or a database has written with a fraction: 10.0 is the item 10."""
+WHOLE = r"^(-?\d+)(?:\.0+|,0)$"
+"""A whole number that pandas or a database has written with a fraction: 10.0 is the item 10, and so is 10,0 (but not 10,000)."""
 LIST = "a list where one id is expected"
 OBJECT = "an object where one id is expected"
 ROUNDED = "a rounded number where an id is expected"
@@ -48,7 +48,7 @@ def _text(column: pl.Series, batch: Batch) -> pl.Series:
         return column
     if batch.may_have(b"="):
         column = column.str.replace(FORMULA, "$1")
-    return column.str.replace(WHOLE, "$1") if batch.may_have(b".") else column
+    return column.str.replace(WHOLE, "$1") if batch.may_have(b".") or batch.may_have(b",") else column
 
 
 def doubts(column: pl.Series, batch: Batch, *, name: str, may_be_tokens: bool) -> dict[str, pl.Series]:

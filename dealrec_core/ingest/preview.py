@@ -68,6 +68,8 @@ class _Rows:
     event_types: set[str] = field(default_factory=set)
     days: Counter[date] = field(default_factory=Counter)
     """Good rows by day."""
+    event_ids: Counter[str] = field(default_factory=Counter)
+    """Rows with an id of their event, and how many of these ids differ in each file."""
     item_ids: set[str] = field(default_factory=set)
     filled: Counter[str] = field(default_factory=Counter)
 
@@ -151,6 +153,8 @@ def _add(total: _Rows, file: RawFile, checked: Checked, frame: pl.DataFrame) -> 
     total.bad_bytes += file.size_bytes * checked.bad.height / max(frame.height, 1)
     total.event_types |= checked.event_types
     total.days.update(dict(checked.good[schema.TIMESTAMP].dt.date().value_counts().iter_rows()))
+    ids = checked.good[schema.EVENT_ID].drop_nulls()
+    total.event_ids.update(rows=len(ids), different=ids.n_unique())
     total.item_ids |= set(checked.good[schema.ITEM_ID].unique())
     total.filled.update({name: len(frame) - frame[name].null_count() for name in frame.columns})
 
@@ -184,6 +188,11 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str],
     all_filtered = total.readable > 0 and total.readable == total.filtered
     (found.problems if all_filtered else found.warnings).extend(odd)
     empty = [raw for raw in found.mapping.values() if total.filled and total.filled[raw] == 0 and raw in total.filled]
+    if total.event_ids["different"] < total.event_ids["rows"] / 2:
+        found.warnings.append(
+            f"column '{config.interactions.event_id}' has {total.event_ids['different']:,} values in {total.event_ids['rows']:,} rows: "
+            "rows with one event id are one event; is event_id the right column?"
+        )
     found.warnings += [f"column '{raw}' has no value in any record that was looked at" for raw in empty]
     if hidden := sources.hidden(config.root, config.interactions.files):
         found.warnings.append(f"{len(hidden)} files are no data by their names and are left out: {hidden[0].path}")

@@ -27,6 +27,7 @@ NULL_WORDS = [
         "[NULL]",
     ),
     *("undefined", "__HIVE_DEFAULT_PARTITION__"),
+    *("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
 ]
 SPECIAL_FORMATS = ("s", "ms", "us", "ns", "excel", "days")
 

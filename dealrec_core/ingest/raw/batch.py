@@ -57,10 +57,13 @@ def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
     )
 
 
-def check_columns(columns: list[str], present: list[str], *, path: str) -> None:
-    """Raises ColumnMissing for the first of the columns that the file does not have, or has twice."""
+def check_columns(columns: list[str], present: list[str], *, path: str, has_inner: bool = False) -> None:
+    """Raises ColumnMissing for the first of the columns that the file does not have, or has twice.
+
+    has_inner: whether a column may have fields of its own, named with dots.
+    """
     for column in columns:
-        if column not in present and column.split(".")[0] not in present:
+        if column not in present and not (has_inner and column.split(".")[0] in present):
             named = any(name in present for name in columns)
             advice = (
                 "" if named else ", or set delimiter or header there if the first line is cut wrongly or holds no names"

@@ -70,7 +70,7 @@ def lines(chunks: Iterator[bytes], encoding: str = AUTO) -> Iterator[Block]:
             yield Block(rest[:HEAD_BYTES], is_too_long=True, encoding=told.encoding)
             rest, is_skipping = b"", True
     if rest:
-        yield told.block(Block(_plain_ends(rest + b"\n"), is_open=True))
+        yield told.block(Block(_plain_ends(rest + b"\n"), is_open=not rest.endswith(b"\r")))
 
 
 @dataclass

@@ -378,7 +378,7 @@ def _parsed(text: bytes, layout: Layout) -> tuple[list[str | None] | None, str |
 def _not_of(encoding: str, error: UnicodeDecodeError) -> str:
     if encoding != "utf-8":
         return f"not {encoding} at byte {error.start + 1}; set encoding in [sources]"
-    return f"not UTF-8 at byte {error.start + 1}"
+    return f"not UTF-8 at byte {error.start + 1}; set encoding in [sources] if it is another one"
 
 
 def _too_long(head: bytes, row: int) -> Batch:

@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,8 +20,9 @@ EXACT = 2**53
 ESCAPED_NUL = b"\\u0000"
 WRAPPED = {"$date", "$oid", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid", "$symbol"}
 """Keys of MongoDB's extended JSON whose value stands for the object around it."""
-TWO_VALUES = "trailing characters"
-"""In the decoder's message where another value follows in the line."""
+SEVERAL = ("trailing characters", "got `array`")
+"""In the decoder's message where another value follows in the line, or a list of some begins it."""
+ENVELOPE = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
 PYTHON_FAULTS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, msgspec.MsgspecError)
 
 
@@ -41,10 +43,9 @@ def batches(blocks: Iterable[Block], *, columns: list[str] | None, needed: list[
         if block.is_too_long:
             batch = _batch([content], [None], ["a line longer than 1 MiB"], row, columns)
         else:
-            lines = _lines(content)
-            batch = _decoded(lines, decoder, row, columns)
+            batch, lines = _decoded(_lines(content), decoder, row, columns)
             if opened := _without_envelopes(lines, batch.frame, needed or []):
-                batch = _decoded(opened, decoder, row, columns)
+                batch, _ = _decoded(opened, decoder, row, columns)
         row += batch.frame.height
         if batch.frame.height:
             # A last line without its end that is a whole object is complete; another one may still be growing.
@@ -100,28 +101,33 @@ def _inner_objects(line: bytes, needed: list[str]) -> list[bytes]:
         return []
     lists = [value for value in record.values() if isinstance(value, list) and value]
     lists = [entries for entries in lists if all(isinstance(entry, dict) for entry in entries)]
-    return [json.dumps(entry, ensure_ascii=False).encode() for entry in lists[0]] if len(lists) == 1 else []
+    return [json.dumps(entry).encode() for entry in lists[0]] if len(lists) == 1 else []
 
 
-def _decoded(lines: list[bytes], decoder: Any, row: int, columns: list[str]) -> Batch:
+def _decoded(lines: list[bytes], decoder: Any, row: int, columns: list[str]) -> tuple[Batch, list[bytes]]:
+    """The records of lines, and the lines with each of several objects in one line apart."""
     content = b"\n".join([*lines, b""])
     # The decoder of lines accepts two records in one line, and one record over two lines.
     if ESCAPED_NUL not in content and content.count(b"}\n") == len(lines):
         try:
             records = decoder.decode_lines(content)
             if len(records) == len(lines):
-                return _batch(lines, records, None, row, columns)
+                return _batch(lines, records, None, row, columns), lines
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass  # some line has a fault: find out which
     results = [_line(line, decoder) for line in lines]
-    if any(fault and TWO_VALUES in fault for _, fault in results):
-        parts = [
-            _parts(line) if TWO_VALUES in (fault or "") else [line]
-            for line, (_, fault) in zip(lines, results, strict=True)
-        ]
+    is_several = [_is_several(line, fault) for line, (_, fault) in zip(lines, results, strict=True)]
+    if any(is_several):
+        parts = [_parts(line) if several else [line] for line, several in zip(lines, is_several, strict=True)]
         lines = [part for several in parts for part in several]
         results = [_line(line, decoder) for line in lines]
-    return _batch(lines, [record for record, _ in results], [fault for _, fault in results], row, columns)
+    records, faults = [record for record, _ in results], [fault for _, fault in results]
+    return _batch(lines, records, faults, row, columns), lines
+
+
+def _is_several(line: bytes, fault: str | None) -> bool:
+    """Whether a line with a fault may hold several records: objects one after the other, a list of them, a damaged envelope."""
+    return fault is not None and (any(words in fault for words in SEVERAL) or ENVELOPE.match(line) is not None)
 
 
 def _parts(line: bytes) -> list[bytes]:

@@ -34,7 +34,7 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
         if rows > max(HARMLESS_ROWS, ROWS_A_BYTE * size):
             raise Unreadable(f"'{path}' claims {rows:,} rows in {size:,} bytes; write it again")
         names = opened.schema_arrow.names
-        check_columns(columns or [], names, path=path)
+        check_columns(columns or [], names, path=path, has_inner=True)
         read = columns and list(dict.fromkeys(name if name in names else name.split(".")[0] for name in columns))
         row = 1
         for batch in opened.iter_batches(_rows_at_once(opened, file, path, read), columns=read):
