@@ -48,13 +48,16 @@ def main() -> None:
             "command": "python benchmarks/lake.py "
             + " ".join(sys.argv[1:]).replace(str(options.scratch or ""), "FOLDER"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, polars {pl.__version__}",
+            "load average": round(os.getloadavg()[0], 1),
             "rows": options.rows,
             "csv_bytes": (folder / "raw" / "log.csv").stat().st_size,
             "steps": {name: min(found, key=lambda each: each["seconds"]) for name, found in steps.items()},
         }
         best = {name: found["seconds"] for name, found in result["steps"].items()}
+        cpu = {name: found["cpu_seconds"] for name, found in result["steps"].items()}
         result["ratios"] = {
             "lake / plain polars without deduplication": round(best["lake"] / best["polars"], 2),
+            "lake / plain polars without deduplication, CPU seconds": round(cpu["lake"] / cpu["polars"], 2),
             "lake / duckdb": round(best["lake"] / best["duckdb"], 2),
             "million rows a second": round(options.rows / best["lake"] / 1e6, 2),
         }
@@ -207,10 +210,11 @@ def _run(name: str, folder: Path) -> None:
     start = time.perf_counter()
     rows = JOBS[name](folder)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     found = {
         "seconds": round(seconds, 2),
-        "peak_gib": round(peak / 2**20, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_gib": round(usage.ru_maxrss / 2**20, 2),
         "imports_gib": round(before / 2**20, 2),
         "rows": rows,
     }
