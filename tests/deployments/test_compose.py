@@ -136,6 +136,8 @@ def test_no_container_changes_its_root_gains_a_right_or_eats_the_machine(service
     writable = {mount.split(":")[0] for mount in options["tmpfs"]} | {mount.split(":")[1] for mount in mounts}
     assert "/tmp" in writable
     assert "build" not in options or "/home/dealrec" in writable
+    page = options.get("environment", {}).get("PREFECT_SERVER_UI_STATIC_DIRECTORY")
+    assert (page == "/home/dealrec/ui") == (service == "prefect")
 
 
 def test_an_image_has_a_release_as_its_tag_and_can_be_named_by_its_digest():
