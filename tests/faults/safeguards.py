@@ -9,9 +9,11 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,6 +165,8 @@ def turns_red(safeguard: Safeguard, folder: Path) -> str:
         process.start()
         process.join()
     finally:
+        with suppress(ProcessLookupError):  # a test that fails may leave its servers running
+            os.killpg(process.pid, signal.SIGKILL)
         file.write_text(whole, "utf-8")
     said = (folder / "said.txt").read_text("utf-8")
     is_broken = "ERROR " in said or "ImportError" in said  # the code without it must still be code
@@ -171,6 +175,7 @@ def turns_red(safeguard: Safeguard, folder: Path) -> str:
 
 def _test(folder: Path, test: str) -> None:
     """Runs a test of the copy in a fork of this process, which has imported the libraries but nothing of the program."""
+    os.setsid()
     for name in [name for name in sys.modules if name.split(".")[0] in COPIED]:
         del sys.modules[name]
     sys.path[:] = [str(folder), *(path for path in sys.path if path != str(ROOT))]
