@@ -38,10 +38,14 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --durations 25
 
-# The long form of the fault matrix (docs/operations.md): about an hour.
+# The long form of the fault matrix (docs/operations.md): some hours.
 soak: setup
 	DEALREC_FAULT_STRIDE=1 $(BIN)/python -m pytest tests/faults
 	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/torture_kill.py
+	$(BIN)/python tests/faults/lost_answers.py 1000
+	$(BIN)/python tests/faults/outages.py
+	$(BIN)/python tests/faults/safeguards.py
 
 up: setup
 	deployments/up.sh
