@@ -219,13 +219,9 @@ def doctor(
 
 @app.command()
 def report(
-    night: NightName = None,
-    to: To = "report.html",
-    last: Last = 1,
-    config: ConfigFile = PIPELINE,
-    set: Set = None,
-    json: Json = False,
-) -> None:
+    night: NightName = None, to: To = "report.html", last: Last = 1,
+    config: ConfigFile = PIPELINE, set: Set = None, json: Json = False,
+) -> None:  # fmt: skip
     """Write the report of a night, or of the last nights: one HTML file with figures and plots."""
     from flows.look import report as look
 
