@@ -30,6 +30,7 @@ from flows.options import (
     From,
     Host,
     Json,
+    Last,
     ModelName,
     NightName,
     Now,
@@ -218,12 +219,13 @@ def doctor(
 
 @app.command()
 def report(
-    night: NightName = None, to: To = "report.html", config: ConfigFile = PIPELINE, set: Set = None, json: Json = False
-) -> None:
-    """Write the report of a night: one HTML file with figures and plots."""
+    night: NightName = None, to: To = "report.html", last: Last = 1,
+    config: ConfigFile = PIPELINE, set: Set = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Write the report of a night, or of the last nights: one HTML file with figures and plots."""
     from flows.look import report as look
 
-    name = look(config, set or [], night, to)
+    name = look(config, set or [], night, to, last=last)
     _say({"night": name, "report": to}, [f"night: {name}", f"report: {to}"], json)
 
 
