@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # Waiting threads sleep: on a busy machine spinning ones were seen to cost a factor of 50.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test soak up deploy check format bench lock clean
+.PHONY: setup demo test soak up deploy check docs format bench lock clean
 
 setup: $(VENV)/ready
 
@@ -48,6 +48,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+# The site of docs/, into var/site; a link or an anchor that leads nowhere is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: setup
 	$(BIN)/ruff format .

@@ -36,7 +36,8 @@ def main() -> None:
 def _measured(folder: Path, torch: str, extra: str | None) -> dict[str, object]:
     python, dist, shop = folder / "venv" / "bin" / "python", folder / "dist", folder / "shop"
     shop.mkdir()
-    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist), cwd=ROOT)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     wheel = next(dist.glob("*.whl"))
     _run(sys.executable, "-m", "venv", str(folder / "venv"))
     install = [str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt")]

@@ -14,11 +14,11 @@ DAY_MS = 86_400_000
 
 
 def prepare(folder: Path) -> None:
-    """Writes log.parquet, items.parquet and the folder `model`: 40 customers, who buy 12 of 20 articles each."""
+    """Writes log.parquet, items.parquet and the folder `model`: 24 customers, who buy 10 of 20 articles each."""
     rows = [
         (customer, (customer * 3 + day * (1 + customer % 2)) % 20, 1_700_000_000_000 + day * DAY_MS + customer * 1000)
-        for customer in range(40)
-        for day in range(12)
+        for customer in range(24)
+        for day in range(10)
     ]
     titles = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
     pl.DataFrame(rows, schema=["customer", "article", "time"], orient="row").write_parquet(folder / "log.parquet")
