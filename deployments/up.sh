@@ -18,6 +18,7 @@ mkdir -p "$logs" "$secrets" "$PREFECT_HOME"
 chmod 700 "$logs" "$secrets" "$PREFECT_HOME"
 export PREFECT_API_URL=http://127.0.0.1:$prefect_port/api
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
+export PREFECT_CLIENT_MAX_RETRIES=6                        # a server that is gone is waited for, two minutes instead of one
 export PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30                # the automation marks a run that is silent for 60 s
 export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs
 export PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=${DEALREC_KEEP_SECONDS:-7776000}   # 90 days
@@ -113,12 +114,16 @@ unset 'names[-1]' 'pids[-1]'
 start worker-cpu "$bin/python" -m prefect worker start --pool cpu --limit 2
 start worker-gpu "$bin/python" -m prefect worker start --pool gpu --limit 1
 
+nights=$(grep -o 'http.*viewStateShareKey=nights' "$logs/deploy.log" || true)   # `dealrec deploy` makes this view
+
 cat <<MESSAGE
 
 dealrec is up after $SECONDS s. Stop it with Ctrl-C.
-  Prefect    http://127.0.0.1:$prefect_port/deployments   start 'nightly' here: Run, Custom run
-  artifacts  http://127.0.0.1:$prefect_port/artifacts     what the nights have to show
-  MLflow     http://127.0.0.1:$mlflow_port/#/models       the registered models
+  start      http://127.0.0.1:$prefect_port/deployments?deployments.tags.name=by-hand   'nightly' stands first: Run, Custom run
+  runs       http://127.0.0.1:$prefect_port/runs?hide-subflows=true   a night's state says promoted, rejected, unchanged or empty
+  night      http://127.0.0.1:$prefect_port/artifacts/key/night   the newest night, with links to its report and its stages
+  MLflow     ${nights:-http://127.0.0.1:$mlflow_port/#/models}   every night with verdict, champion and recall
+  models     http://127.0.0.1:$mlflow_port/#/models
   passwords  $secrets/login.sh   in another shell, '. $secrets/login.sh' logs you in
   logs       $logs
 MESSAGE

@@ -61,8 +61,8 @@ def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
     return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
 
 
-def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
-    """Writes the report of a night (the newest when None) to a file; returns the night's name.
+def report(config: str, overrides: list[str], name: str | None, to: str, *, last: int = 1) -> str:
+    """Writes the report of a night (the newest when None), or of the last ones, to a file; returns the nights' names.
 
     Raises:
         DataError: there is no such night, or none at all.
@@ -71,11 +71,11 @@ def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
     all_nights = nights(lake)
     if not all_nights:
         raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
-    night = all_nights[-1] if name is None else reopen(name, lake)
-    from tasks.report import page
+    chosen = all_nights[-last:] if name is None else [reopen(name, lake)]
+    from tasks.report.page import page, pages  # matplotlib takes a second to import
 
-    Path(to).write_text(page(night), encoding="utf-8")
-    return night.name
+    Path(to).write_text(page(chosen[0]) if len(chosen) == 1 else pages(chosen), encoding="utf-8")
+    return ", ".join(night.name for night in chosen)
 
 
 class Check(BaseModel):
