@@ -220,7 +220,7 @@ def _verdict(account: _Account) -> Section:
     rows = texts.select("at", "action", "version", schema.NIGHT, "who", schema.REASON).rows()
     return Section(
         "Verdict",
-        f"Version {record.facts['version']} was {promotions.outcome(record.facts)}: {record.facts['reason']}.",
+        f"Version {record.facts['version']}: {record.facts['reason']}",
         [Table(["when", "what", "version", "night", "who", "why"], rows), _facts(record)],
     )
 
