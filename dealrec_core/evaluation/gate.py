@@ -220,7 +220,11 @@ def _reason(trial: Trial, metric: str, config: GateConfig, *, shadow: str | None
         users = f" over {trial.all_users:,} users of several nights" if trial.all_users > trial.users else ""
         number = _odds(float(needed(trial.number, config.confidence)))
         evidence = f"{_odds(trial.evidence)} to 1{users}"
-        because += f"; evidence {evidence}, {number} needed" if is_better else f", but the evidence is {evidence}, {number} needed"
+        because += (
+            f"; evidence {evidence}, {number} needed"
+            if is_better
+            else f", but the evidence is {evidence}, {number} needed"
+        )
     head = "Promoted" if is_promoted else "Rejected"
     if trial.role == "shadow":
         head = f"{head}: night {trial.model}'s model, judged again"

@@ -30,7 +30,7 @@ def error_lines(text: str) -> list[str]:
 def test_a_missing_settings_file_is_one_line(capsys, monkeypatch):
     code, out, err = run(capsys, monkeypatch, "nightly", "--config", "nowhere.toml")
     assert (code, out) == (1, "")
-    assert err == "error: no settings file 'nowhere.toml'; name one with --config\n"
+    assert err == "error: no settings file 'nowhere.toml'; name one with --config; `dealrec init` writes one\n"
 
 
 def test_the_server_that_prefect_starts_for_a_command_asks_for_a_login_of_this_process():
