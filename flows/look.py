@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from dealrec_core import settings
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
-from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen
+from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen, served_sha256
 from dealrec_core.settings import Config
 from tasks import base_models
 
@@ -145,16 +145,19 @@ def _lake(config: Config) -> str:
 
 
 def _registry(config: Config) -> str:
-    from tasks import champions, registry  # MLflow takes seconds to import, and no other look needs it
+    from tasks import registry_file
 
-    registry.require_experiment(config.registry)
+    store: Any = registry_file
+    if not registry_file.can_read(config.registry):
+        from tasks import registry as store  # MLflow takes seconds to import
+    store.require_experiment(config.registry)
     lake = Lake(config.lake.root)
-    present, champion = registry.aliases(config.registry)[0].get(registry.CHAMPION), promotions.champion(lake)
-    version = champions.registered(config.registry, lake, champion) if champion else None
+    present, champion = store.aliases(config.registry)[0].get(registry_file.CHAMPION), promotions.champion(lake)
+    version = store.version_of(config.registry, champion, served_sha256(lake, champion)) if champion else None
     if champion and version is None:
         raise DealrecError(
             f"the champion, version {champion.version} of night {champion.night}, is not in '{config.registry.model}' at "
-            f"{config.registry.tracking_uri}; {champions.ADVICE}"
+            f"{config.registry.tracking_uri}; {registry_file.ADVICE}"
         )
     if present != version:
         message = f"alias champion is version {present}, the promotions say {version}; the next night heals it"
