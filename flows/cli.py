@@ -247,7 +247,10 @@ def doctor(
             raise typer.Exit(1)
         return
     checks = look(config, set or [], repair=repair)
-    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}" for check in checks]
+    lines = []
+    for check in checks:
+        lines.append(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}")
+        lines += [f"     fix: {check.fix}"] if check.fix else []
     say([check.model_dump() for check in checks], lines, json)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)

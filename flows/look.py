@@ -9,9 +9,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from pydantic import BaseModel
 
-from dealrec_core import settings
+from dealrec_core import schema, settings
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
 from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen, served_sha256
@@ -84,6 +85,21 @@ class Check(BaseModel):
     what: str
     ok: bool
     state: str
+    fix: str | None = None
+    """The next step, where something is wrong."""
+
+
+FIXES = {
+    "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would land",
+    "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would land",
+    "lake": "give this user the right to write there, or set lake.root to another place",
+    "registry": "start MLflow again (`make up`), or correct [registry] of the settings file",
+    "device": "set run.device to auto, or install the driver of the GPU",
+    "base model": "`dealrec get-model NAME` puts a model on this machine; language_model.base_model = 'embedded' needs none",
+    "scrub": "`dealrec doctor --repair` repairs what can be repaired",
+    "damage": "`dealrec doctor --repair` repairs what can be repaired",
+}
+"""The next step for every check."""
 
 
 def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[Check]:
@@ -100,7 +116,8 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
         with lock(lake, home=loaded.run.home), lock(lake, home=loaded.run.home, name="upkeep"):
             checkup.repair(lake, checkup.damages(lake))
     looks = {
-        "sources": _sources,
+        "interactions": _interactions,
+        "items": _items,
         "lake": _lake,
         "registry": _registry,
         "device": _device,
@@ -108,8 +125,8 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
     }
     checks = [_check(what, look, loaded) for what, look in looks.items()]
     if (scrubbed := scrub.last(lake)) is not None:
-        checks.append(Check(what="scrub", ok=not scrubbed.damages, state=str(scrubbed)))
-    return [*checks, *(Check(what="damage", ok=False, state=str(damage)) for damage in checkup.damages(lake))]
+        checks.append(_checked("scrub", not scrubbed.damages, str(scrubbed)))
+    return [*checks, *(_checked("damage", False, str(damage)) for damage in checkup.damages(lake))]
 
 
 def first_rows(config: str, overrides: list[str]) -> "Look":
@@ -121,20 +138,45 @@ def first_rows(config: str, overrides: list[str]) -> "Look":
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:
     try:
-        return Check(what=what, ok=True, state=look(config))
+        return _checked(what, True, look(config))
     except DealrecError as error:
-        return Check(what=what, ok=False, state=str(error))
+        return _checked(what, False, str(error))
 
 
-def _sources(config: Config) -> str:
-    from dealrec_core.ingest import sources
+def _checked(what: str, ok: bool, state: str) -> Check:
+    return Check(what=what, ok=ok, state=state, fix=None if ok else FIXES[what])
 
+
+def _interactions(config: Config) -> str:
+    """The first rows of the first file, read with the mapping of the settings."""
+    from dealrec_core.ingest import preview, sources
+
+    first = preview.preview(config.sources, files=1, rows=1)[0]
+    if first.quarantined > config.sources.max_bad_fraction * first.records:
+        reason = first.bad[schema.REASON][0]
+        raise DealrecError(
+            f"{first.quarantined:,} of the first {first.records:,} rows of {first.file.path} are bad: {reason}"
+        )
     files = sources.find(config.sources.root, config.sources.interactions.files)
+    return f"{len(files)} files; the first {first.records:,} rows of {first.file.path} can be read"
+
+
+def _items(config: Config) -> str:
+    """The first titles, read with the mapping of the settings."""
+    items = config.sources.items
+    if items is None:
+        return "no files are named, so that the model reads ids instead of titles"
+    from dealrec_core.ingest import item_files, sources
+
+    files = sources.find(config.sources.root, items.files)
     if not files:
-        raise DealrecError(f"no file in '{config.sources.root}' matches {config.sources.interactions.files}")
-    first = next(sources.records(files[0].path, options=config.sources.interactions), None)
-    columns = ", ".join(map(str, first.fields)) if first else "no record"
-    return f"{len(files)} files; {files[0].path} has {columns}"
+        raise DealrecError(f"no file in '{config.sources.root}' matches {items.files}")
+    parsed = item_files.parsed(files[0], "", items, batches=1)
+    item_files.check(parsed, config.sources, files[0])
+    titles = parsed.filter(pl.col(schema.REASON).is_null() & (pl.col(schema.TITLE) != ""))
+    if titles.is_empty():
+        raise DealrecError(f"no item of {files[0].path} has a title in column '{items.title}'")
+    return f"{len(files)} files; {files[0].path} has titles such as '{titles[schema.TITLE][0]}'"
 
 
 def _lake(config: Config) -> str:

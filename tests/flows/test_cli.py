@@ -113,13 +113,25 @@ def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys
     sets = [part for override in place.overrides for part in ("--set", override)]
     code, out, _ = run(capsys, monkeypatch, "doctor", "--config", DEMO, *sets)
     assert code == 0
-    looks = ("sources:", "lake:", "registry:", "device:", "base")
+    looks = ("interactions:", "items:", "lake:", "registry:", "device:", "base")
     assert [line.split()[:2] for line in out.splitlines()] == [["ok", what] for what in looks]
     code, out, _ = run(
         capsys, monkeypatch, "doctor", "--config", DEMO, *sets, "--set", f"sources.root={tmp_path}/nowhere"
     )
     assert code == 1
-    assert "BAD  sources: no folder or bucket" in out
+    assert "BAD  interactions: no folder or bucket" in out
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"), [("interactions.user_id=kunde", "interactions"), ("items.title=titel", "items")]
+)
+def test_the_doctor_finds_a_wrong_column_and_names_the_fix(capsys, monkeypatch, town, setting, what):
+    sets = [part for override in town[0].overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "doctor", "--config", DEMO, *sets, "--set", f"sources.{setting}")
+    bad, fix = (line for line in out.splitlines() if not line.startswith("ok"))
+    assert code == 1
+    assert bad.startswith(f"BAD  {what}: no column '{setting.split('=')[1]}' in ")
+    assert fix.startswith(f"     fix: correct [sources.{what}] of the settings file; `dealrec doctor --sources` shows")
 
 
 def test_upkeep_joins_files_keeps_what_the_nights_name_and_reports_every_table(capsys, monkeypatch, town):
