@@ -7,20 +7,18 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from dealrec_core.errors import DealrecError, SettingsError, plain
 from flows.here import in_this_process
+from flows.looking import looking
 from flows.options import (
     FOUND,
     Again,
@@ -28,43 +26,31 @@ from flows.options import (
     Day,
     Fewer,
     FidelityFile,
-    Folder,
-    Force,
     From,
     Host,
-    InitTo,
-    InteractionFiles,
-    ItemColumn,
-    ItemFiles,
     Json,
     ModelName,
-    NightName,
     Now,
     PoolType,
     Port,
     Reason,
-    Repair,
     Replay,
     Set,
-    Sources,
     StudyFile,
     Tables,
-    TimeColumn,
-    TitleColumn,
-    To,
     User,
-    UserColumn,
     Version,
 )  # fmt: skip
 from flows.printing import say, show, table, warn
 from tasks.logins import log_in
 
 if TYPE_CHECKING:
-    from dealrec_core.ingest.preview import Preview
+    pass
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 studies = typer.Typer(invoke_without_command=True)
 app.add_typer(studies, name="study")
+app.add_typer(looking)  # its commands are commands of dealrec
 
 FIDELITY = "deployments/studies/fidelity-movielens.toml"
 
@@ -182,107 +168,6 @@ def erase_user(
     show(erase(settings.load(config, set or []), user_id, now=now), json)
 
 
-@app.command()
-def init(
-    folder: Folder = "data",
-    to: InitTo = Path("pipeline.toml"),
-    force: Force = False,
-    user: UserColumn = None,
-    item: ItemColumn = None,
-    time: TimeColumn = None,
-    title: TitleColumn = None,
-    interactions: InteractionFiles = None,
-    items: ItemFiles = None,
-    json: Json = False,
-) -> None:
-    """Write a settings file for your files: look at them, ask what cannot be told, name the next command."""
-    from flows import first_steps
-
-    answers = first_steps.Answers(user, item, time, title, interactions, items)
-    begun = first_steps.init(folder, answers, to=to, force=force)
-    say(asdict(begun), begun.lines(), json)
-
-
-@app.command()
-def status(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Show the nights, the champion and the tables of the lake."""
-    from flows.look import status as look
-
-    lake = look(config, set or [])
-    tables = [{"table": name, "version": version} for name, version in lake.tables.items()]
-    nights = table("nights", [night.model_dump() for night in lake.nights])
-    say(lake, [nights, table("tables", tables), f"champion: {lake.champion or 'none'}"], json)
-
-
-@app.command()
-def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Show the files that a night would take, without taking them."""
-    from flows.look import plan as look
-
-    paths = look(config, set or [], day and day.date())
-    say(paths, [*paths, f"{len(paths)} files with rows that no night has taken"], json)
-
-
-@app.command()
-def doctor(
-    config: ConfigFile = FOUND,
-    set: Set = None,
-    json: Json = False,
-    sources: Sources = False,
-    repair: Repair = False,
-) -> None:
-    """Check settings, sources, lake, registry, device and every file of the lake; exit 1 when something is wrong."""
-    from flows.look import doctor as look
-    from flows.look import first_rows
-
-    if sources:
-        found = first_rows(config, set or [])
-        rows = [line for preview in [*found.interactions, *found.items] for line in _preview(preview)]
-        mapping = ", ".join(f"{name} from '{raw}'" for name, raw in found.mapping.items())
-        said = [f"warning: {text}" for text in found.warnings] + [
-            f"a night would stop: {text}" for text in found.problems
-        ]
-        say(asdict(found), [*rows, f"{found.files} files looked at; {mapping}", *said], json)
-        if found.problems:
-            raise typer.Exit(1)
-        return
-    checks = look(config, set or [], repair=repair)
-    lines = []
-    for check in checks:
-        lines.append(f"{'ok  ' if check.ok else 'BAD '} {check.what}: {check.state}")
-        lines += [f"     fix: {check.fix}"] if check.fix else []
-    say([check.model_dump() for check in checks], lines, json)
-    if not all(check.ok for check in checks):
-        raise typer.Exit(1)
-
-
-@app.command()
-def report(
-    night: NightName = None, to: To = "report.html", config: ConfigFile = FOUND, set: Set = None, json: Json = False
-) -> None:
-    """Write the report of a night: one HTML file with figures and plots."""
-    from flows.look import report as look
-
-    name = look(config, set or [], night, to)
-    say({"night": name, "report": to}, [f"night: {name}", f"report: {to}"], json)
-
-
-@app.command()
-def trace(sample_id: str, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Follow one sample through every stage, from the raw line to the tuned model."""
-    from dealrec_core import settings
-    from dealrec_core.lake import Lake
-    from tasks.report.trace import trace as follow
-
-    loaded = settings.load(config, set or [])
-    steps = follow(Lake(loaded.lake.root), sample_id, loaded.sources.interactions)
-    lines: list[str | Text] = []
-    for step in steps:
-        lines.append(Text(step.stage, style="bold"))
-        lines += [f"    {name + ': ' if name else ''}{value}" for name, value in step.facts]
-    say([{"stage": step.stage, **dict(step.facts)} for step in steps], lines, json)
-
-
 @studies.callback()
 def study(
     context: typer.Context, config: StudyFile = None, set: Set = None, tables: Tables = False, json: Json = False
@@ -377,15 +262,6 @@ def _home(config: str, overrides: list[str] | None) -> str:
     from dealrec_core import settings
 
     return settings.load(config, overrides or []).run.home
-
-
-def _preview(preview: "Preview") -> list[str | Table]:
-    good = preview.records - preview.filtered - preview.quarantined
-    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} go to quarantine"
-    counts = f"of its first {preview.records:,} records {good:,} would land, {filtered}, {bad}"
-    frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
-    tables = [table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
-    return [f"{preview.file.path}: {preview.form}", counts, *tables]
 
 
 if __name__ == "__main__":

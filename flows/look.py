@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 from dealrec_core import schema, settings
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
-from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen, served_sha256
+from dealrec_core.lake.nights import STAGES, TABLES, Night, last_whole_day, nights, reopen, served_sha256
 from dealrec_core.settings import Config
 from tasks import base_models
 
@@ -53,13 +54,38 @@ def status(config: str, overrides: list[str]) -> Status:
     )
 
 
-def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
-    """Paths of the interaction files of which a night of this day (yesterday, the last whole day, when None) would take rows."""
+class Plan(BaseModel):
+    """What a night would take, and how long it would."""
+
+    files: list[str]
+    """Paths of the interaction files of which it would take rows."""
+    seconds: dict[str, float]
+    """For each step the median of the last nights; empty where none has finished."""
+    by: list[str]
+    """Names of these nights."""
+
+
+def plan(config: str, overrides: list[str], day: date | None) -> Plan:
+    """What a night of this day (yesterday, the last whole day, when None) would take, by the nights before."""
     loaded = settings.load(config, overrides)
     through = day or last_whole_day(datetime.now(UTC))
     from dealrec_core.ingest import interactions
 
-    return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
+    lake = Lake(loaded.lake.root)
+    files = [file.path for file in interactions.untaken(lake, loaded.sources, through=through)]
+    finished = [night for night in nights(lake) if night.find("promotion") is not None]
+    last = finished[1:][-3:] or finished  # the first night does what no later one does again
+    return Plan(files=files, seconds=_step_seconds(last), by=[night.name for night in last])
+
+
+def _step_seconds(finished: list[Night]) -> dict[str, float]:
+    """The median time of each step over nights, in the order of the steps."""
+    times: dict[str, dict[str, float]] = {}
+    for night in finished:
+        for record in night.snapshots():
+            step = times.setdefault(STAGES[record.stage].removeprefix("dealrec "), {})
+            step[night.name] = step.get(night.name, 0.0) + record.seconds
+    return {step: median(by_night.values()) for step, by_night in times.items()}
 
 
 def report(config: str, overrides: list[str], name: str | None, to: str) -> str:

@@ -87,3 +87,6 @@ InteractionFiles = Annotated[
     str | None, typer.Option("--interactions", help="Pattern of the files, such as log/*.csv.")
 ]
 ItemFiles = Annotated[str | None, typer.Option("--items", help="Pattern of the files with titles.")]
+Names = Annotated[list[str], typer.Argument(help="A user as it stands in the log; with --history items, oldest first.")]
+History = Annotated[bool, typer.Option("--history", help="The names are items of a history.")]
+Count = Annotated[int, typer.Option("--count", min=1, help="Number of titles.")]

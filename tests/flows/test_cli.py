@@ -105,7 +105,44 @@ def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_p
     places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
     assert code == 0
-    assert out.endswith("/log/new.csv\n1 files with rows that no night has taken\n")
+    assert "/log/new.csv\n1 files with rows that no night has taken\nno night has finished here, so that nothing" in out
+
+
+def test_the_plan_says_how_long_each_step_takes_by_the_nights_before(capsys, monkeypatch, town):
+    place, summaries = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *sets)
+    found = json.loads(run(capsys, monkeypatch, "plan", "--config", DEMO, "--json", *sets)[1])
+    assert code == 0
+    assert "tonight takes about " in out
+    assert list(found["seconds"]) == ["ingest", "retrain", "score", "select", "fine-tune", "evaluate", "promote"]
+    second = reopen(summaries[1].night, place.lake)
+    if len(found["by"]) == 1:  # another test may have added a night
+        assert found["by"] == [second.name]
+        assert found["seconds"]["fine-tune"] == second.need("fine_tune").seconds
+
+
+def test_recommendations_of_champion_surrogate_and_popularity_stand_side_by_side(capsys, monkeypatch, town):
+    place, _ = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    log = place.lake.scan("interactions").collect()
+    user = min(log["user_id"])
+    code, out, _ = run(capsys, monkeypatch, "recommend", user, "--count", "3", "--config", DEMO, *sets, "--json")
+    found = json.loads(out)
+    titles = set(place.lake.scan("items").collect()["title"])
+    assert code == 0
+    assert list(found["lists"]) == ["champion", "surrogate", "recent popularity"]
+    for shown in found["lists"].values():
+        assert (len(shown), set(shown) - titles, set(shown) & set(found["history"])) == (3, set(), set())
+    item = min(log["item_id"])
+    code, out, _ = run(capsys, monkeypatch, "recommend", "--history", item, "--config", DEMO, *sets)
+    assert (code, out.splitlines()[0].startswith("history: ")) == (0, True)
+    for wrong, error in (
+        (["nobody"], "user 'nobody' has no interaction"),
+        (["--history", "x"], "no item 'x' in the cat"),
+    ):
+        code, _, err = run(capsys, monkeypatch, "recommend", *wrong, "--config", DEMO, *sets)
+        assert (code, error in err) == (1, True)
 
 
 def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys, monkeypatch, town, tmp_path):
