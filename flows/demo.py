@@ -33,15 +33,15 @@ def rows(summaries: list[NightSummary]) -> list[dict[str, str]]:
         "rows new": [f"{summary.rows_new:,}" for summary in summaries],
         "samples": [f"{summary.samples:,}" for summary in summaries],
         "coreset": [str(summary.coreset) for summary in summaries],
-        "candidate": [f"version {summary.version}, {summary.outcome}" for summary in summaries],
-        "champion": [f"version {summary.champion}" if summary.champion else "none" for summary in summaries],
-        "recall@10 of the champion": [_champion_recall(summary) for summary in summaries],
+        "version of the candidate": [f"{summary.version}, {summary.outcome}" for summary in summaries],
+        "version of the champion": [summary.champion or "none" for summary in summaries],
+        "recall@10: champion": [_champion_recall(summary) for summary in summaries],
     }
     for name in ("candidate", "surrogate", "popularity", "recent popularity", "item knn"):
-        facts[f"recall@10 of {name}"] = [f"{summary.recall[name]:.3f}" for summary in summaries]
+        facts[f"recall@10: {name}"] = [f"{summary.recall[name]:.3f}" for summary in summaries]
     return [
         {
-            "three nights on a growing log": fact,
+            "": fact,
             **{str(summary.day): value for summary, value in zip(summaries, values, strict=True)},
         }
         for fact, values in facts.items()

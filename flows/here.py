@@ -1,5 +1,6 @@
 """Runs flows in the process of a command: its lines on the terminal, everything else that is logged in a file."""
 
+import atexit
 import logging
 import os
 import warnings
@@ -52,6 +53,8 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
         except Exception as error:
             error.add_note(f"log: {file}")
             raise
+        finally:
+            atexit.register(logging.disable, logging.INFO)  # runs before the server is stopped, which would say so
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def _history(tonight: Tonight, names: list[str]) -> list[str]:
         raise SettingsError(f"{len(names)} users are named; name one user, or items with --history")
     rows = tonight.log.filter(pl.col(schema.USER_ID) == names[0]).sort(schema.TIMESTAMP, schema.EVENT_ID)
     if rows.is_empty():
-        example = tonight.log[schema.USER_ID].min()
+        example = tonight.log[schema.USER_ID][0]
         raise DataError(f"user '{names[0]}' has no interaction; users are named as in the log, such as '{example}'")
     items: list[str] = rows[schema.ITEM_ID].tail(tonight.config.samples.history_length).to_list()
     return items
