@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dealrec_core.errors import plain
-from flows.own_server import own_server
+from flows.own_server import own_server, told_when_gone
 
 LOG = "logs/dealrec.log"
 """Below `run.home`: the log of every command that runs flows."""
@@ -29,6 +29,8 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
     """
     # Prefect's own 20 s are too few for its first start on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # A server that is gone is waited for, two minutes instead of one.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "6")
     # Its report to its makers would be sent, and would lock the new database against the night's first steps.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     if computes:
@@ -46,7 +48,7 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     file, console = Path(home) / LOG, Console(stderr=True, soft_wrap=True)
     server = nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server())
-    with logged_to(file), server, Screen(console) as screen, watched_by(screen):
+    with logged_to(file), server, told_when_gone(), Screen(console) as screen, watched_by(screen):
         console.print(Text(f"log: {plain(file)}"))
         try:
             yield
