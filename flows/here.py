@@ -48,10 +48,11 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     file, console = Path(home) / LOG, Console(stderr=True, soft_wrap=True)
     server = nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server())
-    with logged_to(file), server, told_when_gone(), Screen(console) as screen, watched_by(screen):
+    with logged_to(file), server, Screen(console) as screen, watched_by(screen):
         console.print(Text(f"log: {plain(file)}"))
         try:
-            yield
+            with told_when_gone():
+                yield
         except Exception as error:
             error.add_note(f"log: {file}")
             raise
