@@ -47,7 +47,8 @@ def _page(head: Summary, parts: Sequence[Section], *, foot: str) -> str:
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f"<title>{markup.html(head.title)}: {markup.html(head.word)}</title><style>{STYLE.read_text('utf-8')}</style></head><body><main>",
+            f"<title>{markup.html(head.title)}: {markup.html(head.word)}</title>",
+            f"<style>{STYLE.read_text('utf-8')}</style></head><body><main>",
             _summary(head),
             f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
             *(html(part) for part in parts),
