@@ -116,7 +116,7 @@ def first_rows(config: str, overrides: list[str]) -> "Look":
     """How the first rows of the raw files would land, and what would stop a night."""
     from dealrec_core.ingest.preview import look
 
-    return look(settings.load(config, overrides).sources)
+    return look(settings.load(config, overrides).sources, today=datetime.now(UTC).date())
 
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:

@@ -161,3 +161,4 @@ def test_the_reason_of_a_failure_is_in_the_alarm_and_one_click_from_the_list_of_
     page.goto(f"{site.prefect}/runs")
     page.locator(f"a[href*='{run['id']}']").first.click()
     expect(page.get_by_text(reason).first).to_be_visible()
+    assert site.leaks() == []  # nor does a night that failed write a secret anywhere
