@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # Waiting threads sleep: on a busy machine spinning ones were seen to cost a factor of 50.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test soak up deploy check format bench lock sbom audit clean
+.PHONY: setup demo test soak up deploy check docs format bench lock sbom audit clean
 
 setup: $(VENV)/ready
 
@@ -58,6 +58,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+# The site of docs/, into var/site; a link or an anchor that leads nowhere is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: setup
 	$(BIN)/ruff format .
@@ -73,6 +78,7 @@ deploy: setup
 
 # The lock files: what a fresh install resolves to today, without build tags such as +cpu, and the hashes of all that and of torch's own libraries.
 lock: setup
+	$(LOCKED) -e '.[dev,bench,smollm2]'
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 	(cat constraints.txt; echo hatchling; echo editables) | UV_FIND_LINKS= $(BIN)/uv pip compile - --quiet --no-header --no-annotate \
 	--python-version 3.11 --generate-hashes --output-file constraints.lock

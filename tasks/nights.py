@@ -220,4 +220,4 @@ def _surrogate_leads(recalls: dict[str, float]) -> str:
     surrogate, candidate = recalls["surrogate"], recalls["candidate"]
     if surrogate <= candidate:
         return ""
-    return f". WARNING: the surrogate ranks better than the candidate, recall {surrogate:.4f} against {candidate:.4f}"
+    return f" WARNING: the surrogate ranks better than the candidate, recall {surrogate:.4f} against {candidate:.4f}"

@@ -1,4 +1,4 @@
-"""Shows how far a long stage is: a progress artifact on its run in Prefect until it ends, and a log line with counts."""
+"""Shows how far a long stage is: to whoever watches this process, as a progress artifact until it ends, and as a log line with counts."""
 
 import time
 from collections.abc import Iterator
@@ -12,10 +12,42 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
+from dealrec_core.lake.nights import Night, Snapshot
 from dealrec_core.language.progress import Progress
 
 EVERY_S = 5.0
-"""A shorter stage shows nothing and pays nothing; a longer one moves its bar so often at most."""
+"""A shorter stage shows nothing in Prefect and pays nothing; a longer one moves its bar so often at most."""
+
+
+class Watcher:
+    """Is told what the stages of this process do, and does nothing; the lines of the command line are one that shows it."""
+
+    def begins(self, night: Night, stage: str) -> None:
+        """A stage starts."""
+
+    def moves(self, done: int, total: int, unit: str) -> None:
+        """The running stage has done a part of its work."""
+
+    def ends(self, record: Snapshot) -> None:
+        """A stage has finished, now or in an earlier start of the night."""
+
+
+_watchers: list[Watcher] = [Watcher()]
+
+
+@contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Tells a watcher about the stages of this process until the block ends."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def watcher() -> Watcher:
+    """Who watches this process."""
+    return _watchers[-1]
 
 
 @contextmanager
@@ -27,6 +59,7 @@ def shown(stage: str, unit: str) -> Iterator[Progress]:
 
     def tell(done: int, total: int) -> None:
         nonlocal last, bar
+        watcher().moves(done, total, unit)
         if time.monotonic() - last < EVERY_S:
             return
         log.info("%s: %s of %s %s", stage, f"{done:,}", f"{total:,}", unit)

@@ -24,18 +24,13 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, DataType
 from pydantic import BaseModel, ConfigDict
 
-from dealrec_core.errors import RegistryError, SettingsError
+from dealrec_core.errors import RegistryError
 from dealrec_core.lake.nights import Champion
 from dealrec_core.settings.run import RegistryConfig
+from tasks.registry_file import CHAMPION, CHAMPION_TAG, NIGHT_TAG, SHA256_TAG, deleted_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-NIGHT_TAG, STAGE_TAG, CELL_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.stage", "dealrec.cell", "dealrec.champion"
-"""CHAMPION_TAG stands on the registered model: the version that dealrec last made champion. An alias that differs was moved
-by hand."""
-
-SHA256_TAG = "dealrec.sha256"
-"""Stands on a version: the hash of the recommender's bundle."""
+STAGE_TAG, CELL_TAG = "dealrec.stage", "dealrec.cell"
 
 VERDICT = "verdict"
 HEADLINES = ("recall", "champion_recall", "surrogate_recall", "total_minutes")
@@ -350,10 +345,7 @@ def _finished(client: MlflowClient, run: Run, content: Content) -> str:
 def _experiment_id(client: MlflowClient, config: RegistryConfig) -> str:
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
-        raise SettingsError(
-            f"the experiment '{config.experiment}' was deleted in MLflow at {config.tracking_uri}; restore it (`mlflow experiments "
-            f"restore -x {experiment.experiment_id}`) or set registry.experiment to another name"
-        )
+        raise deleted_experiment(config, str(experiment.experiment_id))
     if experiment is not None:
         return str(experiment.experiment_id)
     local = config.artifacts and "://" not in config.artifacts
