@@ -73,3 +73,7 @@ class NightBusy(DealrecError):
 
 class RegistryError(DealrecError):
     """The model registry refused a request or does not answer."""
+
+
+class ServerGone(DealrecError):
+    """Prefect's server does not answer: start it, then run the command again."""

@@ -18,6 +18,7 @@ mkdir -p "$logs" "$secrets" "$PREFECT_HOME"
 chmod 700 "$logs" "$secrets" "$PREFECT_HOME"
 export PREFECT_API_URL=http://127.0.0.1:$prefect_port/api
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
+export PREFECT_CLIENT_MAX_RETRIES=6                        # a server that is gone is waited for, two minutes instead of one
 export PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30                # the automation marks a run that is silent for 60 s
 export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs
 export PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=${DEALREC_KEEP_SECONDS:-7776000}   # 90 days

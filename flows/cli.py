@@ -45,7 +45,7 @@ from flows.options import (
     To,
     User,
 )  # fmt: skip
-from flows.own_server import own_server
+from flows.own_server import own_server, told_when_gone
 from tasks.logins import log_in
 
 if TYPE_CHECKING:
@@ -375,6 +375,8 @@ def _in_this_process(*, computes: bool = True) -> Iterator[None]:
     """Runs flows here: failures are told in one line by main(), and no heartbeat is sent where no server listens."""
     # Prefect's own 20 s are too few for its first start on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # A server that is gone is waited for, two minutes instead of one.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "6")
     # Its report to its makers would be sent, and would lock the new database against the night's first steps.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     if computes:
@@ -389,7 +391,7 @@ def _in_this_process(*, computes: bool = True) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
-    with nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server()):
+    with nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server()), told_when_gone():
         yield
 
 

@@ -1,5 +1,7 @@
 """Titles and ids that mean harm to a terminal, a page, a spreadsheet or a language model; every list is a minimum."""
 
+from html.parser import HTMLParser
+
 ESCAPE, BELL, OVERRIDE = "\x1b", "\x07", "\u202e"
 
 TITLES = [
@@ -30,3 +32,25 @@ IDS = [
     "![id](http://evil.example/x.png)", "i|d", "=1+1", "$(id)", "../id", "<|im_end|>id", "### Response:id",
     "a; b",
 ]  # fmt: skip
+
+CONTROL_TOKENS = [
+    *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<s>", "</s>", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<sop>"),
+    *("[INST]", "[/INST]", "[TOOL_CALLS]", "[gMASK]", "### Response:", "### Instruction:"),
+]
+"""What a chat model or the Alpaca frame takes for a command."""
+
+
+class Tags(HTMLParser):
+    """Collects the tags, and the text, of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data

@@ -73,11 +73,12 @@ class Site:
         return {**forms, "alarm token": [ALARM_TOKEN.encode()], "S3 secret": [S3_SECRET.encode()]}
 
     def leaks(self) -> list[str]:
-        """Files of the installation, outside of the folder for secrets, that hold one of them."""
+        """Files of the installation, outside of the folder for secrets, and alarms that hold one of them."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.parent.name != "secrets"]
-        contents = {path: path.read_bytes() for path in files}
+        contents = {path.relative_to(self.folder): path.read_bytes() for path in files}
+        contents[Path("alarms")] = json.dumps(self.alarms).encode()
         return [
-            f"{name} in {path.relative_to(self.folder)}"
+            f"{name} in {path}"
             for path, content in contents.items()
             for name, forms in self.secrets().items()
             if any(form in content for form in forms)

@@ -139,3 +139,4 @@ def test_the_reason_of_a_failure_is_in_the_alarm_and_one_click_from_the_list_of_
         page.locator(f"a[href*='{run['id']}']").first.click()  # both are named by their day
         expect(page.get_by_text(reason).first).to_be_visible()
         picture("failure")
+    assert site.leaks() == []  # nor does a night that failed write a secret anywhere

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker" / "compose.yaml").read_text("utf-8")
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+PAGE_OF_SECURITY = (ROOT / "docs" / "security.md").read_text("utf-8")
 WIDE = {"COLUMNS": "250", "TERMINAL_WIDTH": "250"}
 
 
@@ -120,6 +122,47 @@ def test_no_command_line_holds_a_secret():
     assert not [word for each in SERVICES.values() for word in each.get("command", []) if "${" in word]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_container_changes_its_root_gains_a_right_or_eats_the_machine(service):
+    options = SERVICES[service]
+    assert options["read_only"] is True
+    assert options["cap_drop"] == ["ALL"]
+    assert options["security_opt"] == ["no-new-privileges:true"]
+    assert options["pids_limit"] <= 4096
+    assert re.fullmatch(r"2g|\$\{WORKER_MEMORY:-16g\}", options["mem_limit"])
+    assert not {"cap_add", "privileged", "network_mode", "pid", "ipc", "devices", "userns_mode"} & options.keys()
+    mounts = options.get("volumes", [])
+    assert not [mount for mount in mounts if mount.startswith((".", "/")) and not mount.endswith(":ro")]
+    writable = {mount.split(":")[0] for mount in options["tmpfs"]} | {mount.split(":")[1] for mount in mounts}
+    assert "/tmp" in writable
+    assert "build" not in options or "/home/dealrec" in writable
+    page = options.get("environment", {}).get("PREFECT_SERVER_UI_STATIC_DIRECTORY")
+    assert (page == "/home/dealrec/ui") == (service == "prefect")
+
+
+def test_an_image_has_a_release_as_its_tag_and_can_be_named_by_its_digest():
+    images = dict(re.findall(r"image: \$\{(\w+_IMAGE):-(.+)\}", TEXT)) | dict(
+        re.findall(r"ARG (\w+_IMAGE)=(.+)", DOCKERFILE)
+    )
+    assert len(images) == 3
+    assert all(re.search(r":.*\d+[.-]\d+", image) for image in images.values())
+    assert [name for name in images if f"| `{name}` |" not in PAGE_OF_SECURITY] == []
+    assert {service["image"] for service in SERVICES.values() if "build" not in service} == {
+        f"${{{name}:-{image}}}" for name, image in images.items() if name != "BASE_IMAGE"
+    }
+
+
+def test_everything_in_the_image_is_compared_with_the_locked_hashes():
+    installs = re.findall(r"(?:uv )?pip install .*", DOCKERFILE)
+    locked = (
+        "--no-deps --require-hashes",
+        "--no-deps ${TORCH_HASH:+--require-hashes}",
+        "-c constraints.lock --build-constraints constraints.lock",
+    )
+    assert len(installs) == 3
+    assert all(option in install for option, install in zip(locked, installs, strict=True))
+
+
 def test_a_new_login_may_do_nothing_and_no_password_is_shipped():
     shipped = configparser.ConfigParser()
     shipped.read(ROOT / "deployments" / "mlflow-auth.ini")
@@ -129,7 +172,6 @@ def test_a_new_login_may_do_nothing_and_no_password_is_shipped():
 
 
 def test_every_copied_path_of_the_image_exists():
-    dockerfile = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
-    copied = [word for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE) for word in line.split()[:-1]]
+    copied = [word for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]]
     assert copied
     assert all((ROOT / path).exists() for path in copied)

@@ -1,13 +1,19 @@
 """Automations on the real servers: one stage's event starts the next, and what goes wrong is posted to the alarm address."""
 
+import csv
 import time
+from pathlib import Path
 
 import mlflow
 import pytest
+from markdown_it import MarkdownIt
 from mlflow import MlflowClient
 
+from benchmarks import town as towns
+from dealrec_core.coreset import emission
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import nights
+from tests.hostile import CONTROL_TOKENS, IDS, TITLES, Tags
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 DEMO = "deployments/examples/demo.toml"
@@ -26,9 +32,49 @@ def started_by_an_automation(site, name: str, *, seconds: int = 90) -> dict:
     raise AssertionError(f"no automation started {name}")
 
 
+def write_hostile_log(folder: Path) -> None:
+    """A log in which users with hostile ids took items with hostile ids and titles, in a file with such a name."""
+    towns.write_day(folder, 0)
+    titles = {f"i9{number:03}": title for number, title in enumerate(TITLES)} | dict(zip(IDS, TITLES, strict=False))
+    with (folder / "data" / "items" / "hostile.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["itemId", "title", "categories"], *([*pair, ""] for pair in titles.items())])
+    start = 1_767_200_000
+    events = [[user, item, 5, start + number * 60] for user in IDS for number, item in enumerate(titles)]
+    with (folder / "data" / "log" / "<b>$(id).csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["userId", "itemId", "rating", "timestamp"], *events, ["[/]", "x", 5, "\x1b[31m"]])
+
+
+def assert_nothing_hostile_acts(site, night) -> None:
+    """Ids reached the tables as they came; in what a person or an outside trainer reads of the night they are inert."""
+    assert set(IDS) <= set(night.lake.scan("interactions").collect()["item_id"])
+    artifacts = [
+        each["data"] for each in site.api("/artifacts/filter", {"limit": 200}) if isinstance(each["data"], str)
+    ]
+    reports = [path.read_text("utf-8") for path in site.folder.rglob("report.html")]
+    assert len(artifacts) > 8
+    assert reports
+    for text in [*map(MarkdownIt("commonmark").enable("table").render, artifacts), *reports]:
+        tags = Tags()
+        tags.feed(text)
+        assert not tags.tags & {"script", "img", "iframe", "b", "form", "input", "object", "base"}
+        assert [line for line in tags.text.split("\n") if not line.isprintable()] == []
+    logs = [each["message"] for each in site.api("/logs/filter", {"sort": "TIMESTAMP_DESC", "limit": 200})]
+    assert len(logs) > 50
+    assert [line for text in logs for line in text.split("\n") if not line.isprintable()] == []
+    emitted = [
+        night.lake.read_bytes(f"emitted/coresets/{night.name}/{name}").decode()
+        for name in (emission.ALPACA, emission.CHAT, emission.CARD)
+    ]
+    assert "[/]" in "".join(emitted)
+    assert [token for text in emitted for token in CONTROL_TOKENS if token in text] == []
+
+
 def test_an_emitted_coreset_starts_fine_tuning_and_a_candidate_its_evaluation_and_the_gate(site):
+    """The night reads hostile ids and titles, and what it shows of them is inert."""
     elsewhere = f"{site.folder}/chain/lake"
-    request = {"config": DEMO, "overrides": [f"lake.root={elsewhere}"]}
+    write_hostile_log(site.folder / "chain")
+    overrides = [f"lake.root={elsewhere}", f"sources.root={site.folder}/chain/data", "sources.max_bad_fraction=1"]
+    request = {"config": DEMO, "overrides": overrides}
     run = site.start("nightly", {"request": {**request, "only": SCORING}})
     assert site.wait(run["id"], ENDED)["state"]["type"] == "COMPLETED"
     (night,) = nights(Lake(elsewhere))
@@ -45,6 +91,7 @@ def test_an_emitted_coreset_starts_fine_tuning_and_a_candidate_its_evaluation_an
     assert night.finished
     assert promotions.decisions(night.lake)["night"].to_list() == [night.name]
     assert site.leaks() == []
+    assert_nothing_hostile_acts(site, night)
 
 
 def test_too_many_bad_rows_post_an_alarm_and_the_night_goes_on(site):

@@ -75,6 +75,37 @@ def test_values_follow_the_schema_of_the_chart(name):
     assert strangers({"sercet": {}, **values}, schema) == ["sercet"]
 
 
+def is_confined(pod, container):
+    """Whether a container is no root, cannot become it, has no capability and cannot change its root file system."""
+    return (
+        pod["runAsNonRoot"] is True
+        and pod["runAsUser"] >= 1000
+        and pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        and container["allowPrivilegeEscalation"] is False
+        and container["readOnlyRootFilesystem"] is True
+        and container["capabilities"] == {"drop": ["ALL"]}
+    )
+
+
+@pytest.mark.parametrize("name", ["server", "worker-cpu", "worker-gpu"])
+def test_server_and_workers_are_confined(name):
+    values = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))[name.split("-")[0]]
+    assert is_confined(values["podSecurityContext"], values["containerSecurityContext"])
+    assert values["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_job_is_confined_and_may_write_where_the_program_does(pool):
+    template = json.loads((FOLDER / f"job-{pool}.json").read_text("utf-8"))
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert is_confined(pod["securityContext"], container["securityContext"])
+    assert pod["automountServiceAccountToken"] is False
+    assert container["resources"]["limits"].keys() >= {"memory", "ephemeral-storage"}
+    assert [each["mountPath"] for each in container["volumeMounts"]] == ["/tmp", "/home/dealrec", "/app/var"]
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+
+
 @pytest.mark.parametrize("name", ["server", "worker-cpu", "worker-gpu"])
 def test_server_and_workers_take_the_login_from_one_secret(name):
     values = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))

@@ -4,7 +4,6 @@ import json
 import random
 import sys
 from datetime import date
-from html.parser import HTMLParser
 
 import polars as pl
 import pytest
@@ -25,13 +24,9 @@ from tasks.report import Section, markdown
 from tasks.report.charts import Bar, Bars
 from tasks.report.page import html
 from tasks.report.sections import Table
-from tests.hostile import IDS, TITLES
+from tests.hostile import CONTROL_TOKENS, IDS, TITLES, Tags
 
 TEXTS = [*TITLES, *IDS]
-CONTROL_TOKENS = [
-    *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<s>", "</s>", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<sop>"),
-    *("[INST]", "[/INST]", "[TOOL_CALLS]", "[gMASK]", "### Response:", "### Instruction:"),
-]
 SETTINGS = """
 [sources]
 root = '{folder}/raw'
@@ -124,22 +119,6 @@ def test_trace_prints_the_titles_of_a_history_to_the_letter(capsys, monkeypatch,
 def test_an_error_that_names_a_value_is_one_inert_line():
     for text in TEXTS:
         assert str(DataError(f"no item '{text}'")).isprintable()
-
-
-class Tags(HTMLParser):
-    """Collects the tags, and the text, of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        assert not [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def hostile_section(text: str) -> Section:

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.faults import matrix
+from tests.faults import matrix, safeguards
 
 
 @pytest.mark.parametrize("cell", matrix.CELLS, ids=lambda cell: f"{cell.component}: {cell.fault}")
@@ -23,3 +23,15 @@ def test_no_cell_stands_twice():
 def test_the_operations_page_shows_the_matrix():
     page = matrix.PAGE.read_text("utf-8")
     assert matrix.page_with_table(page) == page, "run python tests/faults/matrix.py"
+
+
+def test_every_cell_has_a_safeguard_that_can_be_taken_out_of_the_code():
+    assert [each[:2] for each in safeguards.SAFEGUARDS] == [cell[:2] for cell in matrix.CELLS]
+    for each in safeguards.SAFEGUARDS:
+        text = (matrix.ROOT / each.path).read_text("utf-8")
+        assert text.count(each.code) == 1, f"{each.path} has changed: see tests/faults/safeguards.py"
+
+
+def test_the_operations_page_shows_the_safeguards():
+    page = matrix.PAGE.read_text("utf-8")
+    assert safeguards.page_with_table(page) == page, "run python tests/faults/safeguards.py table"

@@ -22,9 +22,10 @@ def test_nights_over_real_days_of_movielens_take_only_new_rows(data_root, tmp_pa
         f"registry.tracking_uri=sqlite:///{tmp_path}/mlflow.db",
         f"registry.artifacts={tmp_path}/artifacts",
     ]
+    config = "deployments/examples/movielens.toml"
     requests = [
-        NightRequest(day=day, config="deployments/examples/movielens.toml", overrides=[*small, *sizes, *places])
-        for day in ("2016-10-10", "2016-10-16", "2016-10-16")
+        NightRequest(day=day, only=only, config=config, overrides=[*small, *sizes, *places])
+        for day, only in (("2016-10-10", ["ingest"]), ("2016-10-16", []), ("2016-10-16", []))
     ]
     first, second, again = [nightly(request) for request in requests]
     # awk -F, '$3 >= 4' ratings.csv: 51,568 rows, 102 of them after 2016-10-10

@@ -1,0 +1,241 @@
+"""The safeguards behind the fault matrix: each is taken out of a copy of the code, and the test of its cell must fail there.
+
+`python tests/faults/safeguards.py` tries them all, in an hour or more, and writes benchmarks/results/safeguards.json; with names of
+components it tries theirs alone. `python tests/faults/safeguards.py table` writes the table into docs/operations.md.
+"""
+
+import importlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.machine import machine
+from tests.faults import matrix
+
+ROOT = matrix.ROOT
+BEGIN, END = "<!-- written by tests/faults/safeguards.py -->\n", "<!-- end of the safeguards -->\n"
+RESULTS = ROOT / "benchmarks" / "results" / "safeguards.json"
+COPIED = ("dealrec_core", "tasks", "flows", "deployments", "docker", "tests", "benchmarks", "pyproject.toml", "docs")
+LIBRARIES = ("torch", "transformers", "peft", "polars", "deltalake", "mlflow", "prefect", "scipy.stats", "hypothesis")
+"""What most tests import, imported once before the forks; none of them starts a thread by being imported."""
+LAKE, LANGUAGE = "dealrec_core/lake", "dealrec_core/language"
+
+
+class Safeguard(NamedTuple):
+    """A piece of code that a cell of the matrix is about."""
+
+    component: str
+    fault: str
+    name: str
+    path: str
+    code: str
+    """Stands once in the file."""
+    without: str = ""
+    """Stands in its place where the safeguard is removed."""
+
+
+SAFEGUARDS = [
+    Safeguard("ingest", "kill", "the next ingest writes the rows that commits note", f"{LAKE}/ledger.py",
+              "    if seen:\n        write(lake, rows, seen=seen)\n"),
+    Safeguard("ingest", "answer of a commit lost", "the log, not the answer, says whether a commit is there", f"{LAKE}/commit.py",
+              "if version is not None:", "if version is not None and failure is None:"),
+    Safeguard("ingest on S3", "no answer to any commit", "each commit has a token", f"{LAKE}/commit.py",
+              "if token.encode() in lake.read_bytes(path):", "if False:"),
+    Safeguard("ingest on S3", "two at once", "each raw file is a transaction", f"{LAKE}/commit.py",
+              "app_transactions=[Transaction(*pair) for pair in (transactions or {}).items()],", "app_transactions=[],"),
+    Safeguard("append", "answer of a commit lost", "each commit has a token", f"{LAKE}/commit.py",
+              "if token.encode() in lake.read_bytes(path):", "if False:"),
+    Safeguard("append", "interrupt in a commit", "files are not the draft's once a commit began", f"{LAKE}/draft.py",
+              "        self._removed, self._added = [], []\n        write = partial("  , "        write = partial("),
+    Safeguard("tables", "write fails", "a failed write removes its own file", f"{LAKE}/draft.py",
+              "                self.lake.remove(f\"{self.table}/{path}\")\n            raise", "                pass\n            raise"),
+    Safeguard("tables", "disk full", "a full disk is told in words", f"{LAKE}/draft.py", "with space.watched(self.lake.root):", "if True:"),
+    Safeguard("commit", "disk full", "a full disk is told in words", f"{LAKE}/commit.py", "if space.is_full(failure):", "if False:"),
+    Safeguard("small files", "disk full", "a full disk is told in words", f"{LAKE}/tables.py", 
+              "with space.watched(self.root):", "if True:"),
+    Safeguard("lake", "power cut: last commit gone, empty, torn", "a copy of the newest commit", f"{LAKE}/commit.py",
+              "if damage.counted(lake, table)[0] < version:", "if False:"),
+    Safeguard("lake", "power cut: data file gone, empty, torn", "sizes are compared before a table is read", f"{LAKE}/damage.py",
+              "for path, state in damaged_files(lake, table, handle):", "for path, state in list[tuple[str, str]]():"),
+    Safeguard("lake", "power cut: order of writes", "data files are synced before the commit", f"{LAKE}/draft.py",
+              "        self.lake.sync(*(f\"{self.table}/{action.path}\" for action in self._added))\n"),
+    Safeguard("nights", "power cut: record or manifest torn", "doctor reads every stage record", f"{LAKE}/checkup.py",
+              "elif rest[0] == \"stages\" and (state := _state(lake, path, Snapshot)):", "elif False:"),
+    Safeguard("tables", "bit flip", "data files are hashed before their first read", f"{LAKE}/sums.py",
+              "for path in changed(lake, listed):", "for path in list[str]():"),
+    Safeguard("tables", "changed with the list of hashes", "the record holds the hash of the list", f"{LAKE}/nights.py",
+              "if hashlib.sha256(listing).hexdigest() != snapshot.tables_sha256:", "if False:"),
+    Safeguard("models", "changed with the list of hashes", "the record holds the hash of the list", f"{LAKE}/sums.py",
+              "if recorded is not None and hashlib.sha256(listing).hexdigest() != recorded:", "if False:"),
+    Safeguard("lake", "changes that no night reads", "the scrub hashes every recorded file", f"{LAKE}/scrub.py",
+              "sorted(damages | set(sums.changed(lake, recorded)))", "sorted(damages)"),
+    Safeguard("upkeep", "two ingests beside it", "a commit that lost looks again", f"{LAKE}/commit.py",
+              "        raise Conflict(message) from failure", "        pass"),
+    Safeguard("erasure", "kill, torn write, no space", "torn files are passed over", f"{LAKE}/erasure.py",
+              "if not path.endswith(\".parquet\") or damage.torn(lake, path):", "if not path.endswith(\".parquet\"):"),
+    Safeguard("erasure", "torn files of killed writers", "torn files are passed over", f"{LAKE}/erasure.py",
+              "\"samples\") if not damage.torn(lake, path)]", "\"samples\")]"),
+    Safeguard("surrogate", "NaN gradient", "the norm of the gradient is looked at", "dealrec_core/surrogate/training.py",
+              "if not np.isfinite(norm):", "if False:"),
+    Safeguard("surrogate", "NaN in the warm start", "the weights are looked at", "dealrec_core/surrogate/training.py",
+              "    if initial is not None:\n        _require_finite(model, train)\n"),
+    Safeguard("surrogate", "out of memory", "a batch is computed in parts", f"{LANGUAGE}/memory.py",
+              "if self.count >= size or not is_exhausted(error):", "if True:"),
+    Safeguard("influence", "NaN", "the samples are named", "tasks/naming.py", "if not len(rows):", "if True:"),
+    Safeguard("influence", "out of memory", "work begins anew with fewer tokens", f"{LANGUAGE}/memory.py",
+              "if tokens <= FEWEST_TOKENS or not is_exhausted(error):", "if True:"),
+    Safeguard("effort", "NaN", "the norms are looked at", f"{LANGUAGE}/effort.py", "if len(bad_rows):", "if False:"),
+    Safeguard("effort", "out of memory", "work begins anew with fewer tokens", f"{LANGUAGE}/memory.py",
+              "if tokens <= FEWEST_TOKENS or not is_exhausted(error):", "if True:"),
+    Safeguard("fine-tuning", "NaN loss", "the loss is looked at", f"{LANGUAGE}/training.py",
+              "self._require_finite(\"training loss\", loss.item(), part)", "pass"),
+    Safeguard("fine-tuning", "NaN gradient", "the norm of the gradient is looked at", f"{LANGUAGE}/training.py",
+              "self._require_finite(\"norm of the gradient\", norm.item(), batch)", "pass"),
+    Safeguard("fine-tuning", "out of memory", "a batch is computed in parts", f"{LANGUAGE}/memory.py",
+              "if self.count >= size or not is_exhausted(error):", "if True:"),
+    Safeguard("fine-tuning", "kill", "a checkpoint holds the optimiser", f"{LANGUAGE}/checkpoints.py",
+              "    optimiser.load_state_dict({\"state\": moments, \"param_groups\": optimiser.state_dict()[\"param_groups\"]})\n"),
+    Safeguard("fine-tuning", "torn checkpoint", "a checkpoint is compared with its hashes", f"{LANGUAGE}/checkpoints.py",
+              "if whole.changes(path, COMPLETE):", "if False:"),
+    Safeguard("models", "code in the folder", "remote code is refused", f"{LANGUAGE}/language_model.py",
+              "AutoTokenizer.from_pretrained(folder, trust_remote_code=False)", "AutoTokenizer.from_pretrained(folder)"),
+    Safeguard("models", "pickled weights", "weights must be in safetensors", f"{LANGUAGE}/suitability.py",
+              "if not base.from_hub and not any(base.folder.glob(\"*.safetensors\")):", "if False:"),
+    Safeguard("registry", "clock jumps", "decisions are in the order of their commits", f"{LAKE}/promotions.py",
+              ".sort(\"number\", \"at\", nulls_last=False)", ".sort(\"at\")"),
+    Safeguard("registry", "rollback repeated", "a rollback looks at promotions alone", f"{LAKE}/promotions.py",
+              "if action != ROLLED_BACK]", "]"),
+    Safeguard("registry", "killed before the alias moves", "a start heals the aliases", "tasks/champions.py",
+              "    if changed := heal(config, lake):\n        get_run_logger().info(\"aliases changed: %s\", changed)\n"),
+    Safeguard("registry", "MLflow gone", "a start goes on without MLflow", "tasks/champions.py",
+              "except (RegistryError, DataError) as error:\n        log.warning(", "except DataError as error:\n        log.warning("),
+    Safeguard("night", "kill", "each stage's rows are a transaction", f"{LAKE}/tables.py",
+              "if any((handle.transaction_version(name) or 0) >= number for name, number in recorded.items()):", "if False:"),
+    Safeguard("night", "worker killed", "an automation starts a crashed night", "deployments/automations.yaml",
+              "    expect: [prefect.flow-run.Crashed]\n", "    expect: [prefect.flow-run.NoSuchState]\n"),
+    Safeguard("night", "Prefect gone", "the client's errors are told in words", "flows/own_server.py",
+              "except (httpx.TransportError, RuntimeError) as error:", "except ZeroDivisionError as error:"),
+    Safeguard("night", "hostile titles and ids", "the letter that opens a token is set apart", f"{LANGUAGE}/prompts.py",
+              "re.sub(r\"<(?=\\S)\", \"< \", re.sub(r\";(?=\\s)\", \",\", text))", "re.sub(r\";(?=\\s)\", \",\", text)"),
+    Safeguard("secrets", "planted", "passwords are shown to a terminal alone", "deployments/up.sh",
+              "if [ -n \"$first\" ] && [ -t 1 ]; then", "if [ -n \"$first\" ]; then"),
+    Safeguard("make up", "a service dies", "it waits for the first that ends", "deployments/up.sh",
+              "wait -n \"${pids[@]}\" || true", "wait \"${pids[@]}\" || true"),
+    Safeguard("make up", "a service hangs at Ctrl-C", "what does not end is ended", "deployments/up.sh",
+              "gone 10 \"${all[@]}\" || kill -KILL \"${all[@]}\" 2>/dev/null || true", "wait"),
+    Safeguard("access", "no login", "Prefect's server asks for a login", "deployments/up.sh",
+              "PREFECT_SERVER_API_AUTH_STRING=$prefect_login \\\n", "PREFECT_LOGGING_LEVEL=INFO \\\n"),
+    Safeguard("access", "foreign page", "the origins of pages are named", "deployments/up.sh",
+              "export PREFECT_SERVER_CORS_ALLOWED_ORIGINS=", "export NOT_USED="),
+    Safeguard("terminal", "hostile titles and ids", "letters that are not printed are shown as codes", "dealrec_core/errors.py",
+              "    return \"\".join(letter if letter.isprintable() else _code(letter) for letter in shown)", "    return shown"),
+    Safeguard("pages", "hostile titles and ids", "Markdown's own letters are escaped", "tasks/markup.py",
+              "re.sub(r\"([\\\\`*_\\[\\]|~#])\", r\"\\\\\\1\", plain(text))", "plain(text)"),
+    Safeguard("emitted files", "control tokens and headings", "the letter that opens a token is set apart", f"{LANGUAGE}/prompts.py",
+              "re.sub(r\"<(?=\\S)\", \"< \", re.sub(r\";(?=\\s)\", \",\", text))", "re.sub(r\";(?=\\s)\", \",\", text)"),
+]  # fmt: skip
+
+
+def table() -> str:
+    """The list as Markdown."""
+    rows = [f"| {each.component} | {each.fault} | {each.name} | `{each.path}` |" for each in SAFEGUARDS]
+    return "\n".join(["| component | fault | safeguard | removed in |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def page_with_table(page: str) -> str:
+    """The page with today's list between its marks."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+def turns_red(safeguard: Safeguard, folder: Path) -> str:
+    """What the test of a safeguard's cell does without it: `red`, or what else came of it. The copy in the folder is mended again."""
+    (cell,) = [each for each in matrix.CELLS if each[:2] == safeguard[:2]]
+    file = folder / safeguard.path
+    whole = file.read_text("utf-8")
+    file.write_text(whole.replace(safeguard.code, safeguard.without), "utf-8")
+    process = multiprocessing.get_context("fork").Process(target=_test, args=(folder, cell.test))
+    try:
+        process.start()
+        process.join()
+    finally:
+        with suppress(ProcessLookupError):  # a test that fails may leave its servers running
+            os.killpg(process.pid, signal.SIGKILL)
+        file.write_text(whole, "utf-8")
+    said = (folder / "said.txt").read_text("utf-8")
+    is_broken = "ERROR " in said or "ImportError" in said  # the code without it must still be code
+    return "red" if process.exitcode == 1 and not is_broken else f"exit {process.exitcode}: {said.strip()[-300:]}"
+
+
+def _test(folder: Path, test: str) -> None:
+    """Runs a test of the copy in a fork of this process, which has imported the libraries but nothing of the program."""
+    os.setsid()
+    for name in [name for name in sys.modules if name.split(".")[0] in COPIED]:
+        del sys.modules[name]
+    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(ROOT))]
+    os.environ |= {
+        "PYTHONPATH": str(folder),
+        "DEALREC_DATA": str(ROOT / os.environ.get("DEALREC_DATA", "../shared/data")),
+    }
+    os.chdir(folder)
+    with Path("said.txt").open("w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", test]))
+
+
+def main(components: list[str]) -> None:
+    """Tries the safeguards of these components, or all, and writes down what became of each."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        for each in COPIED:
+            place = ROOT / each
+            shutil.copytree(
+                place, Path(name) / each, ignore=shutil.ignore_patterns("__pycache__")
+            ) if place.is_dir() else shutil.copy(place, name)
+        for safeguard in SAFEGUARDS:
+            if not components or safeguard.component in components:
+                started = time.monotonic()
+                state = turns_red(safeguard, Path(name))
+                found[f"{safeguard.component}: {safeguard.fault}"] = {"without": safeguard.name, "test": state}
+                sys.stdout.write(
+                    f"{state}: {safeguard.component}, {safeguard.fault} ({time.monotonic() - started:.0f} s)\n"
+                )
+                sys.stdout.flush()
+    if not components:
+        RESULTS.write_text(
+            json.dumps(
+                {
+                    "red": sum(each["test"] == "red" for each in found.values()),
+                    "of": len(found),
+                    "cells": found,
+                    "machine": machine(),
+                },
+                indent=1,
+            )
+            + "\n",
+            "utf-8",
+        )
+    if any(each["test"] != "red" for each in found.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["table"]:
+        matrix.PAGE.write_text(page_with_table(matrix.PAGE.read_text("utf-8")), "utf-8")
+    else:
+        main(sys.argv[1:])
