@@ -91,7 +91,7 @@ def _short(value: str, names: dict[str, str]) -> str:
         value = value.replace(name, short)
     value = re.sub(r"\S*/(log/[^ ,]+)", r"\1", value)
     value = re.sub(r"\b[0-9a-f]{16}-", "…-", value)
-    return value.split(": 95% interval")[0]
+    return value.split(" (95% interval")[0]
 
 
 def chosen_twice(lake: Lake) -> str:

@@ -1,6 +1,7 @@
 """Three nights on a bundled synthetic log that grows every day."""
 
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,48 +11,53 @@ from flows.nightly import nightly
 from tasks.nights import NightRequest, NightSummary
 
 CONFIG = "deployments/examples/demo.toml"
+HOME = "var/demo"
 
 
-def three_nights() -> list[NightSummary]:
-    """Runs three nights on a log that starts anew, and returns how each ended."""
-    config = settings.load(CONFIG)
-    log = synthetic.SyntheticConfig()
-    shutil.rmtree(config.run.home, ignore_errors=True)
-    summaries = []
+def start_anew() -> None:
+    """Removes what an earlier demo has left."""
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+def three_nights() -> Iterator[NightSummary]:
+    """Runs three nights on a growing log, and returns how each ended."""
+    root, log = Path(settings.load(CONFIG).sources.root), synthetic.SyntheticConfig()
     for number in range(3):
-        synthetic.write_day(Path(config.sources.root), number, log)
-        day = log.start + timedelta(days=number)
-        summaries.append(nightly(NightRequest(day=day, config=CONFIG)))
-    return summaries
+        synthetic.write_day(root, number, log)
+        yield nightly(NightRequest(day=log.start + timedelta(days=number), config=CONFIG))
 
 
-def table(summaries: list[NightSummary]) -> list[dict[str, str]]:
+def rows(summaries: list[NightSummary]) -> list[dict[str, str]]:
     """One row per fact, one column per night: what came in, what was chosen, who is champion, recall of each recommender."""
     facts: dict[str, list[str]] = {
         "rows new": [f"{summary.rows_new:,}" for summary in summaries],
         "samples": [f"{summary.samples:,}" for summary in summaries],
         "coreset": [str(summary.coreset) for summary in summaries],
-        "candidate": [f"version {summary.version}, {summary.outcome}" for summary in summaries],
-        "champion": [f"version {summary.champion}" if summary.champion else "none" for summary in summaries],
-        "recall@10 of the champion": [_champion_recall(summary) for summary in summaries],
+        "version of the candidate": [f"{summary.version}, {summary.outcome}" for summary in summaries],
+        "version of the champion": [summary.champion or "none" for summary in summaries],
+        "recall@10: champion": [_champion_recall(summary) for summary in summaries],
     }
     for name in ("candidate", "surrogate", "popularity", "recent popularity", "item knn"):
-        facts[f"recall@10 of {name}"] = [f"{summary.recall[name]:.3f}" for summary in summaries]
+        facts[f"recall@10: {name}"] = [f"{summary.recall[name]:.3f}" for summary in summaries]
     return [
-        {"": fact, **{str(summary.day): value for summary, value in zip(summaries, values, strict=True)}}
+        {
+            "": fact,
+            **{str(summary.day): value for summary, value in zip(summaries, values, strict=True)},
+        }
         for fact, values in facts.items()
     ]
 
 
-def comparisons(summaries: list[NightSummary]) -> list[str]:
+def comparison(summaries: list[NightSummary]) -> str:
     """Whether the last champion and the surrogate beat popularity, won or lost."""
     last = summaries[-1]
     popularity = last.recall["popularity"]
     entries = {"champion": float(_champion_recall(last)), "surrogate": last.recall["surrogate"]}
-    return [
-        f"{name} {'beats' if value > popularity else 'LOSES to'} popularity: recall@10 {value:.3f} against {popularity:.3f}"
+    told = [
+        f"{name} {'beats' if value > popularity else 'LOSES to'} popularity ({value:.3f} against {popularity:.3f})"
         for name, value in entries.items()
     ]
+    return f"recall@10 after three nights: {', '.join(told)}"
 
 
 def _champion_recall(summary: NightSummary) -> str:

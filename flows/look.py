@@ -7,14 +7,16 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from pydantic import BaseModel
 
-from dealrec_core import settings
+from dealrec_core import schema, settings
 from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
-from dealrec_core.lake.nights import TABLES, Night, last_whole_day, nights, reopen
+from dealrec_core.lake.nights import STAGES, TABLES, Night, last_whole_day, nights, reopen, served_sha256
 from dealrec_core.settings import Config
 from tasks import base_models
 
@@ -52,17 +54,42 @@ def status(config: str, overrides: list[str]) -> Status:
     )
 
 
-def plan(config: str, overrides: list[str], day: date | None) -> list[str]:
-    """Paths of the interaction files of which a night of this day (yesterday, the last whole day, when None) would take rows."""
+class Plan(BaseModel):
+    """What a night would take, and how long it would."""
+
+    files: list[str]
+    """Paths of the interaction files of which it would take rows."""
+    seconds: dict[str, float]
+    """For each step the median of the last nights; empty where none has finished."""
+    by: list[str]
+    """Names of these nights."""
+
+
+def plan(config: str, overrides: list[str], day: date | None) -> Plan:
+    """What a night of this day (yesterday, the last whole day, when None) would take, by the nights before."""
     loaded = settings.load(config, overrides)
     through = day or last_whole_day(datetime.now(UTC))
     from dealrec_core.ingest import interactions
 
-    return [file.path for file in interactions.untaken(Lake(loaded.lake.root), loaded.sources, through=through)]
+    lake = Lake(loaded.lake.root)
+    files = [file.path for file in interactions.untaken(lake, loaded.sources, through=through)]
+    finished = [night for night in nights(lake) if night.find("promotion") is not None]
+    last = finished[1:][-3:] or finished  # the first night does what no later one does again
+    return Plan(files=files, seconds=_step_seconds(last), by=[night.name for night in last])
 
 
-def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
-    """Writes the report of a night (the newest when None) to a file; returns the night's name.
+def _step_seconds(finished: list[Night]) -> dict[str, float]:
+    """The median time of each step over nights, in the order of the steps."""
+    times: dict[str, dict[str, float]] = {}
+    for night in finished:
+        for record in night.snapshots():
+            step = times.setdefault(STAGES[record.stage].removeprefix("dealrec "), {})
+            step[night.name] = step.get(night.name, 0.0) + record.seconds
+    return {step: median(by_night.values()) for step, by_night in times.items()}
+
+
+def report(config: str, overrides: list[str], name: str | None, to: str, *, last: int = 1) -> str:
+    """Writes the report of a night (the newest when None), or of the last ones, to a file; returns the nights' names.
 
     Raises:
         DataError: there is no such night, or none at all.
@@ -71,11 +98,11 @@ def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
     all_nights = nights(lake)
     if not all_nights:
         raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
-    night = all_nights[-1] if name is None else reopen(name, lake)
-    from tasks.report import page
+    chosen = all_nights[-last:] if name is None else [reopen(name, lake)]
+    from tasks.report.page import page, pages  # matplotlib takes a second to import
 
-    Path(to).write_text(page(night), encoding="utf-8")
-    return night.name
+    Path(to).write_text(page(chosen[0]) if len(chosen) == 1 else pages(chosen), encoding="utf-8")
+    return ", ".join(night.name for night in chosen)
 
 
 class Check(BaseModel):
@@ -84,6 +111,21 @@ class Check(BaseModel):
     what: str
     ok: bool
     state: str
+    fix: str | None = None
+    """The next step, where something is wrong."""
+
+
+FIXES = {
+    "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would land",
+    "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would land",
+    "lake": "give this user the right to write there, or set lake.root to another place",
+    "registry": "start MLflow again (`make up`), or correct [registry] of the settings file",
+    "device": "set run.device to auto, or install the driver of the GPU",
+    "base model": "`dealrec get-model NAME` puts a model on this machine; language_model.base_model = 'embedded' needs none",
+    "scrub": "`dealrec doctor --repair` repairs what can be repaired",
+    "damage": "`dealrec doctor --repair` repairs what can be repaired",
+}
+"""The next step for every check."""
 
 
 def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[Check]:
@@ -100,7 +142,8 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
         with lock(lake, home=loaded.run.home), lock(lake, home=loaded.run.home, name="upkeep"):
             checkup.repair(lake, checkup.damages(lake))
     looks = {
-        "sources": _sources,
+        "interactions": _interactions,
+        "items": _items,
         "lake": _lake,
         "registry": _registry,
         "device": _device,
@@ -108,33 +151,58 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
     }
     checks = [_check(what, look, loaded) for what, look in looks.items()]
     if (scrubbed := scrub.last(lake)) is not None:
-        checks.append(Check(what="scrub", ok=not scrubbed.damages, state=str(scrubbed)))
-    return [*checks, *(Check(what="damage", ok=False, state=str(damage)) for damage in checkup.damages(lake))]
+        checks.append(_checked("scrub", not scrubbed.damages, str(scrubbed)))
+    return [*checks, *(_checked("damage", False, str(damage)) for damage in checkup.damages(lake))]
 
 
 def first_rows(config: str, overrides: list[str]) -> "Look":
     """How the first rows of the raw files would land, and what would stop a night."""
     from dealrec_core.ingest.preview import look
 
-    return look(settings.load(config, overrides).sources)
+    return look(settings.load(config, overrides).sources, today=datetime.now(UTC).date())
 
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:
     try:
-        return Check(what=what, ok=True, state=look(config))
+        return _checked(what, True, look(config))
     except DealrecError as error:
-        return Check(what=what, ok=False, state=str(error))
+        return _checked(what, False, str(error))
 
 
-def _sources(config: Config) -> str:
-    from dealrec_core.ingest import sources
+def _checked(what: str, ok: bool, state: str) -> Check:
+    return Check(what=what, ok=ok, state=state, fix=None if ok else FIXES[what])
 
+
+def _interactions(config: Config) -> str:
+    """The first rows of the first file, read with the mapping of the settings."""
+    from dealrec_core.ingest import preview, sources
+
+    first = preview.preview(config.sources, files=1, rows=1)[0]
+    if first.quarantined > config.sources.max_bad_fraction * first.records:
+        reason = first.bad[schema.REASON][0]
+        raise DealrecError(
+            f"{first.quarantined:,} of the first {first.records:,} rows of {first.file.path} are bad: {reason}"
+        )
     files = sources.find(config.sources.root, config.sources.interactions.files)
+    return f"{len(files)} files; the first {first.records:,} rows of {first.file.path} can be read"
+
+
+def _items(config: Config) -> str:
+    """The first titles, read with the mapping of the settings."""
+    items = config.sources.items
+    if items is None:
+        return "no files are named, so that the model reads ids instead of titles"
+    from dealrec_core.ingest import item_files, sources
+
+    files = sources.find(config.sources.root, items.files)
     if not files:
-        raise DealrecError(f"no file in '{config.sources.root}' matches {config.sources.interactions.files}")
-    first = next(sources.records(files[0].path, options=config.sources.interactions), None)
-    columns = ", ".join(map(str, first.fields)) if first else "no record"
-    return f"{len(files)} files; {files[0].path} has {columns}"
+        raise DealrecError(f"no file in '{config.sources.root}' matches {items.files}")
+    parsed = item_files.parsed(files[0], "", items, batches=1)
+    item_files.check(parsed, config.sources, files[0])
+    titles = parsed.filter(pl.col(schema.REASON).is_null() & (pl.col(schema.TITLE) != ""))
+    if titles.is_empty():
+        raise DealrecError(f"no item of {files[0].path} has a title in column '{items.title}'")
+    return f"{len(files)} files; {files[0].path} has titles such as '{titles[schema.TITLE][0]}'"
 
 
 def _lake(config: Config) -> str:
@@ -145,16 +213,19 @@ def _lake(config: Config) -> str:
 
 
 def _registry(config: Config) -> str:
-    from tasks import champions, registry  # MLflow takes seconds to import, and no other look needs it
+    from tasks import registry_file
 
-    registry.require_experiment(config.registry)
+    store: Any = registry_file
+    if not registry_file.can_read(config.registry):
+        from tasks import registry as store  # MLflow takes seconds to import
+    store.require_experiment(config.registry)
     lake = Lake(config.lake.root)
-    present, champion = registry.aliases(config.registry)[0].get(registry.CHAMPION), promotions.champion(lake)
-    version = champions.registered(config.registry, lake, champion) if champion else None
+    present, champion = store.aliases(config.registry)[0].get(registry_file.CHAMPION), promotions.champion(lake)
+    version = store.version_of(config.registry, champion, served_sha256(lake, champion)) if champion else None
     if champion and version is None:
         raise DealrecError(
             f"the champion, version {champion.version} of night {champion.night}, is not in '{config.registry.model}' at "
-            f"{config.registry.tracking_uri}; {champions.ADVICE}"
+            f"{config.registry.tracking_uri}; {registry_file.ADVICE}"
         )
     if present != version:
         message = f"alias champion is version {present}, the promotions say {version}; the next night heals it"

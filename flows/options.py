@@ -1,10 +1,16 @@
 """The options and arguments of the commands."""
 
 from datetime import datetime
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+PLACES = (Path("pipeline.toml"), Path("deployments/pipeline.toml"))
+"""Where a settings file is looked for when none is named."""
+FOUND = ""
+"""Default of `--config`: the file at the first of these places."""
 
 Day = Annotated[
     datetime | None,
@@ -12,7 +18,22 @@ Day = Annotated[
         "--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); yesterday when left out: no day that goes on."
     ),
 ]
-ConfigFile = Annotated[str, typer.Option("--config", help="Settings file.")]
+
+
+def _settings_file(name: str) -> str:
+    return name or next((str(file) for file in PLACES if file.exists()), str(PLACES[-1]))
+
+
+ConfigFile = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        envvar="DEALREC_CONFIG",
+        callback=_settings_file,
+        show_default=False,
+        help="Settings file; left out, pipeline.toml of this folder, else deployments/pipeline.toml.",
+    ),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Replay = Annotated[bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")]
@@ -24,6 +45,7 @@ Sources = Annotated[
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where it can be done.")]
 NightName = Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")]
+Last = Annotated[int, typer.Option(min=1, help="Number of nights on one page, up to the newest.")]
 To = Annotated[str, typer.Option(help="File to write.")]
 StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file of the study.")]
 FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]
@@ -45,3 +67,27 @@ Again = Annotated[
 Fewer = Annotated[
     bool, typer.Option(help="With --again: also where a file has less than half of the rows that its name landed.")
 ]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dealrec {installed('dealrec')}")  # noqa: T201
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")]
+
+Folder = Annotated[str, typer.Argument(help="Folder or bucket of your files.")]
+InitTo = Annotated[Path, typer.Option("--to", help="Settings file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the settings file.")]
+UserColumn = Annotated[str | None, typer.Option("--user", help="Column of the user.")]
+ItemColumn = Annotated[str | None, typer.Option("--item", help="Column of the item.")]
+TimeColumn = Annotated[str | None, typer.Option("--time", help="Column of the time.")]
+TitleColumn = Annotated[str | None, typer.Option("--title", help="Column of the title, in the files of items.")]
+InteractionFiles = Annotated[
+    str | None, typer.Option("--interactions", help="Pattern of the files, such as log/*.csv.")
+]
+ItemFiles = Annotated[str | None, typer.Option("--items", help="Pattern of the files with titles.")]
+Names = Annotated[list[str], typer.Argument(help="A user as it stands in the log; with --history items, oldest first.")]
+History = Annotated[bool, typer.Option("--history", help="The names are items of a history.")]
+Count = Annotated[int, typer.Option("--count", min=1, help="Number of titles.")]

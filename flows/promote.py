@@ -35,7 +35,7 @@ def promote(request: NightRequest = NightRequest()) -> Snapshot:
 def _ask(night: Night) -> Approval:
     """Pauses this run until someone resumes it in the Prefect UI."""
     hours, reason = night.config.gate.approval_hours, promotion.verdict_of(Tonight(night)).reason
-    form = Word.with_initial_data(description=f"**{night.name}** {markup.markdown(reason)}. Make it champion?")
+    form = Word.with_initial_data(description=f"**{night.name}** {markup.markdown(reason)} Make it champion?")
     try:
         word = pause_flow_run(wait_for_input=form, timeout=int(hours * 3600), poll_interval=5)
     except FlowPauseTimeout:

@@ -4,13 +4,12 @@ from datetime import UTC, datetime
 
 from prefect.logging import get_run_logger
 
-from dealrec_core.errors import DataError, DealrecError, RegistryError
+from dealrec_core.errors import DataError, RegistryError
 from dealrec_core.lake import Lake, promotions
-from dealrec_core.lake.nights import Champion, Night, reopen
+from dealrec_core.lake.nights import Champion, Night, reopen, served_sha256
 from dealrec_core.settings.run import RegistryConfig
 from tasks import events, registry
-
-ADVICE = "`dealrec register-champion` registers it again, `dealrec rollback` puts the one before in charge"
+from tasks.registry_file import ADVICE, CANDIDATE, CHAMPION, PREVIOUS
 
 
 def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) -> list[str]:
@@ -19,7 +18,7 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
     A model is known by its night and hash, since the number of a version says nothing once the registered model was deleted or the
     server has begun anew. A champion that is gone from MLflow raises the event champion.lost, and no other becomes champion.
     """
-    changed = registry.heal_aliases(config, versions={registry.CANDIDATE: candidate}) if candidate else []
+    changed = registry.heal_aliases(config, versions={CANDIDATE: candidate}) if candidate else []
     champion, before = promotions.champion(lake), promotions.before_champion(lake)
     if champion is None:
         return changed
@@ -28,7 +27,7 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
         if version is None:
             raise RegistryError(f"'{config.model}' has no version that this night made")
         previous = registered(config, lake, before) if before else None
-        versions = {registry.CHAMPION: version, registry.PREVIOUS: previous}
+        versions = {CHAMPION: version, PREVIOUS: previous}
         return [*changed, *registry.heal_aliases(config, versions=versions)]
     except RegistryError as error:
         message = (
@@ -41,15 +40,7 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
 
 def registered(config: RegistryConfig, lake: Lake, model: Champion) -> str | None:
     """The version that holds a model in MLflow now, None where it is gone."""
-    return registry.version_of(config, model, _sha256(lake, model))
-
-
-def _sha256(lake: Lake, model: Champion) -> str | None:
-    """The hash of a model's bundle, None where its night is gone."""
-    try:
-        return reopen(model.night, lake).served.sha256
-    except DealrecError:
-        return None
+    return registry.version_of(config, model, served_sha256(lake, model))
 
 
 def follow_registry(config: RegistryConfig, lake: Lake) -> Champion | None:

@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 from dealrec_core.errors import DealrecError, LakeError, RegistryError, SourceError, plain
 from dealrec_core.lake import space
 from dealrec_core.lake.nights import Night, Snapshot
+from tasks.progress import watcher
 from tasks.report.show import show_stage
 from tasks.tonight import Tonight
 
@@ -41,8 +42,10 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
             recorded = night.find(name)
             if recorded is not None:
                 log.info("%s of night %s is done already: kept", name, night.name)
+                watcher().ends(recorded)
                 return recorded
             log.info("%s of night %s: start", name, night.name)
+            watcher().begins(night, name)
             tonight = Tonight(night)
             device = tonight.device.type if name in COMPUTES else None
             with _turn(device), space.watched(night.lake.root, night.config.run.home, tempfile.gettempdir()):
@@ -53,6 +56,7 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
             facts = ", ".join(f"{fact} {plain(value)}" for fact, value in done.facts.items())
             log.info("%s of night %s: done in %.1f s, %s", name, night.name, seconds, facts)
             show_stage(night, done)
+            watcher().ends(done)
             return done
 
         return task(

@@ -64,6 +64,11 @@ def test_the_settings_page_is_up_to_date():
     assert runpy.run_path("docs/settings.py")["page"]() == written, "run python docs/settings.py and commit the page"
 
 
+def test_the_tables_of_forms_are_up_to_date():
+    written = Path("docs/lake.md").read_text("utf-8")
+    assert runpy.run_path("docs/forms.py")["page"]() == written, "run python docs/forms.py and commit the page"
+
+
 def test_the_commands_of_the_study_page_are_ones_that_the_settings_know():
     found, study = [], "deployments/studies/rq1.toml"
     for line in Path("docs/study.md").read_text("utf-8").splitlines():

@@ -210,20 +210,45 @@ def _passes(trial: Trial, config: GateConfig) -> bool:
 
 
 def _reason(trial: Trial, metric: str, config: GateConfig, *, shadow: str | None) -> str:
-    reason = (
-        f"{metric} went from {trial.opponent:.4f} ({trial.against}) to {trial.value:.4f}: 95% interval of the change "
-        f"{trial.low:+.4f} to {trial.high:+.4f}; evidence {_odds(trial.evidence)} to 1"
-    )
-    if trial.all_users > trial.users:
-        reason += f" over {trial.all_users:,} users of several nights"
+    """The verdict in words: what was decided, the change, its interval, and who is in charge."""
     is_better, loss = _passes(trial, config), _loss(trial, config)
-    number = needed(trial.number, config.confidence)
-    reason = f"better: {reason}" if is_better else f"not better: {reason}, {_odds(float(number))} needed"
-    if is_better and loss:
-        reason = f"worse for {loss}; {reason}"
+    is_promoted = is_better and not loss
+    because = _change(metric, trial)
+    if loss:
+        because = f"{loss}, although {because}" if is_better else f"{because}, and {loss}"
+    if is_better or trial.gain > 0:
+        users = f" over {trial.all_users:,} users of several nights" if trial.all_users > trial.users else ""
+        number = _odds(float(needed(trial.number, config.confidence)))
+        evidence = f"{_odds(trial.evidence)} to 1{users}"
+        because += (
+            f"; evidence {evidence}, {number} needed"
+            if is_better
+            else f", but the evidence is {evidence}, {number} needed"
+        )
+    head = "Promoted" if is_promoted else "Rejected"
     if trial.role == "shadow":
-        reason = f"shadow of night {trial.model}: {reason}"
-    return f"{reason}; night {shadow}'s model stays as shadow" if shadow else reason
+        head = f"{head}: night {trial.model}'s model, judged again"
+    sentences = [f"{head}: {because}."]
+    if not is_promoted:
+        sentences.append("The champion stays." if trial.champion else "There is no champion yet.")
+    if shadow:
+        sentences.append(f"Night {shadow}'s model stays as shadow.")
+    return " ".join(sentences)
+
+
+def _change(metric: str, trial: Trial) -> str:
+    """Says how a metric moved from the model to beat to the one that was judged.
+
+    A champion is replaced, so the metric rises or falls; a baseline is only compared with.
+    """
+    digits = 3 if f"{trial.value:.3f}" != f"{trial.opponent:.3f}" else 4
+    new, old = f"{trial.value:.{digits}f}", f"{trial.opponent:.{digits}f}"
+    interval = f"95% interval {trial.low:+.{digits}f} to {trial.high:+.{digits}f}"
+    if trial.against != CHAMPION:
+        return f"{metric} is {new} against {old} of {trial.against} ({interval} of the difference)"
+    if new == old:
+        return f"{metric} stayed at {new} ({interval})"
+    return f"{metric} {'rose' if trial.gain > 0 else 'fell'} from {old} to {new} ({interval})"
 
 
 def _odds(number: float) -> str:
@@ -244,4 +269,4 @@ def _loss(trial: Trial, config: GateConfig) -> str | None:
     allowed = {name: max(limit, CLEAR_LOSS * error) for name, (_, error) in trial.slices.items()}
     worst = min(trial.slices, key=lambda name: trial.slices[name][0] + allowed[name])
     gain = trial.slices[worst][0]
-    return f"{worst}: {gain:+.4f}, at most -{allowed[worst]:g} allowed" if gain < -allowed[worst] else None
+    return f"{worst} lose {-gain:.3f}, at most {allowed[worst]:.3g} allowed" if gain < -allowed[worst] else None

@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dealrec_core.errors import DataError, LakeError
+from dealrec_core.errors import DataError, DealrecError, LakeError
 from dealrec_core.lake import Lake, checkout, sums
 from dealrec_core.lake.store import line
 from dealrec_core.settings import Config
@@ -272,6 +272,14 @@ def open_night(config: Config, day: date, *, lake: Lake, champion: Champion | No
     )
     lake.write_bytes(_manifest(name), manifest.model_dump_json(indent=1).encode())
     return Night(manifest, lake)
+
+
+def served_sha256(lake: Lake, model: Champion) -> str | None:
+    """Returns the hash of a model's bundle, None where its night is gone."""
+    try:
+        return reopen(model.night, lake).served.sha256
+    except DealrecError:
+        return None
 
 
 def reopen(name: str, lake: Lake, *, run: RunConfig | None = None) -> Night:

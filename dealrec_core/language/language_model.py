@@ -26,6 +26,7 @@ from transformers import (
 
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.language import bases
+from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.prompts import TAIL, Prompter, head
 from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
 
@@ -110,6 +111,7 @@ def build(
     config: LanguageModelConfig,
     prompt: PromptConfig,
     seed: int,
+    progress: Progress = silent,
 ) -> list[float]:
     """Writes a tokenizer and a Llama, trained on histories in the prompt's frame, as a Hugging Face folder.
 
@@ -139,7 +141,7 @@ def build(
             pad_token_id=tokenizer.pad_token_id,
         )
         model = LlamaForCausalLM(shape)
-        losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed)
+        losses = _pretrain(model, Prompter(tokenizer, prompt), usable, config=config, seed=seed, progress=progress)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     millions = model.num_parameters() / 1e6
@@ -163,7 +165,13 @@ def _tokenizer(titles: Sequence[str], *, vocabulary: int, prompt: PromptConfig) 
 
 
 def _pretrain(
-    model: LlamaForCausalLM, prompter: Prompter, histories: list[list[str]], *, config: LanguageModelConfig, seed: int
+    model: LlamaForCausalLM,
+    prompter: Prompter,
+    histories: list[list[str]],
+    *,
+    config: LanguageModelConfig,
+    seed: int,
+    progress: Progress,
 ) -> list[float]:
     random = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
@@ -187,6 +195,7 @@ def _pretrain(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         losses.append(loss.item())
+        progress(step + 1, config.steps)
     return losses
 
 

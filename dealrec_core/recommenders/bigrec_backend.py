@@ -50,7 +50,14 @@ class BIGRecBackend:
         """The hash over the model's files: other weights under a known name are another model."""
         return [bases.locate(self.base_name).sha256]
 
-    def prepare(self, folder: Path, catalogue: Catalogue, past: pl.DataFrame, checkpoints: Path | None = None) -> None:
+    def prepare(
+        self,
+        folder: Path,
+        catalogue: Catalogue,
+        past: pl.DataFrame,
+        checkpoints: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Pretrains the embedded model on the longest history of each user: the latest sample with its target."""
         latest = past.sort(schema.TIMESTAMP, schema.SAMPLE_ID).group_by(schema.USER_ID, maintain_order=True).last()
         histories = [
@@ -58,7 +65,15 @@ class BIGRecBackend:
             for row in latest.sort(schema.USER_ID).iter_rows(named=True)
         ]
         config, prompt = self.settings.language_model, self.settings.bigrec.prompt
-        language_model.build(folder, catalogue.titles, histories, config=config, prompt=prompt, seed=self.seed)
+        language_model.build(
+            folder,
+            catalogue.titles,
+            histories,
+            config=config,
+            prompt=prompt,
+            seed=self.seed,
+            progress=progress,
+        )
 
     def effort_key(self) -> list[str]:
         """The seed, and the settings of effort, adapter, prompt and history."""

@@ -46,7 +46,14 @@ class TigerBackend:
         """Nothing comes from outside."""
         return []
 
-    def prepare(self, folder: Path, catalogue: Catalogue, past: pl.DataFrame, checkpoints: Path | None = None) -> None:
+    def prepare(
+        self,
+        folder: Path,
+        catalogue: Catalogue,
+        past: pl.DataFrame,
+        checkpoints: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Fits semantic ids and trains a network on the past; its newest tenth chooses the best epoch."""
         ids = semantic_ids.fit(catalogue, config=self.settings.semantic_ids, seed=self.seed)
         ordered = past.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
@@ -54,7 +61,14 @@ class TigerBackend:
         older, held = (encode(part, ids.item_ids) for part in (ordered[:-tenth], ordered[-tenth:]))
         full = config.model_copy(update={"tuning": "full", "epochs": config.pretraining_epochs})
         trained = tiger.train(
-            older, held, ids, config=full, seed=self.seed, device=self.device, checkpoint_folder=checkpoints
+            older,
+            held,
+            ids,
+            config=full,
+            seed=self.seed,
+            device=self.device,
+            checkpoint_folder=checkpoints,
+            progress=progress,
         )
         bundle.save(folder, Tiger(self.name, trained.model, ids, [], config), lineage={"pretrained": True})
 

@@ -57,7 +57,7 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(f"no settings file '{path}'; name one with --config") from error
+        raise SettingsError(f"no settings file '{path}'; name one with --config; `dealrec init` writes one") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"cannot read settings file '{path}': {error}") from error
 

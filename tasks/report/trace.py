@@ -88,7 +88,7 @@ def _models(lake: Lake, sample_id: str) -> list[Step]:
         return [Step("model", [("", "no registered model was tuned on this sample")])]
     columns = {schema.NIGHT: "{}", "version": "{}", "bundle": "{}"}
     return [
-        Step("model", [*_shown(row, columns), ("verdict", f"{row['action']}: {row[schema.REASON]}")])
+        Step("model", [*_shown(row, columns), ("decision", row["action"]), ("why", row[schema.REASON])])
         for row in decisions.iter_rows(named=True)
     ]
 

@@ -4,6 +4,7 @@ from dealrec_core.lake.nights import Fact, Snapshot, fingerprint
 from dealrec_core.language import bases
 from dealrec_core.recommenders.backend import older_half
 from tasks import storage
+from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
 
@@ -36,8 +37,8 @@ def _pinned(tonight: Tonight, name: str) -> str:
 
 def _build(tonight: Tonight, path: str) -> str:
     """The hash of the published folder. Only the older half is learnt: what is recent is left to fine-tuning."""
-    with storage.publishing(tonight.lake, path) as published:
-        past = older_half(tonight.train)
-        tonight.backend.prepare(published.folder, tonight.known_catalogue, past, tonight.checkpoints("base_model"))
+    with storage.publishing(tonight.lake, path) as published, shown("base_model", "steps at most") as progress:
+        past, checkpoints = older_half(tonight.train), tonight.checkpoints("base_model")
+        tonight.backend.prepare(published.folder, tonight.known_catalogue, past, checkpoints, progress)
     tonight.drop_checkpoints("base_model")
     return published.sha256

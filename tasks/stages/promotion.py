@@ -54,7 +54,7 @@ def promote(tonight: Tonight) -> Snapshot:
         _record_once(lake, champions.model_of(shadow, earlier), promotions.PROMOTED, verdict, who)
         registry.tag_version(tonight.config.registry, earlier, "dealrec.verdict", verdict.reason)
     changed = champions.heal(tonight.config.registry, lake, candidate=version)
-    get_run_logger().info("version %s %s; aliases changed: %s", version, verdict.reason, changed or "none")
+    get_run_logger().info("version %s: %s Aliases changed: %s", version, verdict.reason, changed or "none")
     champion = promotions.champion(lake)
     facts: dict[str, Fact] = {
         **verdict.model_dump(exclude={"slices"}),
@@ -64,6 +64,8 @@ def promote(tonight: Tonight) -> Snapshot:
         "champion": champion.version if champion else None,
         "mlflow run": run_id,
     }
+    in_charge = champion.version if champion else "none"
+    registry.tag_run(tonight.config.registry, run_id, {registry.VERDICT: action, registry.CHAMPION: in_charge})
     return Snapshot(stage="promotion", table="promotions", version=lake.version("promotions"), rows=1, facts=facts)
 
 
@@ -89,7 +91,8 @@ def verdict_of(tonight: Tonight) -> Verdict:
     tuning = tonight.night.need("fine_tune").facts.get(promotions.UNCHANGED)
     if verdict.promoted or tuning is None:
         return verdict
-    return verdict.model_copy(update={"reason": f"unchanged: {tuning}; {verdict.reason}"})
+    reason = verdict.reason.removeprefix("Rejected: ")
+    return verdict.model_copy(update={"reason": f"Unchanged: tuning changed nothing ({tuning}); {reason}"})
 
 
 def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:
@@ -98,8 +101,9 @@ def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:
     if not (tonight.config.gate.approval and verdict.promoted):
         return verdict, "gate"
     approval = approval_of(tonight.night) or Approval(approve=False, comment="nobody was asked", who="nobody")
-    word = "approved" if approval.approve else "not approved"
-    reason = f"{word} by {approval.who} ({approval.comment or 'no comment'}); {verdict.reason}"
+    word = "Promoted" if approval.approve else "Rejected"
+    numbers = verdict.reason.removeprefix("Promoted: ")
+    reason = f"{word} by {approval.who} ({approval.comment or 'no comment'}): {numbers}"
     return verdict.model_copy(update={"promoted": approval.approve, "reason": reason}), approval.who
 
 

@@ -96,7 +96,7 @@ def test_a_candidate_that_a_person_accepts_is_champion_and_the_row_says_who_and_
     facts = ending.result(120).facts
     action, who, reason = decided(lake)
     assert (action, who) == (promotions.PROMOTED, "Ada")
-    assert reason.startswith("approved by Ada (looks right); ")
+    assert reason.startswith("Promoted by Ada (looks right): ")
     assert (facts["promoted"], facts["reason"]) == (True, reason)
     assert promotions.champion(lake).night == night.name
     assert promote(request(lake, night.name)).facts == facts
@@ -109,7 +109,7 @@ def test_a_candidate_that_a_person_rejects_is_not_champion(waiting):
     assert ending.result(120).facts["promoted"] is False
     action, who, reason = decided(lake)
     assert (action, who) == (promotions.REJECTED, "Bo")
-    assert reason.startswith("not approved by Bo (titles are garbled); ")
+    assert reason.startswith("Rejected by Bo (titles are garbled): ")
     assert promotions.champion(lake) is None
 
 
@@ -118,4 +118,4 @@ def test_a_candidate_that_nobody_answers_for_is_rejected(waiting):
     assert ending.result(120).facts["promoted"] is False
     action, who, reason = decided(lake)
     assert (action, who) == (promotions.REJECTED, "nobody")
-    assert reason.startswith("not approved by nobody (no word within 0.001 hours); ")
+    assert reason.startswith("Rejected by nobody (no word within 0.001 hours): ")

@@ -30,7 +30,7 @@ def error_lines(text: str) -> list[str]:
 def test_a_missing_settings_file_is_one_line(capsys, monkeypatch):
     code, out, err = run(capsys, monkeypatch, "nightly", "--config", "nowhere.toml")
     assert (code, out) == (1, "")
-    assert err == "error: no settings file 'nowhere.toml'; name one with --config\n"
+    assert err == "error: no settings file 'nowhere.toml'; name one with --config; `dealrec init` writes one\n"
 
 
 def test_the_server_that_prefect_starts_for_a_command_asks_for_a_login_of_this_process():
@@ -105,7 +105,44 @@ def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_p
     places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
     assert code == 0
-    assert out.endswith("/log/new.csv\n1 files with rows that no night has taken\n")
+    assert "/log/new.csv\n1 files with rows that no night has taken\nno night has finished here, so that nothing" in out
+
+
+def test_the_plan_says_how_long_each_step_takes_by_the_nights_before(capsys, monkeypatch, town):
+    place, summaries = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *sets)
+    found = json.loads(run(capsys, monkeypatch, "plan", "--config", DEMO, "--json", *sets)[1])
+    assert code == 0
+    assert "tonight takes about " in out
+    assert list(found["seconds"]) == ["ingest", "retrain", "score", "select", "fine-tune", "evaluate", "promote"]
+    second = reopen(summaries[1].night, place.lake)
+    if len(found["by"]) == 1:  # another test may have added a night
+        assert found["by"] == [second.name]
+        assert found["seconds"]["fine-tune"] == second.need("fine_tune").seconds
+
+
+def test_recommendations_of_champion_surrogate_and_popularity_stand_side_by_side(capsys, monkeypatch, town):
+    place, _ = town
+    sets = [part for override in place.overrides for part in ("--set", override)]
+    log = place.lake.scan("interactions").collect()
+    user = min(log["user_id"])
+    code, out, _ = run(capsys, monkeypatch, "recommend", user, "--count", "3", "--config", DEMO, *sets, "--json")
+    found = json.loads(out)
+    titles = set(place.lake.scan("items").collect()["title"])
+    assert code == 0
+    assert list(found["lists"]) == ["champion", "surrogate", "recent popularity"]
+    for shown in found["lists"].values():
+        assert (len(shown), set(shown) - titles, set(shown) & set(found["history"])) == (3, set(), set())
+    item = min(log["item_id"])
+    code, out, _ = run(capsys, monkeypatch, "recommend", "--history", item, "--config", DEMO, *sets)
+    assert (code, out.splitlines()[0].startswith("history: ")) == (0, True)
+    for wrong, error in (
+        (["nobody"], "user 'nobody' has no interaction"),
+        (["--history", "x"], "no item 'x' in the cat"),
+    ):
+        code, _, err = run(capsys, monkeypatch, "recommend", *wrong, "--config", DEMO, *sets)
+        assert (code, error in err) == (1, True)
 
 
 def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys, monkeypatch, town, tmp_path):
@@ -113,13 +150,25 @@ def test_the_doctor_finds_a_healthy_lake_healthy_and_a_missing_folder_bad(capsys
     sets = [part for override in place.overrides for part in ("--set", override)]
     code, out, _ = run(capsys, monkeypatch, "doctor", "--config", DEMO, *sets)
     assert code == 0
-    looks = ("sources:", "lake:", "registry:", "device:", "base")
+    looks = ("interactions:", "items:", "lake:", "registry:", "device:", "base")
     assert [line.split()[:2] for line in out.splitlines()] == [["ok", what] for what in looks]
     code, out, _ = run(
         capsys, monkeypatch, "doctor", "--config", DEMO, *sets, "--set", f"sources.root={tmp_path}/nowhere"
     )
     assert code == 1
-    assert "BAD  sources: no folder or bucket" in out
+    assert "BAD  interactions: no folder or bucket" in out
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"), [("interactions.user_id=kunde", "interactions"), ("items.title=titel", "items")]
+)
+def test_the_doctor_finds_a_wrong_column_and_names_the_fix(capsys, monkeypatch, town, setting, what):
+    sets = [part for override in town[0].overrides for part in ("--set", override)]
+    code, out, _ = run(capsys, monkeypatch, "doctor", "--config", DEMO, *sets, "--set", f"sources.{setting}")
+    bad, fix = (line for line in out.splitlines() if not line.startswith("ok"))
+    assert code == 1
+    assert bad.startswith(f"BAD  {what}: no column '{setting.split('=')[1]}' in ")
+    assert fix.startswith(f"     fix: correct [sources.{what}] of the settings file; `dealrec doctor --sources` shows")
 
 
 def test_upkeep_joins_files_keeps_what_the_nights_name_and_reports_every_table(capsys, monkeypatch, town):

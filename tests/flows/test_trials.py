@@ -134,4 +134,4 @@ def test_a_shadow_that_has_all_it_needs_becomes_champion_and_the_candidate_does_
     assert (facts["promoted"], facts["winner"], facts["champion"]) == (True, first.name, summaries[0].version)
     last = promotions.decisions(lake).tail(1).row(0, named=True)
     assert (last["action"], last["version"], last["who"]) == ("promoted", summaries[0].version, "gate")
-    assert last[schema.REASON].startswith(f"shadow of night {first.name}: better: ")
+    assert last[schema.REASON].startswith(f"Promoted: night {first.name}'s model, judged again: ")

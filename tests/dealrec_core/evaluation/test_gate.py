@@ -41,16 +41,16 @@ def test_a_candidate_that_is_better_on_the_same_users_is_promoted():
     assert found.shadow is None
     assert found.gain == 0.5  # 150/200 - 50/200
     assert found.low > 0
-    assert found.reason.startswith(
-        "better: ndcg@20 went from 0.2500 (champion) to 0.7500: 95% interval of the change +"
-    )
+    assert found.reason.startswith("Promoted: ndcg@20 rose from 0.250 to 0.750 (95% interval +")
+    assert found.reason.endswith(" to 1, 20 needed.")
 
 
 def test_a_candidate_that_is_worse_or_equal_is_not_and_is_no_shadow():
-    for candidate, incumbent in ((WORSE, BETTER), (BETTER, BETTER)):
-        found = verdict(trial(candidate, incumbent))
+    for candidate, said in ((WORSE, "fell from 0.750 to 0.250"), (BETTER, "stayed at 0.7500")):
+        found = verdict(trial(candidate, BETTER))
         assert (found.promoted, found.shadow) == (False, None)
-        assert found.reason.startswith("not better")
+        assert found.reason.startswith(f"Rejected: ndcg@20 {said} (95% interval ")
+        assert found.reason.endswith("). The champion stays.")
 
 
 def test_a_gain_below_the_minimum_is_not_enough():
@@ -64,7 +64,7 @@ def test_three_lucky_users_are_not_enough():
     expected = sum((1 + stake) ** 3 for stake in STAKES) / len(STAKES)  # every other user leaves the money as it is
     assert found.evidence == pytest.approx(expected, abs=1e-3)
     assert (found.promoted, found.needed, found.shadow) == (False, 20.0, "tonight")
-    assert found.reason.endswith(" to 1, 20 needed; night tonight's model stays as shadow")
+    assert found.reason.endswith(" to 1, 20 needed. The champion stays. Night tonight's model stays as shadow.")
 
 
 def test_evidence_of_several_nights_is_multiplied():
@@ -97,7 +97,7 @@ def test_the_challenger_with_most_of_what_it_needs_is_promoted_and_the_one_ahead
     candidate = trial(BETTER, WORSE, tried={"number": 2})
     found = verdict(shadow, candidate)
     assert (found.promoted, found.winner) == (True, "earlier")
-    assert found.reason.startswith("shadow of night earlier: better: ")
+    assert found.reason.startswith("Promoted: night earlier's model, judged again: ndcg@20 rose ")
     lucky = trial(np.array([1.0] * 3 + [0.0] * 197), np.zeros(200), tried={"role": "shadow", "model": "earlier"})
     assert verdict(lucky, trial(WORSE, BETTER, tried={"number": 2})).shadow == "earlier"
 
@@ -106,6 +106,7 @@ def test_before_the_first_champion_nothing_stays_as_shadow():
     lucky = trial(np.array([1.0] * 3 + [0.0] * 197), np.zeros(200), tried={"champion": "", "number": 0})
     found = verdict(lucky)
     assert (found.promoted, found.shadow, found.needed) == (False, None, 10.0)
+    assert found.reason.endswith(" There is no champion yet.")
 
 
 def test_a_better_candidate_that_clearly_loses_for_a_slice_is_rejected_by_name():
@@ -114,7 +115,7 @@ def test_a_better_candidate_that_clearly_loses_for_a_slice_is_rejected_by_name()
     found = trial(candidate, incumbent, slices=slices)
     strict = verdict(found, maximum_slice_loss=0.1)
     assert not strict.promoted
-    assert strict.reason.startswith("worse for new users: -0.2500, at most -0.1 allowed; better: ")
+    assert strict.reason.startswith("Rejected: new users lose 0.250, at most 0.1 allowed, although ndcg@20 rose ")
     assert strict.slices == pytest.approx({"new users": -0.25, "everyone else": 1.0})
     assert verdict(found, maximum_slice_loss=0.25).promoted
     small = trial(candidate, incumbent, slices={"29 new users": np.arange(120) >= 91})
@@ -127,7 +128,7 @@ def test_a_slice_may_lose_two_of_its_standard_errors():
     candidate[118:] = 0.0  # 36 users: 18 without a gain, 18 who lose 1: mean -0.5, deviation 0.5, error 0.5 / 6
     found = trial(candidate, incumbent, slices={"new users": np.arange(136) >= 100})
     assert found.slices["new users"] == pytest.approx((-0.5, 0.5 / 6))
-    assert "at most -0.166667 allowed" in verdict(found).reason
+    assert "at most 0.167 allowed" in verdict(found).reason
     assert verdict(found, maximum_slice_loss=None).promoted
 
 

@@ -1,0 +1,56 @@
+"""What commands print: results as lines, tables or JSON. No text of the data is taken for markup or for a terminal's command."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dealrec_core.errors import plain
+
+out = Console(soft_wrap=True)
+WARNED = 3
+"""Exit code of a night that has done its work and found something odd in the files."""
+
+
+def warn(warnings: str | None) -> None:
+    """Ends with WARNED where the files of a night are odd: it took them, and a person should look at the settings."""
+    if warnings:
+        Console(stderr=True, soft_wrap=True).print(Text(f"warning: {plain(warnings)}", style="yellow"))
+        raise typer.Exit(WARNED)
+
+
+def show(result: BaseModel, json: bool) -> None:
+    """Prints the fields of a result, one a line, or as JSON."""
+    facts = {
+        name: ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
+        for name, value in result.model_dump(mode="json", exclude_none=True).items()
+    }
+    say(result, [f"{name}: {text}" for name, text in facts.items()], json)
+
+
+def say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
+    """Prints the data as JSON, or the lines and tables."""
+    if json:
+        content = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+        out.print_json(
+            data=content,
+            default=lambda value: value.to_dicts() if hasattr(value, "to_dicts") else str(value),
+            ensure_ascii=True,
+        )
+        return
+    for line in lines:
+        out.print(Text(plain(line)) if isinstance(line, str) else line)
+
+
+def table(title: str | None, rows: list[dict[str, Any]], *, plainly: bool = False) -> Table:
+    """The rows as a table whose columns are named as in the first one; plainly: without lines around them."""
+    made = Table(*(rows[0] if rows else ["nothing yet"]), title=title, title_justify="left")
+    if plainly:
+        made.box, made.pad_edge = None, False
+    for row in rows:
+        made.add_row(*[Text("" if value is None else plain(value)) for value in row.values()])
+    return made
