@@ -3,7 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := 2.13.0
 # Every package but torch, whose CPU build has a file of its own for each kind of machine, is compared with its hash.
-LOCKED = $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.lock --build-constraints constraints.lock
+# uv reads none of pip's settings, so that an index which pip uses is handed on.
+INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}}"; \
+	if [ "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi;
+LOCKED = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.lock --build-constraints constraints.lock
 TOOL = $(BIN)/uv tool run --quiet --python $(BIN)/python --from
 
 export PREFECT_HOME ?= $(CURDIR)/var/prefect
@@ -13,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # Waiting threads sleep: on a busy machine spinning ones were seen to cost a factor of 50.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test soak up deploy check format bench lock sbom audit clean
+.PHONY: setup demo test soak up deploy check docs format bench lock sbom audit clean
 
 setup: $(VENV)/ready
 
@@ -28,7 +31,7 @@ $(VENV)/ready: pyproject.toml constraints.lock
 	echo "(make setup never falls back to the CUDA build on a machine without a GPU: that is several GB.)" >&2; exit 1; }
 	sed -n '/^uv==/,/[^\\]$$/p' constraints.lock > $(VENV)/uv.txt
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r $(VENV)/uv.txt
-	$(LOCKED) -e '.[dev]' || { echo "uv reads none of pip's settings: for an index of your own, set UV_DEFAULT_INDEX" >&2; exit 1; }
+	$(LOCKED) -e '.[dev]'
 	@touch $@
 
 demo: setup
@@ -55,6 +58,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+# The site of docs/, into var/site; a link or an anchor that leads nowhere is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: setup
 	$(BIN)/ruff format .
@@ -70,6 +78,7 @@ deploy: setup
 
 # The lock files: what a fresh install resolves to today, without build tags such as +cpu, and the hashes of all that and of torch's own libraries.
 lock: setup
+	$(LOCKED) -e '.[dev,bench,smollm2]'
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 	(cat constraints.txt; echo hatchling; echo editables) | UV_FIND_LINKS= $(BIN)/uv pip compile - --quiet --no-header --no-annotate \
 	--python-version 3.11 --generate-hashes --output-file constraints.lock

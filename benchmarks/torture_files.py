@@ -1,10 +1,10 @@
 """Mutated raw files: no crash, no hang, every row accounted for; writes benchmarks/results/torture_files.json.
 
-Files of CSV (five delimiters, quotes, newlines inside quotes), JSON lines and Parquet, plain, gz, zst and bz2, are written from
-drawn records and then spoilt: bits flipped, bytes deleted, inserted or doubled, cut off, quotes and delimiters swapped, headers
-damaged, line ends changed, BOM, NUL, invalid UTF-8; compressed ones before or after the compression. They are ingested in
-loads of some hundred in a process of their own with a time limit; a load that fails is looked at file by file. Then the books
-are compared with the tables, and, where it is defined, with an independent count of the records.
+Files of CSV (five delimiters, quotes, newlines inside quotes), JSON (lines, arrays, envelopes) and Parquet, plain, gz, zst and bz2,
+are written from drawn records and then spoilt: bits flipped, bytes deleted, inserted or doubled, cut off, quotes and delimiters
+swapped, headers damaged, line ends changed, BOM, NUL, invalid UTF-8; compressed ones before or after the compression. They are
+ingested in loads of some hundred in a process of their own with a time limit; a load that fails is looked at file by file. Then the
+books are compared with the tables, and, where it is defined, with an independent count of the records.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def _apart(context: Any, place: Path, spoilt: list[Spoilt], delimiter: str | Non
 
 
 def _ingest(place: str, delimiter: str | None) -> None:
-    source = InteractionSource(files=["*"], delimiter=delimiter, **NAMES)
+    source = InteractionSource(files=["*"], delimiter=delimiter, filter="user_id <> 'u7'", **NAMES)
     config = SourcesConfig(root=f"{place}/raw", interactions=source, max_bad_fraction=1)
     word = Path(place) / "word"
     try:
@@ -175,7 +175,9 @@ def check(place: Path, spoilt: list[Spoilt], found: Counter[str], reasons: Count
             faults.append(f"{each.name} {each.mutations}: {fault}; {each.content[:200]!r}")
         if row is not None:
             is_broken = bad.get(sha) == [0]
-            found.update({name: row[name] for name in ("rows", "inserted", "duplicates", "quarantined", "postponed")})
+            found.update(
+                {name: row[name] for name in ("rows", "inserted", "duplicates", "quarantined", "filtered", "postponed")}
+            )
             found["files broken as a whole"] += is_broken
             found["files with an independent count"] += not is_broken and count(each) is not None
     return faults
@@ -201,18 +203,19 @@ def _fault(each: Spoilt, row: dict[str, Any], landed: int, bad: list[int]) -> st
 
 
 def is_breakable(each: Spoilt) -> bool:
-    """Whether a file may be refused as a whole: not to be unpacked, no Parquet, or a header without the columns."""
+    """Whether a file may be refused as a whole: not to be unpacked, no Parquet, a header without the columns or with one twice."""
     if not each.content:
         return True  # its books are those of whichever empty file came first
     text = _unpacked(each)
     if text is None or ".parquet" in each.name:
         return text is None or _parquet_rows(text) is None
-    if ".jsonl" in each.name:
+    if ".json" in each.name:
         return False
     text = text.replace(b"\r\n", b"\n") if b"\n" in text else text.replace(b"\r", b"\n")
     header = text.removeprefix(b"\xef\xbb\xbf").lstrip(b"\n").split(b"\n")[0].decode(errors="replace")
     found = max([",", "\t", ";", "|", "::"], key=header.count)
-    return not {*COLUMNS} <= {name.strip().strip('"') for name in header.split(found)} or '"' in header
+    names = [name.strip().strip('"') for name in header.split(found)]
+    return any(names.count(column) != 1 for column in COLUMNS) or '"' in header
 
 
 def count(each: Spoilt) -> int | None:
@@ -231,15 +234,17 @@ def count(each: Spoilt) -> int | None:
     if b"\r" in text.replace(b"\r\n", b""):
         return None  # an old line end or part of a field: nobody can say
     lines = [line for line in text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
+    if ".json" in each.name and ".jsonl" not in each.name:
+        return None  # an array or an envelope that was spoilt: how many objects that makes nobody can say
     if ".jsonl" in each.name:
         return len(lines) if b"\0" not in text and all(map(_is_one_record, lines)) else None
     return None if b'"' in text else max(len(lines) - 1, 0)
 
 
 def least_rows(each: Spoilt) -> int:
-    """A number of rows that JSON lines have for certain: those of its lines in which an object begins."""
+    """A number of rows that JSON has for certain: those of its lines in which an object begins."""
     text = _unpacked(each)
-    if text is None or ".jsonl" not in each.name or text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if text is None or ".json" not in each.name or text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return 0
     return sum(b"{" in line for line in text.split(b"\n"))
 
@@ -247,7 +252,7 @@ def least_rows(each: Spoilt) -> int:
 def _is_one_record(line: bytes) -> bool:
     """Whether a line of JSON is one record, whole or torn; text before or after an object may be a record of its own."""
     text = line.strip()
-    return text.count(b"{") == 1 and text.startswith(b"{") and (text.endswith(b"}") or b"}" not in text)
+    return text.count(b"{") == 1 and text.startswith(b"{") and b"}" not in text[:-1]
 
 
 def _parquet_rows(content: bytes) -> int | None:
@@ -282,7 +287,7 @@ def _unpack_zst(content: bytes) -> bytes:
 
 def spoil(world: random.Random, number: int, delimiter: str | None) -> Spoilt:
     """A file of drawn records with up to four mutations."""
-    format = world.choice(["csv", "csv", "csv", "jsonl", "jsonl", "parquet"])
+    format = world.choice(["csv", "csv", "csv", "jsonl", "jsonl", "json", "parquet"])
     rows = [_fields(world) for _ in range(world.choice([0, 1, 2, 8, 30, 120]))]
     mutations = [world.choice(list(MUTATIONS)) for _ in range(world.choice([0, 1, 1, 2, 4]))]
     if format == "parquet":
@@ -292,14 +297,16 @@ def spoil(world: random.Random, number: int, delimiter: str | None) -> Spoilt:
         return Spoilt(f"{number}.parquet", content, ["parquet", *mutations], None if mutations else len(rows))
     suffix = world.choice([*PACK])
     mark = delimiter or world.choice([",", ",", ";", "\t", "|"])
-    text = _json(rows) if format == "jsonl" else _csv(world, rows, mark)
+    text = _csv(world, rows, mark) if format == "csv" else _json(rows)
+    if format == "json":
+        text = _array(world, text)
     is_after = suffix != "" and world.random() < 0.4
     for name in mutations if not is_after else []:
         text = MUTATIONS[name](world, text)
     content = PACK[suffix](text)
     for name in mutations if is_after else []:
         content = MUTATIONS[name](world, content)
-    end = "jsonl" if format == "jsonl" else DELIMITERS[mark]
+    end = DELIMITERS[mark] if format == "csv" else format
     return Spoilt(f"{number}.{end}{suffix}", content, [end + suffix, *mutations], None if mutations else len(rows))
 
 
@@ -330,6 +337,12 @@ def _csv(world: random.Random, rows: list[list[str]], mark: str) -> bytes:
 
 def _json(rows: list[list[str]]) -> bytes:
     return "".join(json.dumps(dict(zip(COLUMNS, fields, strict=True))) + "\n" for fields in rows).encode()
+
+
+def _array(world: random.Random, lines: bytes) -> bytes:
+    """The objects of lines in one array, or in an envelope around it."""
+    array = b"[" + world.choice([b",\n", b", ", b",\n  "]).join(lines.splitlines()) + b"]"
+    return world.choice([array, b'{"n": 1, "events": ' + array + b"}" if lines else array, array + b"\n"])
 
 
 def _parquet(world: random.Random, rows: list[list[str]]) -> bytes:

@@ -114,12 +114,16 @@ unset 'names[-1]' 'pids[-1]'
 start worker-cpu "$bin/python" -m prefect worker start --pool cpu --limit 2
 start worker-gpu "$bin/python" -m prefect worker start --pool gpu --limit 1
 
+nights=$(grep -o 'http.*viewStateShareKey=nights' "$logs/deploy.log" || true)   # `dealrec deploy` makes this view
+
 cat <<MESSAGE
 
 dealrec is up after $SECONDS s. Stop it with Ctrl-C.
-  Prefect    http://127.0.0.1:$prefect_port/deployments   start 'nightly' here: Run, Custom run
-  artifacts  http://127.0.0.1:$prefect_port/artifacts     what the nights have to show
-  MLflow     http://127.0.0.1:$mlflow_port/#/models       the registered models
+  start      http://127.0.0.1:$prefect_port/deployments?deployments.tags.name=by-hand   'nightly' stands first: Run, Custom run
+  runs       http://127.0.0.1:$prefect_port/runs?hide-subflows=true   a night's state says promoted, rejected, unchanged or empty
+  night      http://127.0.0.1:$prefect_port/artifacts/key/night   the newest night, with links to its report and its stages
+  MLflow     ${nights:-http://127.0.0.1:$mlflow_port/#/models}   every night with verdict, champion and recall
+  models     http://127.0.0.1:$mlflow_port/#/models
   passwords  $secrets/login.sh   in another shell, '. $secrets/login.sh' logs you in
   logs       $logs
 MESSAGE

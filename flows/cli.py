@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from pydantic import BaseModel
@@ -43,9 +43,6 @@ from flows.options import (
 )  # fmt: skip
 from flows.printing import say, show, table, warn
 from tasks.logins import log_in
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 studies = typer.Typer(invoke_without_command=True)

@@ -88,8 +88,8 @@ def _step_seconds(finished: list[Night]) -> dict[str, float]:
     return {step: median(by_night.values()) for step, by_night in times.items()}
 
 
-def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
-    """Writes the report of a night (the newest when None) to a file; returns the night's name.
+def report(config: str, overrides: list[str], name: str | None, to: str, *, last: int = 1) -> str:
+    """Writes the report of a night (the newest when None), or of the last ones, to a file; returns the nights' names.
 
     Raises:
         DataError: there is no such night, or none at all.
@@ -98,11 +98,11 @@ def report(config: str, overrides: list[str], name: str | None, to: str) -> str:
     all_nights = nights(lake)
     if not all_nights:
         raise DataError(f"no night in {lake.root} yet; run `dealrec nightly`")
-    night = all_nights[-1] if name is None else reopen(name, lake)
-    from tasks.report import page
+    chosen = all_nights[-last:] if name is None else [reopen(name, lake)]
+    from tasks.report.page import page, pages  # matplotlib takes a second to import
 
-    Path(to).write_text(page(night), encoding="utf-8")
-    return night.name
+    Path(to).write_text(page(chosen[0]) if len(chosen) == 1 else pages(chosen), encoding="utf-8")
+    return ", ".join(night.name for night in chosen)
 
 
 class Check(BaseModel):
@@ -159,7 +159,7 @@ def first_rows(config: str, overrides: list[str]) -> "Look":
     """How the first rows of the raw files would land, and what would stop a night."""
     from dealrec_core.ingest.preview import look
 
-    return look(settings.load(config, overrides).sources)
+    return look(settings.load(config, overrides).sources, today=datetime.now(UTC).date())
 
 
 def _check(what: str, look: Callable[[Config], str], config: Config) -> Check:

@@ -21,6 +21,7 @@ from flows.options import (
     ItemColumn,
     ItemFiles,
     Json,
+    Last,
     Names,
     NightName,
     Repair,
@@ -146,12 +147,13 @@ def doctor(
 
 @looking.command()
 def report(
-    night: NightName = None, to: To = "report.html", config: ConfigFile = FOUND, set: Set = None, json: Json = False
-) -> None:
-    """Write the report of a night: one HTML file with figures and plots."""
+    night: NightName = None, to: To = "report.html", last: Last = 1,
+    config: ConfigFile = FOUND, set: Set = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Write the report of a night, or of the last nights: one HTML file with figures and plots."""
     from flows.look import report as look
 
-    name = look(config, set or [], night, to)
+    name = look(config, set or [], night, to, last=last)
     say({"night": name, "report": to}, [f"night: {name}", f"report: {to}"], json)
 
 

@@ -44,6 +44,7 @@ Sources = Annotated[
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where it can be done.")]
 NightName = Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")]
+Last = Annotated[int, typer.Option(min=1, help="Number of nights on one page, up to the newest.")]
 To = Annotated[str, typer.Option(help="File to write.")]
 StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file of the study.")]
 FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]

@@ -13,13 +13,14 @@ import yaml
 from prefect.automations import AutomationCore
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from dealrec_core import settings
 from dealrec_core.errors import SettingsError
 from tasks import registry
+from tasks.nights import CHANGEABLE
 from tasks.stage import GPU
 
 FOLDER = Path(__file__).resolve().parent.parent / "deployments"
@@ -40,8 +41,14 @@ def apply(config: str, *, pool_type: str) -> list[str]:
         _check_login(client)
         _pools(client, pool_type)
         _deployments()
+        _show_present_values(client, config)
         names = _automations(client)
+        nightly = client.read_deployment_by_name("nightly/nightly")
+    page = os.environ["PREFECT_API_URL"].removesuffix("/api")
     lines = [f"work pools {', '.join(POOLS)} ({pool_type})", "deployments", f"{len(names)} automations"]
+    lines += [f"start a night: {page}/deployments/deployment/{nightly.id}/run"]
+    if (nights := registry.list_nights(settings.load(config).registry)) is not None:
+        lines.append(f"nights in MLflow: {nights}")
     return lines + _webhook(config)
 
 
@@ -74,6 +81,20 @@ def _deployments() -> None:
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SettingsError(f"the deployments were refused: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+
+
+def _show_present_values(client: SyncPrefectClient, config: str) -> None:
+    """Puts the value that the settings file has now before the description of every setting in the forms."""
+    present = settings.load(config)
+    for deployment in client.read_deployments(limit=200):
+        schema = deployment.parameter_openapi_schema or {}
+        fields = schema.get("definitions", {}).get("Changes", {}).get("properties", {})
+        for key in CHANGEABLE if fields else ():
+            section, name = key.split(".")
+            field = fields[f"{section}_{name}"]
+            field["description"] = f"Now {getattr(getattr(present, section), name)}. {field['description']}"
+        if fields:
+            client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
 
 
 def _automations(client: SyncPrefectClient) -> list[str]:

@@ -25,7 +25,7 @@ Step = Literal[
 """The steps of a night: the flows that nightly.py puts in order."""
 
 CHANGEABLE = (
-    "coreset.ratio", "coreset.method", "fine_tune.epochs", "fine_tune.learning_rate",
+    "coreset.method", "coreset.ratio", "fine_tune.start", "fine_tune.memory", "fine_tune.epochs", "fine_tune.learning_rate",
     "surrogate.epochs", "evaluation.users", "gate.confidence", "run.seed",
 )  # fmt: skip
 """Settings with a field of their own in the form. No booleans: an untouched box is sent as no."""
@@ -55,7 +55,10 @@ def _form() -> type[BaseModel]:
         setting = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
         kind = Annotated[(setting.annotation, *setting.metadata)] if setting.metadata else setting.annotation
         note = f"{key}. {setting.description or ''}".strip()
-        field = Field(default_factory=lambda: None, title=setting.title, description=note)
+        title = (
+            f"{section.replace('_', ' ').capitalize()}: {str(setting.title).lower()}"  # two sections have 'Most epochs'
+        )
+        field = Field(default_factory=lambda: None, title=title, description=note)
         fields[f"{section}_{name}"] = (_optional(kind), field)
     return create_model("Changes", __base__=Given, **fields)
 

@@ -1,4 +1,4 @@
-"""Shows how far a long stage is: to whoever watches this process, as a progress artifact in Prefect, and as a log line with counts."""
+"""Shows how far a long stage is: to whoever watches this process, as a progress artifact until it ends, and as a log line with counts."""
 
 import time
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
@@ -64,16 +66,33 @@ def shown(stage: str, unit: str) -> Iterator[Progress]:
         bar = _move(bar, stage, 100 * done / max(total, 1), f"{stage}: {unit}")
         last = time.monotonic()
 
-    yield tell
-    if bar is not None:
-        _move(bar, stage, 100.0, f"{stage}: {unit}")
+    try:
+        yield tell
+    finally:
+        if bar is not None:
+            _remove(stage)
 
 
 def _move(bar: UUID | None, stage: str, percent: float, description: str) -> UUID | None:
     try:
         if bar is None:
-            return create_progress_artifact(percent, key=f"{stage.replace('_', '-')}-progress", description=description)  # type: ignore[return-value]
+            return create_progress_artifact(percent, key=_key(stage), description=description)  # type: ignore[return-value]
         update_progress_artifact(bar, progress=percent)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().debug("no progress bar of %s: %s", stage, error)
     return bar
+
+
+def _remove(stage: str) -> None:
+    """Deletes the bars of a stage, also those of runs that were killed: among the results of a night they would be noise."""
+    bars = ArtifactFilter(key=ArtifactFilterKey(any_=[_key(stage)]))
+    try:
+        with get_client(sync_client=True) as client:
+            for bar in client.read_artifacts(artifact_filter=bars):
+                client.delete_artifact(bar.id)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().debug("the progress bar of %s stays: %s", stage, error)
+
+
+def _key(stage: str) -> str:
+    return f"{stage.replace('_', '-')}-progress"

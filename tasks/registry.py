@@ -32,11 +32,15 @@ from tasks.registry_file import CHAMPION, CHAMPION_TAG, NIGHT_TAG, SHA256_TAG, d
 ROOT = Path(__file__).resolve().parent.parent
 STAGE_TAG, CELL_TAG = "dealrec.stage", "dealrec.cell"
 
+VERDICT = "verdict"
+HEADLINES = ("recall", "champion_recall", "surrogate_recall", "total_minutes")
+"""Tag (beside that of the champion) and metrics of a night's run that stand as columns in the list of nights."""
+
 WEBHOOK = "dealrec-champion"
 ABOUT = (
     "A version a night, with what it was made from as tags and the gate's verdict as description. `champion` is in charge: move that "
     "alias to put another version there (the next night starts from it); `previous` is what `dealrec rollback` restores; `candidate` is "
-    "the newest."
+    "the newest. The button 'Promote model' copies a version to another registered model: it does not move the alias `champion`."
 )
 """Text that a person reads above the versions of a registered model."""
 
@@ -116,12 +120,37 @@ def attach_text(config: RegistryConfig, run_id: str, files: Mapping[str, str], *
             client.set_terminated(run_id)
 
 
+def tag_run(config: RegistryConfig, run_id: str, tags: Mapping[str, str]) -> None:
+    """Sets tags of a run."""
+    with _mlflow(config) as client:
+        client.log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
+
+
 def page_of(config: RegistryConfig, run_id: str) -> str | None:
     """The address of a run in MLflow's pages, None where the registry is a file without a server."""
     if not config.tracking_uri.startswith("http"):
         return None
     with _mlflow(config) as client:
         return f"{config.tracking_uri}/#/experiments/{_experiment_id(client, config)}/runs/{run_id}"
+
+
+def list_nights(config: RegistryConfig) -> str | None:
+    """The address of the nights in MLflow's pages, with what decides as columns; None where the registry is a file without a server."""
+    if not config.tracking_uri.startswith("http"):
+        return None
+    view = {
+        "searchFilter": f"tags.`{NIGHT_TAG}` LIKE '%'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "selectedColumns": [
+            *(f"tags.`{name}`" for name in (VERDICT, CHAMPION)),
+            *(f"metrics.`{name}`" for name in HEADLINES),
+        ],
+    }
+    with _mlflow(config) as client:
+        experiment_id = _experiment_id(client, config)
+        client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.nights", json.dumps(view))
+    return f"{config.tracking_uri}/#/experiments/{experiment_id}/runs?viewStateShareKey=nights"
 
 
 def register(

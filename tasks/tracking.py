@@ -47,11 +47,22 @@ def log_night(night: Night, tags: Mapping[str, str]) -> str:
     commit, code = night.manifest.commit or "none", night.manifest.code
     content = Content(
         parameters=_flat(night.config.model_dump(mode="json")),
-        metrics={f"{record.stage}.{name}": value for record in snapshots for name, value in _metrics(record).items()},
+        metrics={
+            **{f"{record.stage}.{name}": value for record in snapshots for name, value in _metrics(record).items()},
+            **_headlines(night),
+        },
         tags={"dealrec.day": str(night.day), "dealrec.commit": commit, "dealrec.code": code, **tags},
         inputs=[_input(night, record) for record in tables.values()],
     )
     return registry.log_night(night.config.registry, night.name, content)
+
+
+def _headlines(night: Night) -> dict[str, float]:
+    """What decides about a night, by names short enough for a column (`registry.HEADLINES`)."""
+    evaluated, minutes = night.need("evaluation").facts, sum(record.seconds for record in night.snapshots()) / 60
+    named = {"recall": "candidate recall", "champion_recall": "champion recall", "surrogate_recall": "surrogate recall"}
+    recalls = {name: float(str(evaluated[fact])) for name, fact in named.items() if fact in evaluated}
+    return {**recalls, "total_minutes": minutes}
 
 
 def _input(night: Night, record: Snapshot) -> DatasetInput:

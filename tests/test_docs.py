@@ -6,20 +6,22 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from dealrec_core import schema
+from dealrec_core import coreset, influence, schema
+from dealrec_core.language import effort
 from dealrec_core.settings import Config, read
 from dealrec_core.settings.section import section_of
 from dealrec_core.study.config import StudyConfig, cells
 from dealrec_core.study.fidelity import FidelityConfig
 from tasks.stages.coreset import EMITTED
 
+LIBRARY = (coreset, influence, effort)
 DOCS = sorted(Path("docs").glob("*.md"))
 
 
 def settings_named_in(text: str) -> set[str]:
-    """Words such as `coreset.ratio` in backquotes whose first part is a section."""
+    """Words such as `coreset.ratio` in backquotes whose first part is a section; functions of the library are none."""
     words = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", text)
-    others = {EMITTED}
+    others = {EMITTED} | {f"{room.__name__.split('.')[-1]}.{name}" for room in LIBRARY for name in vars(room)}
     return {
         word for word in words if word.split(".")[0] in Config.model_fields and not word.endswith((".py", ".json"))
     } - others
@@ -60,6 +62,11 @@ def test_the_lake_page_lists_every_table_with_its_columns():
 def test_the_settings_page_is_up_to_date():
     written = Path("docs/settings.md").read_text("utf-8")
     assert runpy.run_path("docs/settings.py")["page"]() == written, "run python docs/settings.py and commit the page"
+
+
+def test_the_tables_of_forms_are_up_to_date():
+    written = Path("docs/lake.md").read_text("utf-8")
+    assert runpy.run_path("docs/forms.py")["page"]() == written, "run python docs/forms.py and commit the page"
 
 
 def test_the_commands_of_the_study_page_are_ones_that_the_settings_know():

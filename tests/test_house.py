@@ -67,7 +67,7 @@ def test_the_core_has_eleven_rooms_on_errors_and_schema():
     names = {path.name for path in (ROOT / "dealrec_core").iterdir() if not path.name.startswith("__")}
     rooms = {"settings", "lake", "ingest", "samples", "language", "surrogate"}
     rooms |= {"influence", "coreset", "recommenders", "evaluation", "study"}
-    assert names == rooms | {"errors.py", "schema.py"}
+    assert names == rooms | {"errors.py", "schema.py", "py.typed"}
 
 
 def test_functions_and_modules_are_short():

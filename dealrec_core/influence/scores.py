@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dealrec_core.errors import DataError
 from dealrec_core.influence import curvature as curvatures
-from dealrec_core.influence import inverse, losses, objective, operators
+from dealrec_core.influence import inverse, kernels, losses, objective, operators
 from dealrec_core.influence.carried import Carried
 from dealrec_core.influence.curvature import Curvature
 from dealrec_core.influence.inverse import Damping, Solution
@@ -28,6 +28,7 @@ from dealrec_core.influence.operators import Problem
 from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
+from dealrec_core.surrogate.base import NextItemModel
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +61,20 @@ class InfluenceResult:
     """Sums that the next night can start from; None where the solver gives none."""
 
 
+@kernels.differentiable()
 def score(
-    model: Any,
+    model: NextItemModel,
     train: Sequences,
     risk: Sequences,
     *,
     config: InfluenceConfig,
-    seed: int,
+    seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> InfluenceResult:
     """Influence of every train sample on the mean loss of the risk samples that count for the objective.
 
-    `seed` draws the negatives and the curvature samples, where the settings ask for any.
+    `seed` draws the negatives and the curvature samples, where the settings ask for any. `modules.score_module` scores
+    models that do not predict a next item.
 
     Raises:
         DataError: no train or no risk samples.

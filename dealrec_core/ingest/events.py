@@ -19,10 +19,13 @@ PLAIN_TYPE = "event"
 """Event type where the log has none."""
 ID_BYTES = 512
 RAW_LETTERS = 500
-EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Times of 1970 are numbers that were taken for another unit: a column of milliseconds that holds seconds is in January 1970."""
 TOLD_ROWS = 1000
 """Bad rows of a block whose reasons name their values; in a wrong mapping all rows are bad, and for the same reason."""
-NO_TIME, LIST = f"{schema.TIMESTAMP}|unreadable or missing timestamp", "a list"
+NO_TIME, OUTSIDE = (
+    f"{schema.TIMESTAMP}|{what}" for what in ("unreadable or missing timestamp", "timestamp outside 1971 to 2200")
+)
 
 
 def check(batch: Batch, source: InteractionSource, constants: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -85,7 +88,7 @@ def _faults(text: pl.DataFrame, typed: pl.DataFrame, batch: Batch, source: Inter
         f"{schema.USER_ID}|no user id": pl.col(schema.USER_ID).is_null(),
         f"{schema.ITEM_ID}|no item id": pl.col(schema.ITEM_ID).is_null(),
         NO_TIME: time.is_null(),
-        f"{schema.TIMESTAMP}|timestamp outside 1970 to 2200": ~time.is_between(EARLIEST, LATEST).fill_null(True),
+        OUTSIDE: ~time.is_between(EARLIEST, LATEST).fill_null(True),
         **{
             f"{name}|longer than {ID_BYTES} bytes": (pl.col(name).str.len_bytes() > ID_BYTES).fill_null(False)
             for name in TEXTS
@@ -93,7 +96,7 @@ def _faults(text: pl.DataFrame, typed: pl.DataFrame, batch: Batch, source: Inter
     }
     faults = typed.select(test.alias(name) for name, test in of_typed.items())
     for name in (schema.USER_ID, schema.ITEM_ID):
-        doubts = ids.doubts(text[name], batch, may_be_tokens=name == schema.ITEM_ID)
+        doubts = ids.doubts(text[name], batch, name=getattr(source, name), may_be_tokens=name == schema.ITEM_ID)
         faults = faults.with_columns(test.alias(f"{name}|{reason}") for reason, test in doubts.items())
     given = text[schema.RATING].is_not_null()
     if given.any():
@@ -138,6 +141,7 @@ def _told(rows: pl.DataFrame, text: pl.DataFrame, source: InteractionSource) -> 
         "unreadable or missing timestamp": lambda _, value: why_time(value),
         "no user id": lambda reason, value: f"{reason}: '{value}' is one of null_words",
         "no item id": lambda reason, value: f"{reason}: '{value}' is one of null_words",
+        "timestamp outside 1971 to 2200": lambda reason, value: f"{reason}: '{value[: times.SHOWN_LETTERS]}'",
         "rating is not a number": lambda reason, value: f"{reason}: '{value[: times.SHOWN_LETTERS]}'",
     }
     told = []

@@ -190,7 +190,7 @@ def _items(batch: Batch, sha256: str, source: ItemSource) -> pl.DataFrame:
         },
         schema_overrides={schema.CATEGORIES: schema.TEXTS, schema.RAW: pl.String},
     )
-    doubts = ids.doubts(raw[source.item_id], batch, may_be_tokens=True)
+    doubts = ids.doubts(raw[source.item_id], batch, name=source.item_id, may_be_tokens=True)
     reasons = [pl.when(test).then(pl.lit(f"{name}; {ids.ADVICE[name]}")) for name, test in doubts.items()]
     return frame.select(*PARSED.names()[:-1], pl.coalesce("fault", *reasons, reason).alias(schema.REASON))
 

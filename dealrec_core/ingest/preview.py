@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import polars as pl
 
@@ -65,6 +66,10 @@ class _Rows:
     """Bytes of the files, each by its share of bad rows."""
     bytes: int = 0
     event_types: set[str] = field(default_factory=set)
+    days: Counter[date] = field(default_factory=Counter)
+    """Good rows by day."""
+    event_ids: Counter[str] = field(default_factory=Counter)
+    """Rows with an id of their event, and how many of these ids differ in each file."""
     item_ids: set[str] = field(default_factory=set)
     filled: Counter[str] = field(default_factory=Counter)
 
@@ -79,8 +84,10 @@ def preview(config: SourcesConfig, *, files: int, rows: int) -> list[Preview]:
     return [_preview(file, config, rows, _Rows()) for file in _files(config)[:files]]
 
 
-def look(config: SourcesConfig, *, files: int = 3, rows: int = 5) -> Look:
+def look(config: SourcesConfig, *, files: int = 3, rows: int = 5, today: date | None = None) -> Look:
     """Returns what a night would do with the raw files, as far as their beginnings show it; nothing is written.
+
+    today: the day after which times are told to be of the future.
 
     Raises:
         SourceError: no file matches.
@@ -102,7 +109,7 @@ def look(config: SourcesConfig, *, files: int = 3, rows: int = 5) -> Look:
             found.interactions.append(shown)
     if len(missing) == found.files and isinstance(missing[0], ColumnMissing):
         raise missing[0]
-    _judge(found, total, config, [str(error) for error in missing])
+    _judge(found, total, config, [str(error) for error in missing], today or date.max)
     _look_at_items(found, total, config, rows)
     for shown in [*found.interactions, *found.items]:
         if "cp1252" in shown.form:
@@ -145,6 +152,9 @@ def _add(total: _Rows, file: RawFile, checked: Checked, frame: pl.DataFrame) -> 
     total.filtered += checked.filtered
     total.bad_bytes += file.size_bytes * checked.bad.height / max(frame.height, 1)
     total.event_types |= checked.event_types
+    total.days.update(dict(checked.good[schema.TIMESTAMP].dt.date().value_counts().iter_rows()))
+    ids = checked.good[schema.EVENT_ID].drop_nulls()
+    total.event_ids.update(rows=len(ids), different=ids.n_unique())
     total.item_ids |= set(checked.good[schema.ITEM_ID].unique())
     total.filled.update({name: len(frame) - frame[name].null_count() for name in frame.columns})
 
@@ -154,8 +164,18 @@ def _refused(file: RawFile, reason: str) -> Preview:
     return Preview(file, 1, 0, pl.DataFrame(schema=events.EVENTS), 1, bad, "unreadable")
 
 
-def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str]) -> None:
+def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str], today: date) -> None:
     """Adds the warnings and problems of the interactions."""
+    if not total.readable and not total.bad_bytes:
+        found.problems.append(
+            f"no record in any of the {found.files} files that were looked at; is it the right pattern?"
+        )
+    future = sum(count for day, count in total.days.items() if day > today)
+    if future > config.max_bad_fraction * total.readable:
+        found.warnings.append(
+            f"{future:,} of {total.readable:,} rows are later than today, the last of {max(total.days)}: they wait until that day; "
+            "is the form of the times right?"
+        )
     share = total.bad_bytes / total.bytes if total.bytes else 0
     if share > config.max_bad_fraction:
         first = next((shown.bad[schema.REASON][0] for shown in found.interactions if shown.bad.height), "")
@@ -168,6 +188,11 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str])
     all_filtered = total.readable > 0 and total.readable == total.filtered
     (found.problems if all_filtered else found.warnings).extend(odd)
     empty = [raw for raw in found.mapping.values() if total.filled and total.filled[raw] == 0 and raw in total.filled]
+    if total.event_ids["different"] < total.event_ids["rows"] / 2:
+        found.warnings.append(
+            f"column '{config.interactions.event_id}' has {total.event_ids['different']:,} values in {total.event_ids['rows']:,} rows: "
+            "rows with one event id are one event; is event_id the right column?"
+        )
     found.warnings += [f"column '{raw}' has no value in any record that was looked at" for raw in empty]
     if hidden := sources.hidden(config.root, config.interactions.files):
         found.warnings.append(f"{len(hidden)} files are no data by their names and are left out: {hidden[0].path}")

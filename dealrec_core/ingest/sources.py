@@ -140,6 +140,8 @@ def batches(
         chunks = content.chunks(chunk_bytes)
         first = next(chunks, b"")
         container.refuse(first[: container.HEAD_BYTES], path)
+        if content.packing and (inner := container.packing_of(first)):
+            raise Unreadable(f"'{path}' is packed twice ({inner} in {content.packing}); unpack it once")
         for batch in _of_content(chain([first], chunks), first, content, columns, options):
             if content.packing:  # a packed file has an end of its own
                 batch = replace(batch, form=f"{batch.form}, {content.packing}", is_open=False)
@@ -163,7 +165,7 @@ def _of_content(
         return
     lines, is_json = _lines(chunks, path, options)
     if is_json:
-        yield from json_records.batches(lines, columns=columns)
+        yield from json_records.batches(lines, columns=columns, needed=options.needed)
         return
     yield from csv_records.batches(
         lines, path=path, columns=columns, delimiter=options.delimiter, header=options.header,

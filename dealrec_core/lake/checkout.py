@@ -13,7 +13,9 @@ def sources() -> list[Path]:
 
 
 def git_commit() -> str | None:
-    """Returns the checked-out commit, None outside a git checkout or where git is not installed."""
+    """Returns the checked-out commit, None where the program was installed from a wheel or git is not installed."""
+    if not (ROOT / ".git").exists():  # a wheel may lie in an environment within somebody else's checkout
+        return None
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

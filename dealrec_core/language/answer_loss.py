@@ -47,6 +47,14 @@ def example_losses(
         yield rows, answer_losses(model, texts, device=device, prompts_too=prompts_too)
 
 
+def row_losses(model: Any, rows: Sequence[Row], *, batch_tokens: int, prompts_too: bool = False) -> Losses:
+    """Yields (rows, mean answer loss of each row (B,)) of tokens, in batches as `example_losses` does."""
+    device = next(model.parameters()).device
+    lengths = np.array([len(prompt) + len(answer) for prompt, answer in rows], dtype=np.int64)
+    for batch in length_batches(lengths, batch_tokens):
+        yield batch, answer_losses(model, [rows[row] for row in batch], device=device, prompts_too=prompts_too)
+
+
 @contextmanager
 def _only_at(layer: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
     """Lets a layer see (1, T, D) instead of (B, L, D): the hidden states at T places."""

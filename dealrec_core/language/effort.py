@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dealrec_core.errors import NotFinite
 from dealrec_core.language import batch_tokens
-from dealrec_core.language.answer_loss import Losses, example_losses
+from dealrec_core.language.answer_loss import Losses, example_losses, row_losses
 from dealrec_core.language.lora import borrowed
 from dealrec_core.language.prompts import Example, Prompter
+from dealrec_core.language.texts import Text, rows_of
 from dealrec_core.settings.language import EffortConfig, LoraConfig, PromptConfig
 
 MOST_TOKENS = 4096
@@ -32,11 +33,11 @@ def score(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     *,
-    prompt: PromptConfig,
-    config: EffortConfig,
-    lora: LoraConfig,
-    seed: int,
-    device: torch.device,
+    prompt: PromptConfig = PromptConfig(),
+    config: EffortConfig = EffortConfig(),
+    lora: LoraConfig = LoraConfig(),
+    seed: int = 0,
+    device: torch.device | None = None,
 ) -> np.ndarray:
     """The effort of each example, float64 (N,): the norm of its answer loss's gradient with respect to the LoRA weights.
 
@@ -47,11 +48,40 @@ def score(
     Raises:
         NotFinite: a norm is NaN or infinite; the message names the sample.
     """
-    with borrowed(model, lora, seed=seed, device=device) as tuned:
+    with borrowed(model, lora, seed=seed, device=device or _device(model)) as tuned:
         prompter, every = Prompter(tokenizer, prompt), config.tokens == "all"
         most = batch_tokens.resolve(config.batch_tokens, tuned, most=MOST_TOKENS)
         losses = example_losses(tuned, prompter, examples, batch_tokens=most, prompts_too=every)
         return norms(tuned, losses, [example.sample_id for example in examples], parameters=config.parameters)
+
+
+def score_texts(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    *,
+    config: EffortConfig = EffortConfig(),
+    lora: LoraConfig = LoraConfig(),
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> np.ndarray:
+    """The effort of texts of one's own, float64 (N,), for any causal model; see `score` for the adapter.
+
+    texts: pairs (prompt, answer), or chats: lists of messages `{"role": …, "content": …}` of which the last is the answer.
+
+    Raises:
+        DataError: a chat that the tokenizer cannot render, or an empty answer; the message names the text by its number.
+        NotFinite: a norm is NaN or infinite; the message names the text by its number.
+    """
+    rows, every = rows_of(tokenizer, texts), config.tokens == "all"
+    with borrowed(model, lora, seed=seed, device=device or _device(model)) as tuned:
+        most = batch_tokens.resolve(config.batch_tokens, tuned, most=MOST_TOKENS)
+        losses = row_losses(tuned, rows, batch_tokens=most, prompts_too=every)
+        return norms(tuned, losses, [str(number) for number in range(len(rows))], parameters=config.parameters)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def norms(model: PeftModel, losses: Losses, sample_ids: Sequence[str], *, parameters: Parameters = "all") -> np.ndarray:

@@ -27,7 +27,7 @@ class Boundaries(BaseModel):
     end: datetime
 
 
-def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before: datetime | None) -> Boundaries:
+def boundaries(interactions: pl.LazyFrame, config: SamplesConfig, *, not_before: datetime | None = None) -> Boundaries:
     """The moments that leave the configured shares of the log to validation and test (8:1:1 in the paper, section 4.1).
 
     Events of one moment stay together, on the later side. not_before: the test slice does not start earlier than this, so

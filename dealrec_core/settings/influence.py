@@ -69,9 +69,8 @@ class InfluenceConfig(_Scoring):
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
     """Number of train samples, drawn once, that the curvature and its residual are averaged over; None takes all. Fewer are cheaper."""
     part_samples: int | None = Field(default=16384, ge=1, title="Samples of cheap products")
-    """Number of train samples, chosen by their content, on which cg prepares its steps, so that few products over all
-    samples are needed. It is capped at the number of weights, and at a quarter of all samples where outputs are drawn.
-    None: every product is over all samples."""
+    """Size of the subsample of train samples that preconditions conjugate gradients. It is capped at the number of weights, and at a
+    quarter of the train samples if outputs are sampled. Larger is slower per step but needs fewer full passes. None: no preconditioner."""
     part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
     """Outputs of each of those samples, drawn by probability. Fewer than four times as many are used whole."""
     damping_rule: DampingRule = Field(default="trace", title="Damping rule")

@@ -27,6 +27,7 @@ NULL_WORDS = [
         "[NULL]",
     ),
     *("undefined", "__HIVE_DEFAULT_PARTITION__"),
+    *("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
 ]
 SPECIAL_FORMATS = ("s", "ms", "us", "ns", "excel", "days")
 
@@ -49,6 +50,11 @@ class ReaderOptions(Section):
     """Text between the fields of CSV files; it may have several letters, such as ::. None derives it from the header."""
     header: list[str] | None = Field(default=None, title="Header")
     """Names of the columns of CSV files that have no header line."""
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns without which a record is none."""
+        return []
 
     @field_validator("encoding")
     @classmethod
@@ -98,6 +104,11 @@ class InteractionSource(ReaderOptions):
     event_weights: dict[str, float] | None = Field(default=None, title="Weights of event types")
     """Rating of each type of event, such as {view = 1, buy = 5}; rows of other types are filtered out."""
 
+    @property
+    def needed(self) -> list[str]:
+        """The columns without which a record is none."""
+        return [self.user_id, self.item_id, self.timestamp]
+
     @field_validator("timestamp_format")
     @classmethod
     def _pattern(cls, form: str | None) -> str | None:
@@ -134,6 +145,11 @@ class ItemSource(ReaderOptions):
     """Name of the column with the categories. Set it when there is one: TIGER and some selection methods use it."""
     categories_separator: str = Field(default="|", min_length=1, title="Separator inside categories")
     """Text between the categories of one item."""
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns without which a record is none."""
+        return [self.item_id]
 
 
 class SourcesConfig(Section):

@@ -5,7 +5,7 @@ Axes: B batch, L history length, D width, V items, M predictions of a training b
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,26 @@ class Predictions(NamedTuple):
     """Items (M,) that the states should rank first."""
     beside: Tensor | None = None
     """Auxiliary loss added to the ranking loss, summed over the batch; None if the network has none."""
+
+
+class NextItemModel(Protocol):
+    """What `influence.score` asks of a next-item model: any torch module with these three, batches of one exact length.
+
+    Logits are `state @ item_table().T`.
+    """
+
+    @property
+    def item_count(self) -> int:
+        """V; items are numbered from 0."""
+        ...
+
+    def item_table(self) -> Tensor:
+        """Output vectors of all items, (V, D)."""
+        ...
+
+    def last(self, items: Tensor, table: Tensor) -> Tensor:
+        """The state (B, D) after histories (B, L), oldest item first; item vectors are read from `table`, not from a layer."""
+        ...
 
 
 class Surrogate(nn.Module):

@@ -54,7 +54,7 @@ def train(
     *,
     item_count: int,
     config: SurrogateConfig,
-    seed: int,
+    seed: int = 0,
     device: torch.device | str = "cpu",
     initial: Any | None = None,
     alone: bool = False,

@@ -1,6 +1,7 @@
-"""The report of a night: sections of figures and charts, as one HTML page or as Markdown."""
+"""The report of a night: its parts, what they say, and their form as one HTML page or as Markdown."""
 
-from tasks.report.page import markdown, page
-from tasks.report.sections import Section, section, sections
+from tasks.report.parts import Section
+from tasks.report.sections import section
+from tasks.report.text import markdown
 
-__all__ = ["Section", "markdown", "page", "section", "sections"]
+__all__ = ["Section", "markdown", "section"]

@@ -1,97 +1,106 @@
-"""Writes sections as one self-contained HTML page, or as Markdown for a page that draws no SVG."""
+"""Writes the report as one self-contained HTML page: no script, no network, right on a telephone and on paper."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dealrec_core.lake.nights import Night
 from tasks import markup
-from tasks.report.charts import Bars, Chart, Columns, svg
-from tasks.report.sections import Section, Table, sections
+from tasks.report import summary
+from tasks.report.drawing import svg
+from tasks.report.parts import Chart, Section, Summary, Table, figures
+from tasks.report.sections import sections, top
 
-STYLE = """
-:root{--first:#1f6feb;--second:#e3702e;--third:#8a94a3;color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #8884;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.8rem 0;font-size:13px}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
-tr{border-bottom:1px solid #8883}figure{margin:1rem 0}figcaption{font-weight:600;font-size:14px}svg{width:100%;max-width:660px}
-svg text{font-size:12px;fill:currentColor}.mark{display:inline-block;width:.7em;height:.7em;margin:0 .3em 0 .8em}
-nav a{margin-right:1em}small{font-weight:400}
-"""
+STYLE = Path(__file__).with_suffix(".css")
+NARROW = 4
+"""Columns of a table that fits beside a chart."""
 
 
 def page(night: Night) -> str:
-    """The whole report: one HTML file that needs no other file, no script and no network."""
-    parts = sections(night)
-    links = "".join(f'<a href="#{markup.html(_anchor(part))}">{markup.html(part.title)}</a>' for part in parts)
+    """The report of one night."""
+    return _page(top(night), sections(night), foot=night.name)
+
+
+def pages(nights: Sequence[Night]) -> str:
+    """The report of several nights, oldest first: what became of each, and the sections of the newest that made a model."""
+    judged = [night for night in nights if night.find("promotion")][-1:]
+    newest = [section for night in judged for section in sections(night)]
+    listed = summary.list_of(nights, below=judged[0].name if judged else None)
+    return _page(summary.of_nights(nights), [listed, *newest], foot=f"{nights[0].name} to {nights[-1].name}")
+
+
+def html(section: Section) -> str:
+    """One section: its sentence, its charts and its tables; narrow tables stand beside an odd chart where there is room."""
+    odd, single = len(section.charts) % 2 == 1, len(section.charts) == 1
+    narrow = [table for table in section.tables if odd and len(table.headings) <= NARROW]
+    lead, beside = f"<p>{markup.html(section.lead)}</p>", "".join(map(_table, narrow))
+    charts = "".join(map(_figure, section.charts))
+    cells = f"<div>{lead}{beside}</div>{charts}" if single else charts + (f"<div>{beside}</div>" if beside else "")
+    drawn = f'<div class="charts">{cells}</div>' if charts else ""
+    wide = "".join(_table(table) for table in section.tables if table not in narrow)
+    start = f'<section id="{markup.html(_anchor(section))}"><h2>{markup.html(section.title)}</h2>'
+    return f"{start}{'' if single else lead}{drawn}{wide}</section>"
+
+
+def _page(head: Summary, parts: Sequence[Section], *, foot: str) -> str:
+    links = "".join(f'<li><a href="#{markup.html(_anchor(part))}">{markup.html(part.title)}</a></li>' for part in parts)
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f"<title>Night {markup.html(night.name)}</title><style>{STYLE}</style></head><body>",
-            f"<h1>Night {markup.html(night.name)}</h1><nav>{links}</nav>",
+            f"<title>{markup.html(head.title)}: {markup.html(head.word)}</title>",
+            f"<style>{STYLE.read_text('utf-8')}</style></head><body><main>",
+            _summary(head),
+            f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
             *(html(part) for part in parts),
-            "</body></html>",
+            f"</main><footer><p>dealrec, {markup.html(foot)}</p></footer></body></html>",
         ]
     )
 
 
-def markdown(section: Section) -> str:
-    """One section: its sentence, its tables, and its charts drawn with block characters."""
-    tables = [_markdown_table(table) for table in section.tables]
-    charts = [_markdown_chart(chart) for chart in section.charts]
-    return "\n\n".join([f"## {markup.markdown(section.title)}", markup.markdown(section.lead), *tables, *charts])
+def _summary(top: Summary) -> str:
+    tiles = "".join(
+        f"<div><dt>{markup.html(tile.name)}</dt><dd>{markup.html(tile.value)}<small>{markup.html(tile.note)}</small></dd></div>"
+        for tile in top.tiles
+    )
+    charts = "".join(_figure(chart) for chart in top.trends)
+    nights = "".join(f'<li class="{word.lower()}"><span>{day}</span> {word}</li>' for day, word in top.nights)
+    word, (first, _, rest) = markup.html(top.word), top.sentence.partition(". ")
+    more = f"<p>{markup.html(rest)}</p>" if rest else ""
+    return (
+        f'<header class="{word.lower().split()[-1]}"><h1>{markup.html(top.title)}</h1><p class="verdict"><strong>{word}</strong> '
+        f'{markup.html(first.rstrip("."))}.</p>{more}</header><dl class="tiles">{tiles}</dl>'
+        f'<div class="charts">{charts}</div><ol class="outcomes" aria-label="Outcomes of the last nights">{nights}</ol>'
+    )
 
 
-def html(section: Section) -> str:
-    tables = "".join(_html_table(table) for table in section.tables)
-    charts = "".join(svg(chart) for chart in section.charts)
-    head = f'<section id="{markup.html(_anchor(section))}"><h2>{markup.html(section.title)}</h2>'
-    return f"{head}<p>{markup.html(section.lead)}</p>{charts}{tables}</section>"
+def _figure(chart: Chart) -> str:
+    title = f"<figcaption>{markup.html(chart.title)}</figcaption>"
+    return f"<figure>{title}{svg(chart)}{_table(figures(chart))}</figure>"
 
 
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{markup.html(heading)}</th>" for heading in table.headings) if any(table.headings) else ""
-    body = "".join("<tr>" + "".join(f"<td>{markup.html(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return f"<table>{head and f'<tr>{head}</tr>'}{body}</table>"
+def _table(table: Table) -> str:
+    """The table, whose rows become cards where the page is narrow; roles keep it a table for a screen reader then."""
+    headings = [markup.html(heading) for heading in table.headings]
+    named = [
+        f'<th scope="col" role="columnheader">{heading}</th>' if heading else '<td role="cell"></td>'
+        for heading in headings
+    ]
+    head = "".join(named) if any(headings) else ""
+    kind = "rows" if head else "facts"
+    rows = "".join(f'<tr role="row">{_cells(row, headings)}</tr>' for row in table.rows)
+    top = head and f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+    whole = f'<table role="table" class="{kind}">{top}<tbody role="rowgroup">{rows}</tbody></table>'
+    return f"<details><summary>{markup.html(table.title)}</summary>{whole}</details>" if table.title else whole
+
+
+def _cells(row: Sequence[str], headings: Sequence[str]) -> str:
+    first, *rest = row
+    cells = [f'<th scope="row" role="rowheader">{markup.html(first)}</th>']
+    for cell, heading in zip(rest, headings[1:], strict=True):
+        name = f' data-name="{heading}"' if heading else ""
+        cells.append(f'<td role="cell"{name}>{markup.html(cell)}</td>')
+    return "".join(cells)
 
 
 def _anchor(section: Section) -> str:
     return section.title.split()[0].strip(",").lower()
-
-
-def _markdown_table(table: Table) -> str:
-    rows = [_row(row) for row in table.rows]
-    return "\n".join([_row(table.headings), "|" + "---|" * len(table.headings), *rows])
-
-
-def _row(cells: Sequence[str]) -> str:
-    """Cells come from settings, logs and reasons: nothing in them may end a cell or become markup."""
-    return f"| {' | '.join(markup.markdown(cell) for cell in cells)} |"
-
-
-def _markdown_chart(chart: Chart) -> str:
-    if isinstance(chart, Bars):
-        longest = max((bar.value for bar in chart.bars), default=0.0) or 1.0
-        blocks = ["█" * max(0, round(20 * bar.value / longest)) for bar in chart.bars]
-        values = [_with_interval(chart.form, bar.value, bar.low, bar.high) for bar in chart.bars]
-        labels = [bar.label for bar in chart.bars]
-        table = Table(["", "", ""], list(zip(labels, blocks, values, strict=True)))
-    elif isinstance(chart, Columns):
-        table = Table(["", "from", "", "to"], _sparklines(chart))
-    else:
-        shown = [["" if value is None else f"{value:.4g}" for value in values] for values in chart.series.values()]
-        table = Table(["night", *chart.series], list(zip(chart.labels, *shown, strict=True))[-7:])
-    return f"**{markup.markdown(chart.title)}**\n\n{_markdown_table(table)}"
-
-
-def _with_interval(form: str, value: float, low: float | None, high: float | None) -> str:
-    interval = "" if low is None or high is None else f" [{form.format(low)}, {form.format(high)}]"
-    return form.format(value) + interval
-
-
-def _sparklines(chart: Columns) -> list[list[str]]:
-    rows = []
-    for name, counts in chart.series.items():
-        tallest = max(counts, default=0) or 1
-        drawn = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * count / tallest))] for count in counts)
-        rows.append([name, f"{chart.edges[0]:.3g}", drawn, f"{chart.edges[-1]:.3g}"])
-    return rows

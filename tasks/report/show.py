@@ -1,9 +1,11 @@
 """Shows a night where its user looks: artifacts and the run's log in Prefect, runs and the report in MLflow."""
 
 from contextlib import suppress
+from typing import cast
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
+from prefect.states import Completed, State
 
 from dealrec_core.errors import DealrecError, RegistryError, plain
 from dealrec_core.lake.nights import STAGES, Night, Snapshot
@@ -31,7 +33,8 @@ def stage_page(night: Night, snapshot: Snapshot) -> str:
     """The page of a finished stage as Markdown: where its result is, and its section of the report."""
     where = snapshot.path or f"table {snapshot.table}, version {snapshot.version}"
     place = f" on {snapshot.device}" if snapshot.device else ""
-    head = f"# {snapshot.stage} of {night.name}\n\nIn {where}; {snapshot.seconds:.1f} s{place}."
+    back = "[The night's summary](/artifacts/key/night)"
+    head = f"# {snapshot.stage} of {night.name}\n\nIn {where}; {snapshot.seconds:.1f} s{place}. {back}"
     section = report.section(night, snapshot.stage)
     if section is None:
         rows = [f"| {name} | {markup.markdown(value)} |" for name, value in snapshot.facts.items()]
@@ -42,7 +45,9 @@ def stage_page(night: Night, snapshot: Snapshot) -> str:
 def write_report(night: Night) -> str:
     """Writes the night's report into the lake and its MLflow run; returns its path below the lake's root."""
     path = f"nights/{night.name}/{REPORT}"
-    html = report.page(night)
+    from tasks.report.page import page  # matplotlib takes a second to import, and only this function draws
+
+    html = page(night)
     night.lake.write_bytes(path, html.encode())
     promoted = night.find("promotion")
     if promoted is not None:
@@ -53,7 +58,10 @@ def write_report(night: Night) -> str:
 
 
 def show_night(night: Night, summary: NightSummary) -> NightSummary:
-    """Writes the report where it is missing, the summary as an artifact, the links, and a log line."""
+    """Writes the report where it is missing, the summary with its links as the artifact `night`, and a log line.
+
+    The run's state then has the outcome as its name and the verdict as its message, so that a list of runs tells nights apart.
+    """
     log = get_run_logger()
     log.info("night %s: %s: %s", summary.night, summary.outcome, plain(summary.message))
     path = f"nights/{night.name}/{REPORT}"
@@ -62,11 +70,12 @@ def show_night(night: Night, summary: NightSummary) -> NightSummary:
             write_report(night)
         except DealrecError as error:
             log.warning("no report of %s: %s; `dealrec report %s` writes it", night.name, error, night.name)
-    links = _links(night)
-    for name, address in links.items():
-        create_link_artifact(address, link_text=name, key=name.lower().replace(" ", "-"), description=night.name)
-    create_markdown_artifact(markdown(summary, links), key="night", description=f"{summary.night}: {summary.outcome}")
-    return summary
+    page, description = markdown(summary, _links(night)), f"{summary.night}: {summary.outcome}"
+    create_markdown_artifact(page, key="night", description=description)
+    state: State[NightSummary] = Completed(
+        name=summary.outcome.capitalize(), message=plain(summary.message), data=summary
+    )
+    return cast(NightSummary, state)  # Prefect gives the data to whoever calls the flow
 
 
 def markdown(summary: NightSummary, links: dict[str, str]) -> str:

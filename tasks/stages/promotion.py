@@ -64,6 +64,8 @@ def promote(tonight: Tonight) -> Snapshot:
         "champion": champion.version if champion else None,
         "mlflow run": run_id,
     }
+    in_charge = champion.version if champion else "none"
+    registry.tag_run(tonight.config.registry, run_id, {registry.VERDICT: action, registry.CHAMPION: in_charge})
     return Snapshot(stage="promotion", table="promotions", version=lake.version("promotions"), rows=1, facts=facts)
 
 

@@ -3,12 +3,15 @@
 With DEALREC_SCREENSHOTS=docs/images the pictures of the documentation are taken anew.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
@@ -41,15 +44,12 @@ def page(site) -> Iterator[Page]:
         chromium.close()
 
 
-@pytest.fixture
-def picture(page: Page, tmp_path: Path):
-    folder = Path(os.environ.get("DEALREC_SCREENSHOTS", tmp_path))
-
-    def take(name: str) -> None:
-        page.wait_for_timeout(1500)
-        page.screenshot(path=folder / f"{name}.png")
-
-    return take
+def save(page: Page, name: str) -> None:
+    """Takes a picture of the page for the documentation, with few colours so that it is small."""
+    if folder := os.environ.get("DEALREC_SCREENSHOTS"):
+        page.wait_for_timeout(2500)
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        shot.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def field(page: Page, title: str):
@@ -68,14 +68,17 @@ def shown_report(page: Page) -> str:
     return ""
 
 
-def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, picture):
-    page.goto(f"{site.prefect}/deployments")
-    page.get_by_text("nightly", exact=True).first.click()
+def test_a_night_is_started_with_changed_parameters_and_found_again(site, page):
+    page.goto(f"{site.prefect}/deployments?deployments.tags.name=by-hand")
+    first = page.locator("a[href*='/deployments/deployment/']").first
+    expect(first).to_have_text("nightly")
+    first.click()
     page.wait_for_url("**/deployments/deployment/*")
     page.goto(page.url.split("?")[0] + "/run")
+    expect(page.get_by_text("Now champion. fine_tune.start").first).to_be_visible()
     field(page, "Share of the samples").fill("0.2")
     field(page, "Settings file").fill("deployments/examples/demo.toml")
-    picture("form")
+    save(page, "form")
     with page.expect_response("**/create_flow_run") as answer:
         page.get_by_role("button", name="Submit").click()
     assert answer.value.ok, answer.value.text()
@@ -84,32 +87,56 @@ def test_a_night_is_started_with_changed_parameters_and_found_again(site, page, 
     run = site.wait(run_id, {"COMPLETED", "FAILED", "CRASHED"})
     assert run["state"]["type"] == "COMPLETED", run["state"]
     assert run["parameters"]["request"]["change"] == {"coreset_ratio": 0.2}
-    page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
-    expect(page.get_by_text("Completed").first).to_be_visible()
-    picture("run")
+    word = run["state"]["name"]
+    assert word in {"Promoted", "Rejected", "Unchanged"}
+    assert "ndcg@20" in run["state"]["message"]
+    page.goto(f"{site.prefect}/runs?hide-subflows=true")
+    expect(page.get_by_text(word, exact=True).first).to_be_visible()
+    save(page, "runs")
 
     artifacts = {each["key"]: each for each in site.api("/artifacts/latest/filter", {"limit": 200})}
-    assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion", "report"} <= artifacts.keys()
+    assert {"night", "ingest", "coreset", "fine-tune", "evaluation", "promotion"} <= artifacts.keys()
+    assert not [key for key in artifacts if "progress" in key]
     page.goto(f"{site.prefect}/artifacts/artifact/{artifacts['evaluation']['latest_id']}")
     expect(page.get_by_text("held-out users, full ranking").first).to_be_visible()
-    picture("artifact")
-
-    page.goto(f"{site.prefect}/runs/flow-run/{run_id}")
-    page.get_by_text("Artifacts", exact=True).first.click()
-    page.locator("a[href*='/artifacts/artifact/']", has_text="night").first.click()
+    page.get_by_role("link", name="The night's summary").click()  # every page of a stage leads to the night
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
     page.wait_for_url("**/artifacts/artifact/*")
     link = page.get_by_role("link", name="Report", exact=True).first
     address = link.get_attribute("href")
     assert address.startswith(site.mlflow)
+    save(page, "artifact")
     page.goto(address)
     page.locator("iframe.mlflow-html-iframe").wait_for(state="attached")
     assert "What came in" in shown_report(page)
-    picture("report")
 
     page.goto(f"{site.mlflow}/#/models/recommender")
     expect(page.get_by_text("Version 1").first).to_be_visible()
     expect(page.get_by_text("candidate").first).to_be_visible()
-    picture("model")
+    (shown,) = [line for line in (site.folder / "up.log").read_text().splitlines() if "viewStateShareKey" in line]
+    page.goto(shown.split()[1])
+    for column in ("verdict", "champion_recall", "recall"):
+        expect(page.get_by_role("columnheader", name=column, exact=True)).to_be_attached()
+    expect(page.get_by_text(word.lower(), exact=True).first).to_be_attached()
+    save(page, "mlflow")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_report_is_right_for_every_reader(site, page, scheme, width):
+    (path,) = (site.folder / "lake").glob("nights/*/report.html")
+    shown = page.context.browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    try:
+        shown.set_content(path.read_text("utf-8"))
+        save(shown, f"report-{width}-{scheme}")
+        shown.evaluate("document.querySelectorAll('details').forEach(folded => folded.open = true)")
+        assert shown.evaluate("document.documentElement.scrollWidth") == width  # nothing to scroll sideways
+        assert Axe().run(shown).response["violations"] == []
+        if width == 1200:
+            shown.keyboard.press("Tab")
+            assert shown.evaluate("document.activeElement.tagName") == "SUMMARY"
+    finally:
+        shown.close()
 
 
 def test_a_value_out_of_bounds_is_refused_before_a_run_exists(site):
@@ -123,20 +150,15 @@ def test_a_value_out_of_bounds_is_refused_before_a_run_exists(site):
     assert site.api("/flow_runs/count", {}) == before
 
 
-def test_the_reason_of_a_failure_is_in_the_alarm_and_one_click_from_the_list_of_runs(site, page, picture):
+def test_the_reason_of_a_failure_is_in_the_alarm_and_one_click_from_the_list_of_runs(site, page):
     nowhere = f"{site.folder}/nowhere"
-    mistakes = {
-        "coreset.ratoi=0.1": "unknown setting 'coreset.ratoi'; did you mean 'ratio'?",
-        f"sources.root={nowhere}": f"no folder or bucket '{nowhere}'; set sources.root",
-    }
-    demo = {"config": "deployments/examples/demo.toml"}
-    runs = {line: site.start("nightly", {"request": {**demo, "overrides": [line]}}) for line in mistakes}
-    for line, reason in mistakes.items():
-        run = site.wait(runs[line]["id"], {"FAILED", "COMPLETED", "CRASHED"})
-        assert run["state"]["type"] == "FAILED"
-        assert reason in site.heard("night failed", run_id=run["id"])["message"]
-        page.goto(f"{site.prefect}/runs")
-        page.locator(f"a[href*='{run['id']}']").first.click()  # both are named by their day
-        expect(page.get_by_text(reason).first).to_be_visible()
-        picture("failure")
+    reason = f"no folder or bucket '{nowhere}'; set sources.root"
+    request = {"config": "deployments/examples/demo.toml", "overrides": [f"sources.root={nowhere}"]}
+    started = site.start("nightly", {"request": request})
+    run = site.wait(started["id"], {"FAILED", "COMPLETED", "CRASHED"})
+    assert run["state"]["type"] == "FAILED"
+    assert reason in site.heard("night failed", run_id=run["id"])["message"]
+    page.goto(f"{site.prefect}/runs")
+    page.locator(f"a[href*='{run['id']}']").first.click()
+    expect(page.get_by_text(reason).first).to_be_visible()
     assert site.leaks() == []  # nor does a night that failed write a secret anywhere

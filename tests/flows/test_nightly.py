@@ -263,7 +263,9 @@ def test_the_report_is_one_file_without_script_or_address(town):
     html = place.lake.read_bytes(f"nights/{night.name}/report.html").decode()
     for title in ("What came in", "Surrogate", "Scores", "Coreset", "Cost", "Verdict", "Lineage"):
         assert f"<h2>{title}</h2>" in html
-    assert html.count("<svg") >= 8
+    assert html.index("Outcomes of the last nights") < html.index("<h2>")  # verdict, figures and trend come first
+    assert html.count("<dt>") == 5
+    assert html.count("<svg") == html.count('role="img"') >= 8
     assert not any(word in html for word in ("<script", "http://", "https://", "src="))
 
 

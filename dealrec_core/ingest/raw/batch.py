@@ -35,6 +35,8 @@ class Batch:
     is_stripped: bool = False
     form: str = ""
     """The format, encoding and quoting of the file, in words."""
+    lists: frozenset[str] = frozenset()
+    """Columns whose values are lists, as the header says."""
     is_open: bool = False
     """Whether the last record is the last line of a text file and has no line end: it may still be growing."""
     may_have: Callable[[bytes], bool] = lambda _: True
@@ -55,11 +57,22 @@ def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
     )
 
 
-def check_columns(columns: list[str], present: list[str], *, path: str) -> None:
-    """Raises ColumnMissing for the first of the columns that the file does not have."""
+def check_columns(columns: list[str], present: list[str], *, path: str, has_inner: bool = False) -> None:
+    """Raises ColumnMissing for the first of the columns that the file does not have, or has twice.
+
+    has_inner: whether a column may have fields of its own, named with dots.
+    """
     for column in columns:
-        if column not in present and column.split(".")[0] not in present:
-            raise ColumnMissing(f"no column '{column}' in '{path}', which has {_shown(present)}; name it in [sources]")
+        if column not in present and not (has_inner and column.split(".")[0] in present):
+            named = any(name in present for name in columns)
+            advice = (
+                "" if named else ", or set delimiter or header there if the first line is cut wrongly or holds no names"
+            )
+            raise ColumnMissing(
+                f"no column '{column}' in '{path}', which has {_shown(present)}; name it in [sources]{advice}"
+            )
+        if present.count(column) > 1:
+            raise ColumnMissing(f"'{path}' has {present.count(column)} columns '{column}'; rename the others there")
 
 
 def _shown(names: list[str]) -> str:

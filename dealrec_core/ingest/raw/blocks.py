@@ -55,7 +55,7 @@ def lines(chunks: Iterator[bytes], encoding: str = AUTO) -> Iterator[Block]:
     rest, is_skipping, is_mac = b"", False, None
     for chunk in chunks:
         if is_mac is None:
-            is_mac = b"\r" in chunk and b"\n" not in chunk
+            is_mac = chunk.count(b"\r") > 10 * chunk.count(b"\n") and b"\r\n" not in chunk
         if is_mac:
             chunk = chunk.replace(b"\r", b"\n")
         content = rest + chunk
@@ -70,7 +70,7 @@ def lines(chunks: Iterator[bytes], encoding: str = AUTO) -> Iterator[Block]:
             yield Block(rest[:HEAD_BYTES], is_too_long=True, encoding=told.encoding)
             rest, is_skipping = b"", True
     if rest:
-        yield told.block(Block(_plain_ends(rest + b"\n"), is_open=True))
+        yield told.block(Block(_plain_ends(rest + b"\n"), is_open=not rest.endswith(b"\r")))
 
 
 @dataclass

@@ -104,10 +104,15 @@ def unpack(file: IO[bytes], path: str) -> Unpacked:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     refuse(head, path)
-    packing = next((name for magic, name in PACKINGS.items() if head.startswith(magic)), "")
+    packing = packing_of(head)
     if not packing and not head.startswith(b"PAR1") and not _is_text(head):
         packing = next((name for suffix, name in SUFFIXES.items() if path.lower().endswith(suffix)), "")
     return Unpacked(_opened(file, packing, path), packing, file, path)
+
+
+def packing_of(head: bytes) -> str:
+    """Returns the name of the packing that first bytes show, '' for none."""
+    return next((name for magic, name in PACKINGS.items() if head.startswith(magic)), "")
 
 
 def _opened(file: IO[bytes], packing: str, path: str) -> Any:

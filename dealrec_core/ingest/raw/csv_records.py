@@ -34,6 +34,8 @@ class Layout:
     quoting: Quoting = dataclass_field(default_factory=Quoting)
     encoding: str = "utf-8"
     """For messages: the text itself is UTF-8."""
+    lists: frozenset[str] = frozenset()
+    """Columns of lists, as the header says."""
 
     def has_quote(self, content: bytes) -> bool:
         """Whether the letter that encloses fields occurs."""
@@ -95,32 +97,36 @@ def batches(
             yield _too_long(content, row)
             row += 1
             continue
+        letters = [b'"']
         if layout is None:
             layout, content = _layout(content, delimiter=delimiter, header=header, wanted=columns or [])
             check_columns(columns or [], layout.names, path=path)
+            letters.append(b"'")
         if layout.mark != layout.delimiter:
             content = content.replace(NOT_A_LETTER.encode(), b"\0")  # a fault, as it would look like a delimiter
             content = content.replace(layout.delimiter.encode(), NOT_A_LETTER.encode())
-        if not is_settled and (b'"' in content or quote != dialect.AUTO):
+        if not is_settled and (any(letter in content for letter in letters) or quote != dialect.AUTO):
             told = dialect.quoting(content, mark=layout.mark, width=len(layout.names), quote=quote, escape=escape)
-            layout, is_settled = replace(layout, quoting=told), True
+            layout, is_settled = replace(layout, quoting=told), told != Quoting() or b'"' in content
         layout = replace(layout, encoding=block.encoding)
         is_open = block.is_open
         content = open_lines + _escaped(content, layout)
         if not content:
             continue
         batch, open_lines = _batch(content, layout, row)
-        batch = replace(batch, form=f"CSV, {layout}", is_open=is_open and not open_lines)
+        batch = replace(batch, form=f"CSV, {layout}", lists=layout.lists, is_open=is_open and not open_lines)
         row += batch.frame.height
         if batch.frame.height:
             yield _narrow(batch, columns)
     if open_lines and layout:
         batch, _ = _carefully(open_lines, layout, row, is_last=True)
-        yield _narrow(replace(batch, form=f"CSV, {layout}", is_open=is_open), columns)
+        yield _narrow(replace(batch, form=f"CSV, {layout}", lists=layout.lists, is_open=is_open), columns)
 
 
 def _escaped(content: bytes, layout: Layout) -> bytes:
     """The lines with a letter of their own for each pair that begins with a backslash; such letters are a fault before."""
+    if layout.quoting.is_padded:
+        return dialect.without_padding(content, layout.mark)
     if not layout.quoting.has_backslashes or b"\\" not in content:
         return content
     for letter in dialect.LETTERS:
@@ -152,14 +158,15 @@ def _layout(
     if header is not None:
         return Layout(delimiter, header, len(header)), content
     names = [name.strip() for name in _header(text.replace(delimiter, _mark(delimiter)), _mark(delimiter))]
-    names = dialect.without_types(names, wanted)
-    return Layout(delimiter, names, max((place + 1 for place, name in enumerate(names) if name), default=0)), rest
+    names, lists = dialect.without_types(names, wanted)
+    needed = max((place + 1 for place, name in enumerate(names) if name), default=0)
+    return Layout(delimiter, names, needed, lists=lists), rest
 
 
 def _header(text: str, mark: str) -> list[str]:
     quote = "'" if text.startswith("'") and text.rstrip().endswith("'") else '"'
     try:
-        return next(csv.reader([text], delimiter=mark, quotechar=quote), [])
+        return next(csv.reader([text], delimiter=mark, quotechar=quote, skipinitialspace=True), [])
     except csv.Error:  # a stray line end, or longer than any header: its names will not fit, and the error says so
         return text.split(mark)
 
@@ -248,7 +255,7 @@ def _named(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
 def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tuple[Batch, bytes]:
     """Reads line by line: records that cannot be read get a fault. Also returns the lines of a record that may go on."""
-    lines = content.split(b"\n")[:-1]
+    lines = [line for text in content.split(b"\n")[:-1] for line in _mac_lines(text, layout)]
     mark, commas = layout.mark.encode(), len(layout.names) - 1
     plain: list[bytes] = []
     plain_rows: list[int] = []
@@ -276,6 +283,11 @@ def _carefully(content: bytes, layout: Layout, row: int, *, is_last: bool) -> tu
         raws.append(b"\n".join(lines[place : place + used]))
         place += used
     return Batch(_joined(plain, plain_rows, others, layout), lambda place: _text(raws[place], layout)), open_lines
+
+
+def _mac_lines(line: bytes, layout: Layout) -> list[bytes]:
+    """The lines of a part with old Mac line ends; inside quotes these are letters."""
+    return line.split(b"\r") if b"\r" in line and not layout.has_quote(line) else [line]
 
 
 def _text(line: bytes, layout: Layout) -> str:
@@ -366,7 +378,7 @@ def _parsed(text: bytes, layout: Layout) -> tuple[list[str | None] | None, str |
 def _not_of(encoding: str, error: UnicodeDecodeError) -> str:
     if encoding != "utf-8":
         return f"not {encoding} at byte {error.start + 1}; set encoding in [sources]"
-    return f"not UTF-8 at byte {error.start + 1}"
+    return f"not UTF-8 at byte {error.start + 1}; set encoding in [sources] if it is another one"
 
 
 def _too_long(head: bytes, row: int) -> Batch:

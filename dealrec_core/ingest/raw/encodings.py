@@ -14,12 +14,16 @@ MARKS = [
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
+ISO_2022_JP = (b"\x1b$B", b"\x1b$@")
+"""What begins Japanese letters in this encoding, all of whose bytes are ASCII."""
 BAD = "\udcff"
 """Stands for bytes that the encoding does not have; it is no UTF-8, so the record gets a fault."""
-RUN = re.compile(rb"(?s)(.?)([\x80-\xff]+)(.?)")
+RUN = re.compile(rb"(?s)(.?)([\x80-\xff]+)(?=(.?))")
 RUNS = 50_000
 """Most runs of bytes beyond ASCII that are looked at."""
 PUNCTUATION = set("’‘“”„‚–—…«»°©®™ªº¡¿´·£€½¼¾§•‹›†")
+ELSEWHERE = set("ðþýÐÞÝ")
+"""Letters of Iceland, whose bytes are far more often ğ, ş, ı of Turkish or ž of the Baltic: nobody can say."""
 TRUNCATED = set(b"\xc2\xc3\xc5")
 """First bytes of the UTF-8 of Western letters: before a blank or a mark they are cut letters."""
 
@@ -29,6 +33,8 @@ def of_head(head: bytes) -> str:
     for mark, name in MARKS:
         if head.startswith(mark):
             return name
+    if any(escape in head for escape in ISO_2022_JP):
+        return "iso2022_jp"
     even, odd = head[::2].count(0), head[1::2].count(0)
     if len(head) >= 8 and max(even, odd) * 5 > len(head) and min(even, odd) * 10 < max(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"
@@ -78,8 +84,11 @@ def _is_plausible(before: bytes, run: bytes, after: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     inside = before.isalpha() and after.isalpha()
+    if ELSEWHERE & set(text):
+        return False
     if all(letter.isalpha() and letter not in "ªº" for letter in text):
-        return (before.isalpha() or after.isalpha()) and not (run[-1] in TRUNCATED and not after.isalpha())
+        is_odd = (run[-1] in TRUNCATED and not after.isalpha()) or (text.isupper() and before.islower())
+        return (before.isalpha() or after.isalpha()) and not is_odd
     return all(letter in PUNCTUATION for letter in text) and (not inside or text in "’–·ªº")
 
 

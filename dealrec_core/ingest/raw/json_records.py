@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,16 +15,22 @@ from dealrec_core.ingest.raw import json_stream
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch
 from dealrec_core.ingest.raw.blocks import Block
 
+EXACT = 2**53
+"""Larger whole numbers are not exact as floats: they keep their form, which tells that they are rounded."""
 ESCAPED_NUL = b"\\u0000"
 WRAPPED = {"$date", "$oid", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid", "$symbol"}
 """Keys of MongoDB's extended JSON whose value stands for the object around it."""
+SEVERAL = ("trailing characters", "got `array`")
+"""In the decoder's message where another value follows in the line, or a list of some begins it."""
+ENVELOPE = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
 PYTHON_FAULTS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, msgspec.MsgspecError)
 
 
-def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[Batch]:
+def batches(blocks: Iterable[Block], *, columns: list[str] | None, needed: list[str] | None = None) -> Iterator[Batch]:
     """Yields the records of a JSONL file; blank lines do not count.
 
     columns: the keys to read (all of the first record when None); a key with dots such as user.id also names a nested one.
+    needed: an object with none of these keys, and with one list of objects, is an envelope: the objects in it are the records.
     """
     row = 1
     decoder: Any = None
@@ -36,7 +43,9 @@ def batches(blocks: Iterable[Block], *, columns: list[str] | None) -> Iterator[B
         if block.is_too_long:
             batch = _batch([content], [None], ["a line longer than 1 MiB"], row, columns)
         else:
-            batch = _decoded(content, decoder, row, columns)
+            batch, lines = _decoded(_lines(content), decoder, row, columns)
+            if opened := _without_envelopes(lines, batch.frame, needed or []):
+                batch, _ = _decoded(opened, decoder, row, columns)
         row += batch.frame.height
         if batch.frame.height:
             # A last line without its end that is a whole object is complete; another one may still be growing.
@@ -64,21 +73,61 @@ def _keys(content: bytes) -> list[str]:
     return []
 
 
-def _decoded(content: bytes, decoder: Any, row: int, columns: list[str]) -> Batch:
+def _lines(content: bytes) -> list[bytes]:
     lines = [line for line in content.split(b"\n") if line.strip()]
     if b"}{" in content or b"} {" in content:
         lines = [part for line in lines for part in _parts(line)]
-        content = b"\n".join([*lines, b""])
+    return lines
+
+
+def _without_envelopes(lines: list[bytes], frame: pl.DataFrame, needed: list[str]) -> list[bytes] | None:
+    """The lines with those of the objects in an envelope, such as {"events": [...]}, in its place; None where there is none."""
+    if not needed:
+        return None
+    fields = [name for name in needed if name in frame.columns]
+    places = frame.select(pl.all_horizontal(pl.col(FAULT, *fields).is_null()).arg_true()).to_series()
+    opened = {place: inner for place in places if (inner := _inner_objects(lines[place], needed))}
+    if not opened:
+        return None
+    return [part for place, line in enumerate(lines) for part in opened.get(place, [line])]
+
+
+def _inner_objects(line: bytes, needed: list[str]) -> list[bytes]:
+    try:
+        record = json.loads(line)
+    except PYTHON_FAULTS:
+        return []
+    if not isinstance(record, dict) or any(key in record for name in needed for key in (name, name.split(".")[0])):
+        return []
+    lists = [value for value in record.values() if isinstance(value, list) and value]
+    lists = [entries for entries in lists if all(isinstance(entry, dict) for entry in entries)]
+    return [json.dumps(entry).encode() for entry in lists[0]] if len(lists) == 1 else []
+
+
+def _decoded(lines: list[bytes], decoder: Any, row: int, columns: list[str]) -> tuple[Batch, list[bytes]]:
+    """The records of lines, and the lines with each of several objects in one line apart."""
+    content = b"\n".join([*lines, b""])
     # The decoder of lines accepts two records in one line, and one record over two lines.
     if ESCAPED_NUL not in content and content.count(b"}\n") == len(lines):
         try:
             records = decoder.decode_lines(content)
             if len(records) == len(lines):
-                return _batch(lines, records, None, row, columns)
+                return _batch(lines, records, None, row, columns), lines
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass  # some line has a fault: find out which
     results = [_line(line, decoder) for line in lines]
-    return _batch(lines, [record for record, _ in results], [fault for _, fault in results], row, columns)
+    is_several = [_is_several(line, fault) for line, (_, fault) in zip(lines, results, strict=True)]
+    if any(is_several):
+        parts = [_parts(line) if several else [line] for line, several in zip(lines, is_several, strict=True)]
+        lines = [part for several in parts for part in several]
+        results = [_line(line, decoder) for line in lines]
+    records, faults = [record for record, _ in results], [fault for _, fault in results]
+    return _batch(lines, records, faults, row, columns), lines
+
+
+def _is_several(line: bytes, fault: str | None) -> bool:
+    """Whether a line with a fault may hold several records: objects one after the other, a list of them, a damaged envelope."""
+    return fault is not None and (any(words in fault for words in SEVERAL) or ENVELOPE.match(line) is not None)
 
 
 def _parts(line: bytes) -> list[bytes]:
@@ -156,7 +205,7 @@ def _text(value: Any) -> str | None:
     """A value as text: whole floats without their .0, a list or object as its JSON."""
     if value is None or type(value) is str:
         return value
-    if type(value) is float and not value.is_integer():
+    if type(value) is float and not (value.is_integer() and abs(value) < EXACT):
         return str(value) if math.isfinite(value) else None
     if type(value) is float:
         return str(int(value))

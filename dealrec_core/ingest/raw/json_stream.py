@@ -5,9 +5,10 @@ import json
 import re
 from collections.abc import Iterator
 
-BLANKS = re.compile(r"[\s,]*")
-ENTRY_LETTERS = 2**20
-"""A longer object is no record."""
+BLANKS = re.compile(r"[\s,\]]*")
+"""What stands between objects, and after the last one of an array."""
+ENTRY_LETTERS = 2**18
+"""A longer object is no record, but perhaps an envelope around many."""
 DECODER = json.JSONDecoder()
 
 
@@ -15,8 +16,10 @@ def is_stream(head: bytes) -> bool:
     """Whether JSON text is not one object a line: it begins with an array, or its first line is not one whole object."""
     text = head.lstrip()
     if text.startswith(b"["):
-        return text[1:].lstrip()[:1] in (b"{", b"]", b"")
+        return True
     line, newline, _ = text.partition(b"\n")
+    if len(line) > ENTRY_LETTERS:
+        return True
     if not newline and len(head) < ENTRY_LETTERS:
         newline = b"\n"
     try:
@@ -51,10 +54,16 @@ def _objects(text: str, *, is_end: bool) -> tuple[list[str], str]:
         start = place
         blanks = BLANKS.match(text, start)
         place = blanks.end() if blanks else start
-        if place >= len(text) or (text[place] == "]" and not text[place + 1 :].strip()):
-            return found, "" if place >= len(text) else text[place:] if not is_end else ""
+        if place >= len(text):
+            return found, ""
         try:
-            _, end = DECODER.raw_decode(text, place)
+            value, end = DECODER.raw_decode(text, place)
+            if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+                found += [json.dumps(entry) for entry in value]
+                place = end
+                continue
+            if end - place > ENTRY_LETTERS:
+                end = _end_of_fault(text, place)
         except (ValueError, RecursionError):
             if not is_end and len(text) - place < ENTRY_LETTERS:
                 return found, text[place:]

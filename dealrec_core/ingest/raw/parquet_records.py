@@ -34,7 +34,7 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
         if rows > max(HARMLESS_ROWS, ROWS_A_BYTE * size):
             raise Unreadable(f"'{path}' claims {rows:,} rows in {size:,} bytes; write it again")
         names = opened.schema_arrow.names
-        check_columns(columns or [], names, path=path)
+        check_columns(columns or [], names, path=path, has_inner=True)
         read = columns and list(dict.fromkeys(name if name in names else name.split(".")[0] for name in columns))
         row = 1
         for batch in opened.iter_batches(_rows_at_once(opened, file, path, read), columns=read):
@@ -103,13 +103,16 @@ def _without_extensions(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _inner(frame: pl.DataFrame, name: str) -> pl.Series:
-    """The field that a name such as user.id means, null where there is none."""
+    """The field that a name such as user.id or items.0.id means, null where there is none."""
     root, *path = name.split(".")
     column = frame[root]
     for key in path:
-        if not isinstance(column.dtype, pl.Struct) or key not in {field.name for field in column.dtype.fields}:
+        if isinstance(column.dtype, pl.List) and key.isdigit():
+            column = column.list.get(int(key), null_on_oob=True)
+        elif isinstance(column.dtype, pl.Struct) and key in {field.name for field in column.dtype.fields}:
+            column = column.struct.field(key)
+        else:
             return pl.Series(name, [None] * frame.height, dtype=pl.String)
-        column = column.struct.field(key)
     return column.alias(name)
 
 

@@ -1,4 +1,4 @@
-"""Forms of raw files: containers, encodings, dialects, JSON, types. The table in docs/lake.md lists those that are read here."""
+"""Forms of raw files: containers, encodings, dialects, JSON, types. docs/forms.py writes the table in docs/lake.md from FORMS."""
 
 import bz2
 import gzip
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from dealrec_core.errors import DataError
 from dealrec_core.ingest import interactions, item_files, preview
+from dealrec_core.ingest.raw.batch import ColumnMissing
 from dealrec_core.lake import Lake
 from dealrec_core.settings.sources import InteractionSource, ItemSource, SourcesConfig
 
@@ -42,34 +43,62 @@ def parquet(table: pa.Table) -> bytes:
 
 TABLE = pa.table({"user_id": ["u1", "u2"], "item_id": ["Amélie", "Œuvre"], "timestamp": [1704067200, 1704067260]})
 PLAIN = CSV.encode()
-READ = {
-    "gzip": gzip.compress(PLAIN),
-    "zstd": zstandard.compress(PLAIN),
-    "bzip2": bz2.compress(PLAIN),
-    "xz": lzma.compress(PLAIN),
-    "zip of one file": zipped(PLAIN),
-    "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + PLAIN,
-    "UTF-16 with a mark": CSV.encode("utf-16"),
-    "UTF-16 without a mark": CSV.encode("utf-16-be"),
-    "UTF-32": CSV.encode("utf-32"),
-    "Windows-1252 or Latin-1": CSV.encode("cp1252"),
-    "tabs": CSV.replace(",", "\t").encode(),
-    "semicolons": CSV.replace(",", ";").encode(),
-    "::": CSV.replace(",", "::").encode(),
-    "Hive's ^A": CSV.replace(",", "\x01").encode(),
-    "a first line sep=;": b"sep=;\n" + CSV.replace(",", ";").encode(),
-    "types in the header (RecBole)": CSV.replace("_id,", "_id:token,").replace("stamp\n", "stamp:float\n").encode(),
-    "quotes around every field": "".join('"' + line.replace(",", '","') + '"\n' for line in CSV.splitlines()).encode(),
-    "JSON lines": JSON.encode(),
-    "JSON objects without line ends": JSON.replace("\n", "").encode(),
-    "a JSON array": f"[{JSON.strip().replace(chr(10), ',')}]".encode(),
-    "JSON over several lines": JSON.replace(",", ",\n  ").encode(),
-    "JSON in UTF-16": JSON.encode("utf-16"),
-    "Python dictionaries": JSON.replace('"', "'").encode(),
-    "Parquet": parquet(TABLE),
-    "Parquet in gzip": gzip.compress(parquet(TABLE)),
+QUOTED = "".join('"' + line.replace(",", '","') + '"\n' for line in CSV.splitlines())
+FORMS = {
+    "packing": {
+        "gzip": gzip.compress(PLAIN),
+        "zstd": zstandard.compress(PLAIN),
+        "bzip2": bz2.compress(PLAIN),
+        "xz": lzma.compress(PLAIN),
+        "zip of one file": zipped(PLAIN),
+    },
+    "format": {
+        "CSV": PLAIN,
+        "JSON lines": JSON.encode(),
+        "JSON objects without line ends": JSON.replace("\n", "").encode(),
+        "a JSON array": f"[{JSON.strip().replace(chr(10), ',')}]".encode(),
+        "JSON arrays in lines": "".join(f"[{line}]\n" for line in JSON.splitlines()).encode(),
+        "JSON over several lines": JSON.replace(",", ",\n  ").encode(),
+        'objects in an envelope ({"events": [...]})': f'{{"n":2,"events":[{JSON.strip().replace(chr(10), ",")}]}}'.encode(),
+        "Python dictionaries": JSON.replace('"', "'").encode(),
+        "Parquet": parquet(TABLE),
+        "Parquet in gzip": gzip.compress(parquet(TABLE)),
+    },
+    "encoding": {
+        "UTF-8": PLAIN,
+        "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + PLAIN,
+        "UTF-16 with a mark": CSV.encode("utf-16"),
+        "UTF-16 without a mark": CSV.encode("utf-16-be"),
+        "UTF-32": CSV.encode("utf-32"),
+        "Windows-1252 or Latin-1 (single accented letters between others)": CSV.encode("cp1252"),
+        "JSON in UTF-16": JSON.encode("utf-16"),
+    },
+    "line end": {
+        "of Unix": PLAIN,
+        "of Windows": CSV.replace("\n", "\r\n").encode(),
+        "of old Macs": CSV.replace("\n", "\r").encode(),
+        "of old Macs below a header line with another": CSV.replace("\n", "\r").replace("\r", "\n", 1).encode(),
+    },
+    "delimiter": {
+        "commas": PLAIN,
+        "tabs": CSV.replace(",", "\t").encode(),
+        "semicolons": CSV.replace(",", ";").encode(),
+        "bars": CSV.replace(",", "|").encode(),
+        "::": CSV.replace(",", "::").encode(),
+        "Hive's ^A": CSV.replace(",", "\x01").encode(),
+        "a first line sep=;": b"sep=;\n" + CSV.replace(",", ";").encode(),
+        "types in the header (RecBole)": CSV.replace("_id,", "_id:token,").replace("stamp\n", "stamp:float\n").encode(),
+    },
+    "quotes": {
+        "around every field": QUOTED.encode(),
+        "around some fields": CSV.replace("Amélie", '"Amélie"').encode(),
+        "single quotes in every line": QUOTED.replace('"', "'").encode(),
+        "after a blank": CSV.replace("Amélie", ' "Amélie"').replace("Œuvre", ' "Œuvre"').encode(),
+        'Excel\'s ="text"': CSV.replace("Amélie", '="Amélie"').encode(),
+    },
 }
-"""Content of a file without an ending in its name, by the name of its form."""
+"""Content of a file without an ending in its name, by kind and name of its form: docs/forms.py writes the page's table from it."""
+READ = {form: content for forms in FORMS.values() for form, content in forms.items()}
 
 
 def config(folder: Path, content: bytes, name: str = "part-0", **options) -> SourcesConfig:
@@ -91,11 +120,6 @@ def take(folder: Path, content: bytes, name: str = "part-0", **options) -> list[
 @pytest.mark.parametrize("form", READ)
 def test_a_form_is_told_from_the_content(tmp_path, form):
     assert take(tmp_path, READ[form]) == ROWS
-
-
-def test_the_page_lists_every_form():
-    page = Path("docs/lake.md").read_text("utf-8")
-    assert [form for form in READ if form not in page] == []
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "shift_jis", "cp1251", "cp1250"])
@@ -125,6 +149,9 @@ def test_lines_that_are_no_utf_8_beside_lines_that_are_stay_out(tmp_path):
         ('u1,"A\\\\",1704067200\n', {"escape": "backslash"}, ["A\\"]),
         ('u1,"C:\\",1704067200\nu2,"A,B",1704067260\n', {}, ["C:\\", "A,B"]),
         ("u1,'A,B',1704067200\n", {"quote": "'"}, ["A,B"]),
+        ('u1, "A", 1704067200\nu2, "B, C", 1704067260\n', {}, ["A", "B, C"]),
+        ("'u1','A, B',1704067200\n", {}, ["A, B"]),
+        ("u1,'t Hooft,1704067200\n", {}, ["'t Hooft"]),
         ('u1,"A\nB, C",1704067200\nu2,"D,E",1704067260\n', {}, ["A\nB, C", "D,E"]),
     ],
 )
@@ -163,12 +190,62 @@ def test_null_words_are_no_ids_unless_the_setting_says_so(tmp_path, word):
 
 @pytest.mark.parametrize(
     "item",
-    ["[11,12]", "['a', 'b']", "11 12 13", "a1|b2|c3", "N1-1 N2-0", '{"id": 3}', "1.23E+12"],
+    ["[11,12]", "['a', 'b']", "11 12 13", "a1|b2|c3", "N1-1 N2-0", '{"id": 3}', "1.23E+12", "1.23457e+11", "1,2E+12"],
 )
 def test_a_list_an_object_and_a_rounded_number_are_no_item(tmp_path, item):
     content = f"user_id\titem_id\ttimestamp\nu1\t{item}\t1704067200\nu2\ty\t1704067260\n".encode()
     with pytest.raises(DataError, match="where (one|an) id is expected"):
         take(tmp_path, content)
+
+
+def test_what_is_rounded_or_a_list_by_its_type_is_no_item(tmp_path):
+    times = {"user_id": ["u"] * 2, "timestamp": [1704067200, 1704067260]}
+    rounded = parquet(pa.table({**times, "item_id": pa.array([2.0**24 + 2, 2.0**25], pa.float32())}))
+    listed = b"user_id:token\titem_id:token_seq\ttimestamp:float\nu\ta b\t1704067200\n"
+    written = b'{"user_id":"u","item_id":12345678901234567890.0,"timestamp":1704067200}'
+    for content in (rounded, listed, written):
+        with pytest.raises(DataError, match="where (one|an) id is expected"):
+            take(tmp_path, content)
+
+
+def test_objects_in_one_line_and_arrays_in_later_lines_are_rows(tmp_path):
+    row = '{"user_id":"u","item_id":"%s","timestamp":1704067200}'
+    content = f"{row % 1}\n{row % 2}\t{row % 3}\n[{row % 4}, {row % 5}]\n"
+    assert [item for _, item in take(tmp_path, content.encode())] == ["1", "2", "3", "4", "5"]
+
+
+def test_an_envelope_that_is_larger_than_a_record_counts_by_the_objects_in_it(tmp_path):
+    row = '{"user_id":"u%d","item_id":"x","timestamp":1704067200,"more":"%s"}'
+    content = ",".join(row % (number, "x" * 1000) for number in range(1200))
+    sources = config(tmp_path, f'{{"data":[{content}]}}'.encode())
+    report = interactions.ingest(Lake(str(tmp_path / "lake")), sources, through=date(2030, 1, 1), partition="day")
+    assert (report.inserted, report.quarantined) == (1200, 2)  # the beginning and the end of the envelope are no rows
+
+
+def test_a_damaged_envelope_counts_by_the_objects_in_it(tmp_path):
+    row = '{"user_id":"u%d","item_id":"x","timestamp":1704067200}'
+    content = ", ".join(row % number for number in range(200))
+    sources = config(tmp_path, f'{{"data": [{content}]\n'.replace('"u7"', '"u7').encode())
+    report = interactions.ingest(Lake(str(tmp_path / "lake")), sources, through=date(2030, 1, 1), partition="day")
+    assert (report.inserted, report.quarantined) == (199, 2)
+
+
+def test_a_column_that_is_there_twice_is_refused_where_it_is_mapped(tmp_path):
+    with pytest.raises(ColumnMissing, match="has 2 columns 'item_id'"):
+        take(tmp_path, b"user_id,item_id,item_id,timestamp\nu,a,b,1704067200\n")
+    with pytest.raises(ColumnMissing, match=r"no column 'user.id' in .* which has user, item_id"):
+        take(tmp_path, b"user,item_id,timestamp\nu,a,1704067200\n", user_id="user.id")
+
+
+def test_a_file_that_is_packed_twice_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"is packed twice \(gzip in zip\)"):
+        take(tmp_path, zipped(gzip.compress(PLAIN)))
+
+
+def test_times_of_1970_in_a_column_of_another_unit_are_refused_with_their_value(tmp_path):
+    moment = pa.array([1704067200], pa.timestamp("ms"))  # seconds, kept as milliseconds
+    with pytest.raises(DataError, match="timestamp outside 1971 to 2200: '1970-01-20 17:21:07"):
+        take(tmp_path, parquet(pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": moment})))
 
 
 @pytest.mark.parametrize(
@@ -260,6 +337,19 @@ def test_the_look_says_what_would_stop_a_night(tmp_path):
     assert "turns down all 2 rows; the types are Amélie, Œuvre" in preview.look(sources).problems[0]
     (tmp_path / "raw" / "part-1").write_text("user,item_id,timestamp\n" + "u,i,1704067200\n" * 9)
     assert "no column 'user_id'" in preview.look(config(tmp_path, PLAIN)).problems[0]
+
+
+def test_the_look_warns_of_the_future_and_of_an_event_id_that_repeats_and_stops_where_no_row_is(tmp_path):
+    sources = config(tmp_path, PLAIN + b"u3,Am,1704067300\n", event_id="user_id")
+    assert preview.look(sources, today=date(2024, 1, 1)).warnings == []
+    (warning,) = preview.look(sources, today=date(2023, 12, 31)).warnings
+    assert warning.startswith("3 of 3 rows are later than today, the last of 2024-01-01: they wait")
+    (tmp_path / "raw" / "part-0").write_text(CSV.replace("u2", "u1") + "u1,x,1704067300\n")
+    assert "column 'user_id' has 1 values in 3 rows" in preview.look(sources).warnings[0]
+    (tmp_path / "raw" / "part-0").write_text("user_id,item_id,timestamp\n")
+    assert preview.look(sources).problems == [
+        "no record in any of the 1 files that were looked at; is it the right pattern?"
+    ]
 
 
 def test_a_part_of_the_weights_that_never_occurs_is_told(tmp_path):

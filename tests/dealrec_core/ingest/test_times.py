@@ -1,8 +1,7 @@
-"""Times of every written form. The table in docs/lake.md lists those that are read here."""
+"""Times of every written form. docs/forms.py writes the table in docs/lake.md from READ."""
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -127,8 +126,3 @@ def test_local_times_have_the_zone_of_the_settings_and_others_keep_theirs():
     assert read("2024-01-31T10:00:00Z", **berlin) == read("1706695200", **berlin) == TEN
     assert read("2024-10-27 02:30", **berlin) == datetime(2024, 10, 27, 0, 30, tzinfo=UTC)  # the first of two
     assert read("2024-03-31 02:30", **berlin) is None  # spring leaves it out
-
-
-def test_the_page_lists_every_form():
-    page = Path("docs/lake.md").read_text("utf-8")
-    assert [text for text in READ if f"`{text}`" not in page] == []

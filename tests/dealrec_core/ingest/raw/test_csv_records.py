@@ -65,7 +65,7 @@ def test_one_bad_line_costs_only_itself():
         ("a", "x"),
         "1 fields where the header has 2",
         "a quote is never closed",
-        "not UTF-8 at byte 3",
+        "not UTF-8 at byte 3; set encoding in [sources] if it is another one",
         "3 fields where the header has 2",
         "a NUL byte",
         ("g", "y"),

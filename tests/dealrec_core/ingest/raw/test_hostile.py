@@ -34,8 +34,8 @@ def take(tmp_path: Path, name: str, content: bytes) -> tuple[pl.DataFrame, pl.Da
     ("line", "reason"),
     [
         (b"a,x,-62135596800,view\n", "unreadable timestamp '-62135596800': no epoch of 1990 to 2200"),
-        (b"a,x,0001-01-01,view\n", "timestamp outside 1970 to 2200"),
-        (b"a,x,9999-12-31T23:59:59Z,view\n", "timestamp outside 1970 to 2200"),
+        (b"a,x,0001-01-01,view\n", "timestamp outside 1971 to 2200"),
+        (b"a,x,9999-12-31T23:59:59Z,view\n", "timestamp outside 1971 to 2200"),
         (b"a,x,99999999999999999999999,view\n", None),
         (b"\xff,x,1767225600,view\n", "not UTF-8 at byte 1"),
         (b"a\0,x,1767225600,view\n", "a NUL byte"),

@@ -1,0 +1,20 @@
+"""The entry point of the `dealrec` command: names the extra to install where only the library is there."""
+
+import importlib.util
+import sys
+
+NEEDS = ("prefect", "mlflow", "typer", "rich")
+"""Packages of the extra `pipeline` that the command cannot start without."""
+
+
+def main() -> None:
+    """Runs the command line, or ends with one line and exit code 1 where the extra `pipeline` is not installed."""
+    absent = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if absent:
+        sys.exit(
+            f"error: the command dealrec needs {', '.join(absent)}, which the library alone does not install; "
+            "run pip install 'dealrec[pipeline]'"
+        )
+    from flows.cli import main as command
+
+    command()
