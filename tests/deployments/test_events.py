@@ -39,7 +39,7 @@ def write_hostile_log(folder: Path) -> None:
     with (folder / "data" / "items" / "hostile.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["itemId", "title", "categories"], *([*pair, ""] for pair in titles.items())])
     start = 1_767_200_000
-    events = [[user, item, 5, start + number * 60] for user in IDS for number, item in enumerate(titles)]
+    events = [[IDS[number // 4 % len(IDS)], item, 5, start + number * 60] for number, item in enumerate(titles)]
     with (folder / "data" / "log" / "<b>$(id).csv").open("w", newline="") as file:
         csv.writer(file).writerows([["userId", "itemId", "rating", "timestamp"], *events, ["[/]", "x", 5, "\x1b[31m"]])
 
