@@ -1,0 +1,21 @@
+"""docs/first-night.md is what the commands print to a newcomer."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+
+
+def test_the_first_night_page_is_what_the_commands_print(tmp_path, prefect_server):
+    module = runpy.run_path("docs/first_night.py")
+    played = module["play"](tmp_path)
+    assert [command.code for command in played] == [0] * 7
+    night = next(command for command in played if command.line.startswith("dealrec nightly"))
+    assert len(night.output.splitlines()) <= 8 + 12  # the log, the seven steps, the closing summary
+    walked, written = module["page"](played, tmp_path), Path("docs/first-night.md").read_text("utf-8")
+    assert NUMBER.sub("#", walked) == NUMBER.sub("#", written), "run python docs/first_night.py and commit the page"
+    figures = [[float(number.replace(",", "")) for number in NUMBER.findall(text)] for text in (walked, written)]
+    assert figures[0] == pytest.approx(figures[1], rel=0.02, abs=0.02)  # another processor rounds otherwise
