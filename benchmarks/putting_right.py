@@ -1,8 +1,9 @@
 """Puts a year of a wrong filter right: `python benchmarks/putting_right.py [--files 365] [--rows 1000000]`.
 
-One file a day is ingested under a filter that turns most rows down and with a wrong column of ratings. One command takes all files
-again under the right settings; it is killed (SIGKILL) before and after each of its commits, and run again. The tables must then be
-those of a lake whose settings were right from the start. Writes benchmarks/results/putting_right.json; exit 1 on any difference.
+One file a day is ingested under a filter that turns most rows down and with a wrong column of ratings, and a file of items with a
+wrong column of titles. One command takes all files again under the right settings. The first ingest of items and that command are
+killed (SIGKILL) before and after each of their commits, and run again. The tables must then be those of a lake whose settings were
+right from the start. Writes benchmarks/results/putting_right.json; exit 1 on any difference.
 """
 
 import argparse
@@ -20,14 +21,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from dealrec_core.ingest import again, interactions
+from dealrec_core.ingest import again, interactions, item_files
 from dealrec_core.lake import Lake, commit, draft
-from dealrec_core.settings.sources import InteractionSource, SourcesConfig
+from dealrec_core.settings.sources import InteractionSource, ItemSource, SourcesConfig
 
 FIRST = date(2026, 1, 1)
 WRONG = {"rating": "price", "filter": "rating >= 9"}
 RIGHT = {"rating": "stars", "filter": "rating >= 2"}
-TABLES = ("interactions", "quarantine", "files")
+TITLES = {"wrong": "code", "right": "name"}
+TABLES = ("interactions", "items", "quarantine", "files")
 
 
 def main() -> None:
@@ -49,17 +51,11 @@ def measure(folder: Path, *, files: int, rows: int) -> dict[str, Any]:
     last = FIRST + timedelta(days=files)
     seconds = {"wrong ingest": _timed(ingest, folder, "wrong", WRONG, last), "right ingest": 0.0}
     seconds["right ingest"] = _timed(ingest, folder, "right", RIGHT, last)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.putting_right"])
-    kills = 0
-    while True:  # one commit further each time, until the command comes to its end
-        process = context.Process(target=correct, args=(folder, "wrong", last, kills))
-        seconds["taken again"] = _timed(_run, process)
-        if process.exitcode != -signal.SIGKILL:
-            break
-        kills += 1
+    ingest_items(folder, "right")
+    kills, seconds["items"], ends = _until_done(ingest_items, folder, "wrong")
+    more, seconds["taken again"], end = _until_done(correct, folder, "wrong", last)
     seconds = {name: round(value, 2) for name, value in seconds.items()}
-    differences = [] if process.exitcode == 0 else [f"the last run ended with {process.exitcode}"]
+    differences = [f"the last run ended with {code}" for code in (ends, end) if code]
     lakes = [Lake(str(folder / name)) for name in ("wrong", "right")]
     for table in TABLES:
         wrong, right = (lake.scan(table).collect().sort(pl.all()) for lake in lakes)
@@ -70,7 +66,7 @@ def measure(folder: Path, *, files: int, rows: int) -> dict[str, Any]:
         "files": files,
         "rows": rows,
         "rows landed": landed,
-        "kills": kills,
+        "kills": kills + more,
         "seconds": seconds,
         "differences": differences,
     }
@@ -95,18 +91,46 @@ def write(folder: Path, *, files: int, rows: int) -> None:
         )
         pl.concat([before, frame]).write_csv(folder / f"{FIRST + timedelta(days=day)}.csv")
         before = frame.tail(2)
+    names = [f"{number},c{number},Title {number}" for number in range(5000)]
+    (folder / "titles.items").write_text("\n".join(["item_id,code,name", *names, ",c,no id", ""]))
 
 
-def config(folder: Path, mapping: dict[str, str]) -> SourcesConfig:
-    return SourcesConfig(root=str(folder / "raw"), interactions=InteractionSource(files=["*.csv"], **mapping))  # type: ignore[arg-type]
+def config(folder: Path, mapping: dict[str, str], title: str = "name") -> SourcesConfig:
+    source = InteractionSource(files=["*.csv"], **mapping)  # type: ignore[arg-type]
+    return SourcesConfig(
+        root=str(folder / "raw"), interactions=source, items=ItemSource(files=["*.items"], title=title)
+    )
 
 
 def ingest(folder: Path, name: str, mapping: dict[str, str], last: date) -> None:
     interactions.ingest(Lake(str(folder / name)), config(folder, mapping), through=last, partition="day")
 
 
-def correct(folder: Path, name: str, last: date, survived: int) -> None:
-    """Takes all files again; the process kills itself before (even numbers) or after (odd ones) the commit of this number."""
+def ingest_items(folder: Path, name: str) -> None:
+    """Ingests the items; in the wrong lake with another column for their titles."""
+    item_files.ingest_items(Lake(str(folder / name)), config(folder, RIGHT, TITLES[name]))
+
+
+def correct(folder: Path, name: str, last: date) -> None:
+    """Takes all files again under the right settings."""
+    again.again(Lake(str(folder / name)), config(folder, RIGHT), ["**"], through=last, partition="day")
+
+
+def _until_done(function: Any, *arguments: Any) -> tuple[int, float, int]:
+    """How often a function was killed until it came to its end, one commit further each time; its last run's seconds and exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.putting_right"])
+    kills = 0
+    while True:
+        process = context.Process(target=_dying, args=(kills, function, *arguments))
+        seconds = _timed(_run, process)
+        if process.exitcode != -signal.SIGKILL:
+            return kills, seconds, process.exitcode or 0
+        kills += 1
+
+
+def _dying(survived: int, function: Any, *arguments: Any) -> None:
+    """Calls a function; the process kills itself before (even numbers) or after (odd ones) the commit of this number."""
     moment = 0
 
     def killing(*arguments: Any, **options: Any) -> int:
@@ -118,7 +142,7 @@ def correct(folder: Path, name: str, last: date, survived: int) -> None:
         return version
 
     draft.commit = killing
-    again.again(Lake(str(folder / name)), config(folder, RIGHT), ["**"], through=last, partition="day")
+    function(*arguments)
 
 
 def _kill(is_due: bool) -> None:

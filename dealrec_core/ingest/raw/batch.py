@@ -65,9 +65,7 @@ def check_columns(columns: list[str], present: list[str], *, path: str, has_inne
     for column in columns:
         if column not in present and not (has_inner and column.split(".")[0] in present):
             named = any(name in present for name in columns)
-            advice = (
-                "" if named else ", or set delimiter or header there if the first line is cut wrongly or holds no names"
-            )
+            advice = "" if named else ", or set delimiter or header there"
             raise ColumnMissing(
                 f"no column '{column}' in '{path}', which has {_shown(present)}; name it in [sources]{advice}"
             )

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks import putting_right
 from dealrec_core.errors import DataError, SourceError
-from dealrec_core.ingest import again, interactions, item_files
+from dealrec_core.ingest import again, ids, interactions, item_files
 from dealrec_core.lake import Lake
+from dealrec_core.samples import sample_table
 from dealrec_core.settings.sources import InteractionSource, ItemSource, SourcesConfig
 
 NEW_YEAR = 1767225600  # 2026-01-01T00:00:00Z
@@ -95,6 +96,24 @@ def test_an_event_that_only_another_file_still_holds_comes_from_there(lake, fold
     assert_as_if_right_from_the_start(lake, folder)
 
 
+def test_ids_that_an_older_program_has_not_joined_are_joined_in_old_samples_too(lake, folder, monkeypatch):
+    (folder / "one.csv").write_text(lines(("u", "10.0", 0, 1), ("u", "9.0", 1, 1), ("u", "11.0", 1, 1)))
+    with monkeypatch.context() as older:
+        older.setattr(ids, "WHOLE", "^never$")
+        ingest(lake, folder)
+    (folder / "two.csv").write_text(lines(("u", "10", 0, 1), ("u", "12", 2, 1)))
+    ingest(lake, folder)
+    sample_table.update(lake, log_version=lake.version("interactions"), length=5)
+    correct(lake, folder)
+    sample_table.update(lake, log_version=lake.version("interactions"), length=5)
+    samples = lake.scan("samples").collect().sort("timestamp", "item_id", descending=[False, True])
+    assert samples.select("item_id", "history").rows() == [
+        ("9", ["10"]),
+        ("11", ["10", "9"]),
+        ("12", ["10", "9", "11"]),
+    ]
+
+
 def test_a_file_whose_last_rows_wait_is_finished_by_a_later_night(lake, folder):
     (folder / "log.csv").write_text(lines(("a", "x", 0, 4), ("b", "y", 20 * DAY, 4)))
     ingest(lake, folder, day=9, filter="rating > 4 or user_id = 'b'")
@@ -158,5 +177,6 @@ def test_a_night_says_that_a_file_was_changed_unless_it_only_grew(lake, folder):
 @pytest.mark.timeout(120)
 def test_killed_at_every_commit_and_run_again_the_tables_are_as_if_right_from_the_start(tmp_path):
     result = putting_right.measure(tmp_path, files=6, rows=120)
-    assert result["kills"] == 6  # before and after the commits of quarantine, interactions and files
+    # before and after the commits of quarantine, items and files; then of items and files, and of quarantine, interactions and files
+    assert result["kills"] == 6 + 4 + 6
     assert result["differences"] == []
