@@ -80,7 +80,7 @@ deploy: setup
 lock: setup
 	$(LOCKED) -e '.[dev,bench,smollm2]'
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | sed 's/+cpu$$//' > constraints.txt
-	(cat constraints.txt; echo hatchling; echo editables) | UV_FIND_LINKS= $(BIN)/uv pip compile - --quiet --no-header --no-annotate \
+	(cat constraints.txt; echo editables) | UV_FIND_LINKS= $(BIN)/uv pip compile - --quiet --no-header --no-annotate \
 	--python-version 3.11 --generate-hashes --output-file constraints.lock
 
 # What is installed, as a bill of materials (CycloneDX) and as a list of licences.

@@ -1,8 +1,8 @@
 """What orchestration costs a night, in seconds: `python benchmarks/overhead.py [--repeats 3]`.
 
 The same night on fresh lakes: its stages called one after the other without Prefect, and the flow `nightly` against a
-running server, in turns. Between them lies everything Prefect does: runs, states, logs, artifacts, results. Also: what
-`dealrec nightly` takes on top when no server runs. Writes benchmarks/results/overhead.json.
+running server that asks for a login, in turns. Between them lies everything Prefect does: runs, states, logs, artifacts, results. Also:
+what `dealrec nightly` takes on top when no server runs. Writes benchmarks/results/overhead.json.
 """
 
 import argparse
@@ -20,6 +20,12 @@ from benchmarks import town as towns
 from benchmarks.town import in_child
 
 RESULTS = towns.ROOT / "benchmarks" / "results" / "overhead.json"
+LOGIN = {
+    "PREFECT_SERVER_API_AUTH_STRING": "dealrec:benchmark",
+    "PREFECT_API_AUTH_STRING": "dealrec:benchmark",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+}
+"""What `make up` switches on."""
 
 
 def main() -> None:
@@ -27,13 +33,15 @@ def main() -> None:
     options = _options()
     seconds: dict[str, list[float]] = {"stages called directly": [], "flow on a running server": []}
     runs = {"stages called directly": _directly, "flow on a running server": _as_flow}
+    os.environ |= LOGIN
     with towns.folder(None) as folder, towns.prefect_server(folder):
         in_child(towns.write_day, folder, 0)
         for repeat in range(options.repeats):
             for name, run in runs.items():
                 seconds[name].append(_timed(folder, f"{run.__name__}{repeat}", run))
                 print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
-        os.environ.pop("PREFECT_API_URL")
+        for name in ("PREFECT_API_URL", *LOGIN):
+            os.environ.pop(name)
         seconds["flow without a server"] = [_timed(folder, "no-server", _as_flow)]
     median = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
     direct = median["stages called directly"]

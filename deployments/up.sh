@@ -108,7 +108,7 @@ answers mlflow "http://127.0.0.1:$mlflow_port/health" "${pids[1]}"
 answers prefect "http://127.0.0.1:$prefect_port/api/health" "${pids[0]}"
 DEALREC_WEBHOOK_SECRET=$webhook_secret start bridge "$bin/python" -m flows.cli bridge --port "$bridge_port"
 DEALREC_WEBHOOK_SECRET=$webhook_secret \
-    start deploy "$bin/python" -m flows.cli deploy --config "${DEALREC_CONFIG:-deployments/pipeline.toml}"
+    start deploy "$bin/python" -m flows.cli deploy
 wait "${pids[-1]}" || { echo "error: the deployments could not be applied; see $logs/deploy.log" >&2; exit 1; }
 unset 'names[-1]' 'pids[-1]'
 start worker-cpu "$bin/python" -m prefect worker start --pool cpu --limit 2

@@ -60,7 +60,7 @@ class Begun:
             if self.items
             else "items: no file with titles was found"
         )
-        told.append(f"of the first {self.rows_looked_at:,} rows {self.rows_bad:,} are bad")
+        told.append(f"{self.rows_bad:,} of the first {self.rows_looked_at:,} rows are bad")
         told += [f"warning: {text}" for text in self.warnings] + [
             f"a night would stop: {text}" for text in self.problems
         ]

@@ -184,7 +184,7 @@ def _interactions(config: Config) -> str:
             f"{first.quarantined:,} of the first {first.records:,} rows of {first.file.path} are bad: {reason}"
         )
     files = sources.find(config.sources.root, config.sources.interactions.files)
-    return f"{len(files)} files; the first {first.records:,} rows of {first.file.path} can be read"
+    return f"files: {len(files)}; the first {first.records:,} rows of {first.file.path} can be read"
 
 
 def _items(config: Config) -> str:
@@ -202,7 +202,7 @@ def _items(config: Config) -> str:
     titles = parsed.filter(pl.col(schema.REASON).is_null() & (pl.col(schema.TITLE) != ""))
     if titles.is_empty():
         raise DealrecError(f"no item of {files[0].path} has a title in column '{items.title}'")
-    return f"{len(files)} files; {files[0].path} has titles such as '{titles[schema.TITLE][0]}'"
+    return f"files: {len(files)}; {files[0].path} has titles such as '{titles[schema.TITLE][0]}'"
 
 
 def _lake(config: Config) -> str:

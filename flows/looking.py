@@ -32,7 +32,7 @@ from flows.options import (
     To,
     UserColumn,
 )  # fmt: skip
-from flows.printing import say, table
+from flows.printing import counted, duration, say, table
 
 if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Preview
@@ -80,16 +80,15 @@ def status(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> N
 def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
     """Show the files that a night would take, and how long it will take by the nights before."""
     from flows.look import plan as look
-    from flows.screen import duration
 
     ahead = look(config, set or [], day and day.date())
-    lines = [*ahead.files, f"{len(ahead.files)} files with rows that no night has taken"]
+    lines = [*ahead.files, f"{counted(len(ahead.files), 'file')} with rows that no night has taken"]
     if not ahead.seconds:
         lines.append(NO_TIME)
     else:
         steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
         total = duration(sum(ahead.seconds.values()))
-        lines.append(f"tonight takes about {total}, by the last {len(ahead.by)} nights: {steps}")
+        lines.append(f"tonight takes about {total}, by {counted(len(ahead.by), 'earlier night')}: {steps}")
     say(ahead, lines, json)
 
 
@@ -103,8 +102,10 @@ def recommend(
     json: Json = False,
 ) -> None:
     """Show the titles that champion, surrogate and recent popularity recommend, side by side."""
+    from flows.here import quiet_models
     from flows.recommend import recommend as ask
 
+    quiet_models()
     answer = ask(config, set or [], names, is_history=history, count=count)
     told: list[str | Table] = [f"history: {', '.join(answer.history[-5:])}", table(None, answer.rows())]
     if answer.champion is None:

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-PLACES = (Path("pipeline.toml"), Path("deployments/pipeline.toml"))
-"""Where a settings file is looked for when none is named."""
 FOUND = ""
-"""Default of `--config`: the file at the first of these places."""
+"""Default of `--config`: the file that `settings.found` finds."""
 
 Day = Annotated[
     datetime | None,
@@ -21,17 +19,18 @@ Day = Annotated[
 
 
 def _settings_file(name: str) -> str:
-    return name or next((str(file) for file in PLACES if file.exists()), str(PLACES[-1]))
+    from dealrec_core import settings
+
+    return name or settings.found()
 
 
 ConfigFile = Annotated[
     str,
     typer.Option(
         "--config",
-        envvar="DEALREC_CONFIG",
         callback=_settings_file,
         show_default=False,
-        help="Settings file; left out, pipeline.toml of this folder, else deployments/pipeline.toml.",
+        help="Settings file; left out, DEALREC_CONFIG, pipeline.toml of this folder, or deployments/pipeline.toml.",
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]

@@ -46,6 +46,28 @@ def say(data: Any, lines: Sequence[str | Text | Table], json: bool) -> None:
         out.print(Text(plain(line)) if isinstance(line, str) else line)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "file"), counted(2_000, "file")
+    ('1 file', '2,000 files')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person reads it.
+
+    >>> duration(3.04), duration(75), duration(3 * 3600 + 120)
+    ('3.0 s', '1:15', '3:02:00')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def table(title: str | None, rows: list[dict[str, Any]], *, plainly: bool = False) -> Table:
     """The rows as a table whose columns are named as in the first one; plainly: without lines around them."""
     made = Table(*(rows[0] if rows else ["nothing yet"]), title=title, title_justify="left")

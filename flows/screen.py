@@ -9,6 +9,7 @@ from rich.text import Text
 from dealrec_core.errors import plain
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import STAGES, Night, Snapshot
+from flows.printing import duration
 from tasks.progress import Watcher
 
 Records = Mapping[str, Snapshot]
@@ -79,19 +80,6 @@ class Screen(Watcher):
             line = f"{self._step:<10}{duration(seconds):>7}  {plain(WORDS[self._step](self._records))}"
             self._console.print(Text(line), soft_wrap=True)
         self._step, self._records = "", {}
-
-
-def duration(seconds: float) -> str:
-    """A time as a person reads it.
-
-    >>> duration(3.04), duration(75), duration(3 * 3600 + 120)
-    ('3.0 s', '1:15', '3:02:00')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _ingest(records: Records) -> str:

@@ -17,7 +17,7 @@ from dealrec_core.lake.nights import Night, Snapshot, last_whole_day, nights, op
 from dealrec_core.settings import Config
 from tasks.champions import poll_registry
 
-PIPELINE = "deployments/pipeline.toml"
+PIPELINE = settings.found()
 
 Step = Literal[
     "ingest", "retrain-surrogate", "score-samples", "select-coreset", "fine-tune", "evaluate-candidate", "promote"

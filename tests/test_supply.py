@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "constraints.lock").read_text("utf-8")
-BUILD = {"editables", "hatchling", "tomlkit", "trove-classifiers"}
+BUILD = {"editables", "tomlkit"}
 """What only the build of the package itself needs."""
 CUDA = re.compile(r"nvidia-|cuda-|triton|async-timeout")
 """What torch brings where there is a GPU, and a package for Python 3.11 alone."""

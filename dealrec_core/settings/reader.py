@@ -1,6 +1,7 @@
 """Reads settings: --set options over DEALREC_* environment variables over the TOML file over the defaults."""
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,12 @@ from dealrec_core.settings.tree import Config
 EXTENDS = "extends"
 """Key of a study's file that names the file whose settings it changes."""
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def found() -> str:
+    """Returns the settings file where none is named: DEALREC_CONFIG, pipeline.toml of this folder, or deployments/pipeline.toml."""
+    here = "pipeline.toml" if Path("pipeline.toml").exists() else "deployments/pipeline.toml"
+    return os.environ.get("DEALREC_CONFIG") or here
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:

@@ -16,7 +16,7 @@ def lineage(account: Account) -> Section:
     ]
     places = []
     for record in account.night.snapshots():
-        place = record.path or f"table {record.table}, version {record.version}"
+        place = record.path or (f"table {record.table}, version {record.version}" if record.table else "figures alone")
         places.append(
             [
                 record.stage.replace("_", " "),

@@ -1,3 +1,5 @@
+import sys
+from collections import Counter
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -19,6 +21,7 @@ from dealrec_core.lake import nights as nights
 from dealrec_core.recommenders import bundle
 from dealrec_core.samples import sequences
 from dealrec_core.samples.calibration import Weights
+from flows import cli
 from flows.follow_registry import follow_registry
 from flows.ingest import ingest
 from flows.nightly import nightly
@@ -28,6 +31,7 @@ from flows.roll_back import roll_back
 from flows.score_samples import score_samples
 from tasks import registry
 from tasks.calibrated import calibrated
+from tasks.report.outcome import outcome
 from tasks.report.trace import trace
 from tasks.stages.influence import risk_samples
 from tasks.tonight import Tonight
@@ -52,6 +56,17 @@ def test_every_run_in_prefect_is_named_by_its_step_and_its_night(town):
         names = {run.name for run in client.read_flow_runs()}
     assert f"nightly {place.request(1).day}" in names
     assert f"fine-tune {summaries[1].night}" in names
+
+
+def test_the_state_of_a_nights_run_is_its_outcome_and_the_message_its_verdict(town):
+    place, summaries = town
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs() if run.name == f"nightly {place.request(1).day}"]
+    states = [run.state for run in runs if run.state is not None]
+    assert (summaries[1].outcome.capitalize(), summaries[1].message) in [
+        (state.name, state.message) for state in states
+    ]
+    assert all(state.is_completed() for state in states)
 
 
 def test_the_books_of_every_file_balance(town):
@@ -249,6 +264,13 @@ def test_mlflow_has_a_run_per_night_and_one_below_it_per_stage_with_the_tables_i
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("dealrec").experiment_id
     (parent,) = client.search_runs([experiment], f"tags.`dealrec.night` = '{nights.nights(place.lake)[0].name}'")
+    first = nights.nights(place.lake)[0]
+    facts = first.need("promotion").facts
+    assert (parent.data.tags["verdict"], parent.data.tags["champion"]) == (
+        promotions.outcome(facts),
+        facts["champion"] or "none",
+    )
+    assert parent.data.metrics["recall"] == first.need("evaluation").facts["candidate recall"]
     below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert {run.info.run_name for run in below} == set(nights.STAGES)
     tuned = next(run for run in below if run.info.run_name == "fine_tune")
@@ -267,6 +289,35 @@ def test_the_report_is_one_file_without_script_or_address(town):
     assert html.count("<dt>") == 5
     assert html.count("<svg") == html.count('role="img"') >= 8
     assert not any(word in html for word in ("<script", "http://", "https://", "src="))
+
+
+def test_one_page_tells_several_nights_and_examples_name_titles_and_nobody(town, capsys, monkeypatch, tmp_path):
+    place, summaries = town
+    path = tmp_path / "week.html"
+    places = [part for override in place.overrides for part in ("--set", override)]
+    monkeypatch.setattr(sys, "argv", ["dealrec", "report", "--last", "2", "--to", str(path), "--config", DEMO, *places])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, summaries[1].night in capsys.readouterr().out) == (0, True)
+    html = path.read_text("utf-8")
+    newest = nights.nights(place.lake)[-2:]
+    words = Counter(outcome(night).word for night in newest)
+    assert (
+        f"<strong>2 nights</strong> {', '.join(f'{count} {word.lower()}' for word, count in words.most_common())}".lower()
+        in html.lower()
+    )
+    assert all(night.name in html for night in newest)
+    new_rows = sum(night.need("ingest").rows for night in newest)
+    assert f"<dt>new rows</dt><dd>{new_rows:,}" in html
+    chosen = (
+        place.lake.scan("coresets").filter(pl.col(schema.NIGHT) == newest[-1].name).collect().sort(schema.SCORE).tail(1)
+    )
+    (best,) = (
+        place.lake.scan("samples").filter(pl.col(schema.SAMPLE_ID) == chosen[schema.SAMPLE_ID][0]).collect().to_dicts()
+    )
+    title = place.lake.scan("items").filter(pl.col(schema.ITEM_ID) == best[schema.ITEM_ID]).collect()[schema.TITLE][0]
+    assert title in html
+    assert best[schema.USER_ID] not in html
 
 
 def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(tmp_path, prefect_server):
