@@ -234,6 +234,13 @@ def test_a_damaged_envelope_counts_by_the_objects_in_it(tmp_path, damaged):
     )  # the object, and the beginning and the end of the envelope
 
 
+def test_text_of_parquet_that_is_no_utf_8_is_refused(tmp_path):
+    broken = pa.array([b"\xfa", b"u"]).cast(pa.binary()).view(pa.string())
+    table = TABLE.set_column(0, "user_id", broken).set_column(2, "timestamp", pa.array(["no", "time"]))
+    with pytest.raises(DataError, match="cannot read .*UTF8"):
+        take(tmp_path, parquet(table))
+
+
 def test_a_column_that_is_there_twice_is_refused_where_it_is_mapped(tmp_path):
     with pytest.raises(ColumnMissing, match="has 2 columns 'item_id'"):
         take(tmp_path, b"user_id,item_id,item_id,timestamp\nu,a,b,1704067200\n")
