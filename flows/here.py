@@ -34,10 +34,7 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
     # Its report to its makers would be sent, and would lock the new database against the night's first steps.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     if computes:
-        import transformers
-
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
+        quiet_models()
     from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -45,7 +42,6 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
     from tasks.progress import watched_by
 
     setup_logging()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     file, console = Path(home) / LOG, Console(stderr=True, soft_wrap=True)
     server = nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server())
     with logged_to(file), server, Screen(console) as screen, watched_by(screen):
@@ -58,6 +54,15 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
             raise
         finally:
             atexit.register(logging.disable, logging.INFO)  # runs before the server is stopped, which would say so
+
+
+def quiet_models() -> None:
+    """Keeps transformers from drawing bars and warning of its own future while models are loaded."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
 
 
 @contextmanager

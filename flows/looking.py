@@ -102,8 +102,10 @@ def recommend(
     json: Json = False,
 ) -> None:
     """Show the titles that champion, surrogate and recent popularity recommend, side by side."""
+    from flows.here import quiet_models
     from flows.recommend import recommend as ask
 
+    quiet_models()
     answer = ask(config, set or [], names, is_history=history, count=count)
     told: list[str | Table] = [f"history: {', '.join(answer.history[-5:])}", table(None, answer.rows())]
     if answer.champion is None:

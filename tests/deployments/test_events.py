@@ -13,6 +13,7 @@ from benchmarks import town as towns
 from dealrec_core.coreset import emission
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import nights
+from dealrec_core.language.prompts import clean
 from tests.hostile import CONTROL_TOKENS, IDS, TITLES, Tags
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -38,7 +39,7 @@ def write_hostile_log(folder: Path) -> None:
     titles = {f"i9{number:03}": title for number, title in enumerate(TITLES)} | dict(zip(IDS, TITLES, strict=False))
     with (folder / "data" / "items" / "hostile.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["itemId", "title", "categories"], *([*pair, ""] for pair in titles.items())])
-    start = 1_767_200_000
+    start = 1_766_000_000  # long enough before the newest slices, which are held out
     events = [[IDS[number // 4 % len(IDS)], item, 5, start + number * 60] for number, item in enumerate(titles)]
     with (folder / "data" / "log" / "<b>$(id).csv").open("w", newline="") as file:
         csv.writer(file).writerows([["userId", "itemId", "rating", "timestamp"], *events, ["[/]", "x", 5, "\x1b[31m"]])
@@ -65,7 +66,8 @@ def assert_nothing_hostile_acts(site, night) -> None:
         night.lake.read_bytes(f"emitted/coresets/{night.name}/{name}").decode()
         for name in (emission.ALPACA, emission.CHAT, emission.CARD)
     ]
-    assert "[/]" in "".join(emitted)
+    titles = [clean(title, night.config.recommender.prompt) for title in TITLES]
+    assert [title for title in titles if len(title) > 8 and title in emitted[0]]
     assert [token for text in emitted for token in CONTROL_TOKENS if token in text] == []
 
 
@@ -73,7 +75,12 @@ def test_an_emitted_coreset_starts_fine_tuning_and_a_candidate_its_evaluation_an
     """The night reads hostile ids and titles, and what it shows of them is inert."""
     elsewhere = f"{site.folder}/chain/lake"
     write_hostile_log(site.folder / "chain")
-    overrides = [f"lake.root={elsewhere}", f"sources.root={site.folder}/chain/data", "sources.max_bad_fraction=1"]
+    overrides = [
+        f"lake.root={elsewhere}",
+        f"sources.root={site.folder}/chain/data",
+        "sources.max_bad_fraction=1",
+        "coreset.ratio=0.3",
+    ]
     request = {"config": DEMO, "overrides": overrides}
     run = site.start("nightly", {"request": {**request, "only": SCORING}})
     assert site.wait(run["id"], ENDED)["state"]["type"] == "COMPLETED"

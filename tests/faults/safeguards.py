@@ -176,7 +176,9 @@ def turns_red(safeguard: Safeguard, folder: Path) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         file.write_text(whole, "utf-8")
     said = (folder / "said.txt").read_text("utf-8")
-    is_broken = "ERROR " in said or "ImportError" in said or "Timeout" in said  # the code without it must still be code
+    is_broken = (
+        "ERROR " in said or "ImportError" in said or "Failed: Timeout" in said
+    )  # the code without it must still be code
     return "red" if process.exitcode == 1 and not is_broken else f"exit {process.exitcode}: {said.strip()[-300:]}"
 
 

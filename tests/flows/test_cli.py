@@ -133,7 +133,10 @@ def test_recommendations_of_champion_surrogate_and_popularity_stand_side_by_side
     assert code == 0
     assert list(found["lists"]) == ["champion", "surrogate", "recent popularity"]
     for shown in found["lists"].values():
-        assert (len(shown), set(shown) - titles, set(shown) & set(found["history"])) == (3, set(), set())
+        assert (len(shown), set(shown) - titles) == (
+            3,
+            set(),
+        )  # what the user took may come again (evaluation.mask_seen)
     item = min(log["item_id"])
     code, out, _ = run(capsys, monkeypatch, "recommend", "--history", item, "--config", DEMO, *sets)
     assert (code, out.splitlines()[0].startswith("history: ")) == (0, True)

@@ -22,7 +22,8 @@ WRAPPED = {"$date", "$oid", "$numberLong", "$numberInt", "$numberDouble", "$numb
 """Keys of MongoDB's extended JSON whose value stands for the object around it."""
 SEVERAL = ("trailing characters", "got `array`")
 """In the decoder's message where another value follows in the line, or a list of some begins it."""
-ENVELOPE = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
+ENVELOPE = re.compile(rb"\s*\{[^][{}]*\[\s*\{")
+"""The beginning of an object up to the first of a list of objects in it."""
 PYTHON_FAULTS = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, msgspec.MsgspecError)
 
 
@@ -95,8 +96,8 @@ def _without_envelopes(lines: list[bytes], frame: pl.DataFrame, needed: list[str
 def _inner_objects(line: bytes, needed: list[str]) -> list[bytes]:
     try:
         record = json.loads(line)
-    except PYTHON_FAULTS:
-        return []
+    except PYTHON_FAULTS:  # some object in it is damaged
+        return _several(line, "", needed)
     if not isinstance(record, dict) or any(key in record for name in needed for key in (name, name.split(".")[0])):
         return []
     lists = [value for value in record.values() if isinstance(value, list) and value]
@@ -116,18 +117,22 @@ def _decoded(lines: list[bytes], decoder: Any, row: int, columns: list[str]) -> 
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass  # some line has a fault: find out which
     results = [_line(line, decoder) for line in lines]
-    is_several = [_is_several(line, fault) for line, (_, fault) in zip(lines, results, strict=True)]
-    if any(is_several):
-        parts = [_parts(line) if several else [line] for line, several in zip(lines, is_several, strict=True)]
+    parts = [
+        _several(line, fault, columns) if fault else [line] for line, (_, fault) in zip(lines, results, strict=True)
+    ]
+    if any(len(several) > 1 for several in parts):
         lines = [part for several in parts for part in several]
         results = [_line(line, decoder) for line in lines]
     records, faults = [record for record, _ in results], [fault for _, fault in results]
     return _batch(lines, records, faults, row, columns), lines
 
 
-def _is_several(line: bytes, fault: str | None) -> bool:
-    """Whether a line with a fault may hold several records: objects one after the other, a list of them, a damaged envelope."""
-    return fault is not None and (any(words in fault for words in SEVERAL) or ENVELOPE.match(line) is not None)
+def _several(line: bytes, fault: str, columns: list[str]) -> list[bytes]:
+    """The records of a line with a fault: objects one after the other, a list of them, a damaged envelope with its objects apart."""
+    envelope = ENVELOPE.match(line)
+    if envelope and not any(f'"{name.split(".")[0]}"'.encode() in envelope[0] for name in columns):
+        return [envelope[0][:-1], *_parts(line[envelope.end() - 1 :])]
+    return _parts(line) if any(words in fault for words in SEVERAL) else [line]
 
 
 def _parts(line: bytes) -> list[bytes]:

@@ -38,6 +38,7 @@ def batches(file: IO[bytes], *, path: str, columns: list[str] | None) -> Iterato
         read = columns and list(dict.fromkeys(name if name in names else name.split(".")[0] for name in columns))
         row = 1
         for batch in opened.iter_batches(_rows_at_once(opened, file, path, read), columns=read):
+            batch.validate(full=True)  # text that is no UTF-8 would end the process later
             arrays = cast(pl.DataFrame, pl.from_arrow(_without_extensions(batch)))
             inner = [_inner(arrays, name) for name in columns or [] if name not in names]
             simple = [_simple(column, batch.schema.field(column.name).type) for column in arrays]

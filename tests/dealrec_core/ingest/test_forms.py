@@ -222,12 +222,23 @@ def test_an_envelope_that_is_larger_than_a_record_counts_by_the_objects_in_it(tm
     assert (report.inserted, report.quarantined) == (1200, 2)  # the beginning and the end of the envelope are no rows
 
 
-def test_a_damaged_envelope_counts_by_the_objects_in_it(tmp_path):
-    row = '{"user_id":"u%d","item_id":"x","timestamp":1704067200}'
-    content = ", ".join(row % number for number in range(200))
-    sources = config(tmp_path, f'{{"data": [{content}]\n'.replace('"u7"', '"u7').encode())
+@pytest.mark.parametrize("damaged", [b'"u7', b'"\xff"'])
+def test_a_damaged_envelope_counts_by_the_objects_in_it(tmp_path, damaged):
+    row = b'{"user_id":"u%d","item_id":"x","timestamp":1704067200}'
+    content = b'{"n": 1, "data": [' + b", ".join(row % number for number in range(200)) + b"]}\n"
+    sources = config(tmp_path, content.replace(b'"u7"', damaged))
     report = interactions.ingest(Lake(str(tmp_path / "lake")), sources, through=date(2030, 1, 1), partition="day")
-    assert (report.inserted, report.quarantined) == (199, 2)
+    assert (report.inserted, report.quarantined) == (
+        199,
+        3,
+    )  # the object, and the beginning and the end of the envelope
+
+
+def test_text_of_parquet_that_is_no_utf_8_is_refused(tmp_path):
+    broken = pa.array([b"\xfa", b"u"]).cast(pa.binary()).view(pa.string())
+    table = TABLE.set_column(0, "user_id", broken).set_column(2, "timestamp", pa.array(["no", "time"]))
+    with pytest.raises(DataError, match="cannot read .*UTF8"):
+        take(tmp_path, parquet(table))
 
 
 def test_a_column_that_is_there_twice_is_refused_where_it_is_mapped(tmp_path):
