@@ -35,7 +35,7 @@ $(VENV)/ready: pyproject.toml constraints.lock
 	@touch $@
 
 demo: setup
-	$(BIN)/dealrec demo
+	@$(BIN)/dealrec demo
 
 # Two at once: tests that wait for servers leave a core to others. tests/conftest.py says what goes together and in which order.
 test: setup

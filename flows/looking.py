@@ -38,10 +38,7 @@ if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Preview
 
 looking = typer.Typer()
-NO_TIME = (
-    "no night has finished here, so that nothing is known about its time; on two cores a first night of 12,000 events "
-    "took about 5 minutes, and one of 30,000 about 15"
-)
+NO_TIME = "no night has finished here, so that nothing is known about its time; docs/choosing.md has measured times"
 
 
 @looking.command()
