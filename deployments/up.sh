@@ -75,6 +75,7 @@ stop() {  # ends workers and bridge, then the servers, and at last what does not
     gone 10 "${pids[@]:2}" || true
     kill "${pids[@]:0:2}" 2>/dev/null || true
     gone 10 "${all[@]}" || kill -KILL "${all[@]}" 2>/dev/null || true
+    gone 10 "${all[@]}" || true
 }
 trap stop EXIT
 trap 'exit 0' INT TERM

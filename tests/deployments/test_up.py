@@ -109,7 +109,7 @@ def test_a_service_that_dies_is_named_and_the_others_are_stopped(start):
 
 
 def test_a_server_is_waited_for_as_long_as_it_works_and_not_longer(start):
-    start(SLOW="mlflow", DEALREC_PATIENCE_S="2").wait_until_up()  # needs 5 s, and says something every 0.7 s
+    start(SLOW="mlflow", DEALREC_PATIENCE_S="4").wait_until_up()  # needs 5 s, and says something every 0.7 s
 
 
 def test_a_server_that_does_nothing_is_given_up_with_the_place_to_look(start):
