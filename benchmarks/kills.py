@@ -252,7 +252,9 @@ def _registry(folder: Path, town: str) -> dict[str, Any]:
     runs = {found.info.run_name: found for found in client.search_runs(experiments, max_results=1000)}
     state: dict[str, Any] = {"registry runs": sorted(runs)}
     for name, found in runs.items():
-        metrics = {key: value for key, value in found.data.metrics.items() if "seconds" not in key}
+        metrics = {
+            key: value for key, value in found.data.metrics.items() if not key.endswith(("seconds", "total_minutes"))
+        }
         state[f"registry metrics of {name}"] = metrics
     for model in client.search_registered_models():
         state[f"registry aliases of {model.name}"] = dict(model.aliases)

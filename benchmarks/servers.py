@@ -84,6 +84,7 @@ def ray(folder: Path, environment: Mapping[str, str], *, cpus: int = 2) -> Itera
     where = [f"--port={free_port()}", f"--ray-client-server-port={client}"]
     size = [f"--num-cpus={cpus}", f"--object-store-memory={200 * 2**20}"]
     quiet = {**environment, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    quiet["RAY_worker_niceness"] = "0"  # by default 15: beside other tests the workers would starve
     log = folder / "ray.log"
     for _ in range(RAY_STARTS):
         with process([*command, *where, *size], log, quiet) as head:
