@@ -97,7 +97,7 @@ def write(folder: Path) -> list[str]:
 
 
 def codes(titles: list[str], config: SemanticIdsConfig) -> dict[str, Any]:
-    """How often two items of one subject begin with the same codes, beside two items of any subjects."""
+    """Returns the share of pairs of one subject that begin with equal codes, and that share among pairs of any subjects."""
     catalogue = Catalogue([f"v{number}" for number in range(len(titles))], titles, [[] for _ in titles])
     found = semantic_ids.fit(catalogue, config=config, seed=0).codes
     own = np.array([number for number, title in enumerate(titles) if title != COMMON])

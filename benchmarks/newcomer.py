@@ -120,7 +120,7 @@ def run(folder: Path, line: str) -> Command:
 
 
 def transcript(played: list[Command], folder: Path) -> str:
-    """What stood on the terminal, without the folder of the run."""
+    """Returns the text that the command printed, without the folder of the run."""
     blocks = [f"$ {command.line}\n{command.output.rstrip()}" for command in played]
     return re.sub(rf"(file://)?{re.escape(str(folder))}/", "", "\n\n".join(blocks))
 

@@ -25,7 +25,7 @@ LOGIN = {
     "PREFECT_API_AUTH_STRING": "dealrec:benchmark",
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
 }
-"""What `make up` switches on."""
+"""Settings of the servers as `make up` sets them."""
 
 
 def main() -> None:

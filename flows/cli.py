@@ -228,11 +228,10 @@ def bridge(port: Port = 4300, host: Host = "127.0.0.1") -> None:
 @app.command()
 def demo(json: Json = False) -> None:
     """Run three nights on a bundled synthetic log that grows every day."""
-    from flows.demo import HOME, comparison, rows, start_anew, three_nights
+    from flows.demo import comparison, rows, start_anew, three_nights
 
-    start_anew()
     summaries = []
-    with in_this_process(HOME):
+    with in_this_process(start_anew()):
         for summary in three_nights():
             summaries.append(summary)
             Console(stderr=True, soft_wrap=True).print(Text(f"night {summary.day}: {plain(summary.message)}"))

@@ -11,12 +11,13 @@ from flows.nightly import nightly
 from tasks.nights import NightRequest, NightSummary
 
 CONFIG = "deployments/examples/demo.toml"
-HOME = "var/demo"
 
 
-def start_anew() -> None:
-    """Removes what an earlier demo has left."""
-    shutil.rmtree(HOME, ignore_errors=True)
+def start_anew() -> str:
+    """Removes what an earlier demo has left, and returns the demo's folder."""
+    home = settings.load(CONFIG).run.home
+    shutil.rmtree(home, ignore_errors=True)
+    return home
 
 
 def three_nights() -> Iterator[NightSummary]:

@@ -22,7 +22,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What the person has said with options; None is to be found or asked."""
+    """The answers that the person gave as options. `init` finds or asks what is None."""
 
     user: str | None = None
     item: str | None = None

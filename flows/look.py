@@ -55,7 +55,7 @@ def status(config: str, overrides: list[str]) -> Status:
 
 
 class Plan(BaseModel):
-    """What a night would take, and how long it would."""
+    """The files that a night would read, and an estimate of its time."""
 
     files: list[str]
     """Paths of the interaction files of which it would take rows."""
@@ -66,7 +66,7 @@ class Plan(BaseModel):
 
 
 def plan(config: str, overrides: list[str], day: date | None) -> Plan:
-    """What a night of this day (yesterday, the last whole day, when None) would take, by the nights before."""
+    """Returns the files that a night of this day would read, and its time as estimated from earlier nights. None: yesterday."""
     loaded = settings.load(config, overrides)
     through = day or last_whole_day(datetime.now(UTC))
     from dealrec_core.ingest import interactions

@@ -70,7 +70,7 @@ Fewer = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"dealrec {installed('dealrec')}")  # noqa: T201
+        typer.echo(f"dealrec {installed('dealrec')}")
         raise typer.Exit
 
 

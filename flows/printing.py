@@ -1,4 +1,4 @@
-"""What commands print: results as lines, tables or JSON. No text of the data is taken for markup or for a terminal's command."""
+"""Prints the results of commands as lines, tables or JSON. Text from the data is never read as markup or as a command to the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person reads it.
+    """A time as a clock shows it, short enough for a column of the terminal.
 
     >>> duration(3.04), duration(75), duration(3 * 3600 + 120)
     ('3.0 s', '1:15', '3:02:00')

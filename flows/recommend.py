@@ -35,7 +35,7 @@ class Recommended(BaseModel):
 
 
 def recommend(config: str, overrides: list[str], names: list[str], *, is_history: bool, count: int) -> Recommended:
-    """What is recommended to a user of the log, or after a history of items, oldest first.
+    """Returns the recommendations for a user of the log, or for a history of items, oldest first.
 
     Raises:
         DataError: no night has finished, or the user has no interaction.

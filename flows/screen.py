@@ -143,4 +143,4 @@ WORDS: dict[str, Callable[[Records], str]] = {
     "evaluate": _evaluate,
     "promote": _promote,
 }
-"""What the line of a finished step says."""
+"""Functions that write the line of a finished step, by the step."""

@@ -20,7 +20,7 @@ EVERY_S = 5.0
 
 
 class Watcher:
-    """Is told what the stages of this process do, and does nothing; the lines of the command line are one that shows it."""
+    """Receives the events of this process's stages and ignores them. `flows.screen.Screen` is a watcher that shows them on the terminal."""
 
     def begins(self, night: Night, stage: str) -> None:
         """A stage starts."""
@@ -46,7 +46,7 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def watcher() -> Watcher:
-    """Who watches this process."""
+    """Returns the watcher of this process."""
     return _watchers[-1]
 
 

@@ -58,7 +58,7 @@ def log_night(night: Night, tags: Mapping[str, str]) -> str:
 
 
 def _headlines(night: Night) -> dict[str, float]:
-    """What decides about a night, by names short enough for a column (`registry.HEADLINES`)."""
+    """Returns the figures that decide about a night, by names short enough for a column (`registry.HEADLINES`)."""
     evaluated, minutes = night.need("evaluation").facts, sum(record.seconds for record in night.snapshots()) / 60
     named = {"recall": "candidate recall", "champion_recall": "champion recall", "surrogate_recall": "surrogate recall"}
     recalls = {name: float(str(evaluated[fact])) for name, fact in named.items() if fact in evaluated}

@@ -37,7 +37,7 @@ CONTROL_TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<s>", "</s>", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<sop>"),
     *("[INST]", "[/INST]", "[TOOL_CALLS]", "[gMASK]", "### Response:", "### Instruction:"),
 ]
-"""What a chat model or the Alpaca frame takes for a command."""
+"""Tokens that a chat model or the Alpaca frame reads as commands."""
 
 
 class Tags(HTMLParser):

@@ -1,4 +1,4 @@
-"""What the pages about the library need to be run: a small log, a catalogue and a language model in the current folder."""
+"""Writes a small log, a catalogue and a language model into a folder, so that the examples of the library's pages can run there."""
 
 import re
 from pathlib import Path

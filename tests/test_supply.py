@@ -1,4 +1,4 @@
-"""What is installed: locked by version and by hash, from nowhere in particular, and looked at by the rules of security."""
+"""Installed packages are locked by version and hash, the lock file names no index, and security rules check the code."""
 
 import re
 import tomllib
@@ -7,9 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "constraints.lock").read_text("utf-8")
 BUILD = {"editables", "tomlkit"}
-"""What only the build of the package itself needs."""
+"""Packages that only the build of the package itself needs."""
 CUDA = re.compile(r"nvidia-|cuda-|triton|async-timeout")
-"""What torch brings where there is a GPU, and a package for Python 3.11 alone."""
+"""Packages that torch needs where there is a GPU, and a package that only Python 3.11 needs."""
 
 
 def versions(text: str) -> dict[str, str]:

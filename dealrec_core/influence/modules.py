@@ -31,7 +31,7 @@ SOLVERS = ("cg", "exact", "identity")
 
 
 class SampleLoss(Protocol):
-    """What `score_module` asks about a model: its outputs for a batch, and the loss of each sample.
+    """Two functions that `score_module` calls: one computes a model's outputs for a batch, the other the loss of each sample.
 
     A batch is whatever these two functions understand, on the model's device: a tensor, a tuple or a dictionary of tensors.
     """

@@ -25,7 +25,7 @@ NAMES = {
     "rating": "rating|stars|score|bewertung",
     "event_type": "event|action|type|vorgang|kind",
 }
-"""What columns are often called."""
+"""Common names of the columns, by role, as patterns."""
 MOSTLY = 0.95
 """Share of values from which a column counts as one of times, or as one of unique values."""
 

@@ -28,7 +28,7 @@ class Predictions(NamedTuple):
 
 
 class NextItemModel(Protocol):
-    """What `influence.score` asks of a next-item model: any torch module with these three, batches of one exact length.
+    """A next-item model that `influence.score` can score: any torch module with these three members. Batches have one exact length.
 
     Logits are `state @ item_table().T`.
     """

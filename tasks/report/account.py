@@ -1,6 +1,6 @@
 """Reads from the lake what the report of a night tells: its records, its rows, and the nights before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -22,12 +22,15 @@ class Account:
 
     night: Night
     lately: list[tuple[str, Night]]
+    _tables: dict[str, pl.DataFrame] = field(default_factory=dict, compare=False)
 
     def rows(self, stage: str) -> pl.DataFrame:
-        """The rows of a finished stage's table that are about this night."""
-        record = self.night.need(stage)
-        table = self.night.scan(str(record.table), record.version)
-        return table.filter(pl.col(schema.NIGHT) == self.night.name).collect()
+        """The rows of a finished stage's table that are about this night; they are read once."""
+        if stage not in self._tables:
+            record = self.night.need(stage)
+            table = self.night.scan(str(record.table), record.version)
+            self._tables[stage] = table.filter(pl.col(schema.NIGHT) == self.night.name).collect()
+        return self._tables[stage]
 
     def records(self, stage: str) -> list[tuple[str, Snapshot]]:
         """The record of a stage, night by night, of the nights that have one."""
@@ -60,7 +63,7 @@ def account(night: Night) -> Account:
 
 
 def facts(snapshot: Snapshot) -> Table:
-    """Everything that the record of a stage says."""
+    """Returns all figures of a stage's record, as a folded table."""
     rows = [[name, shown(value)] for name, value in snapshot.facts.items()]
     return Table(["", ""], rows, f"All figures of the stage {snapshot.stage.replace('_', ' ')}")
 

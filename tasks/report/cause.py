@@ -12,7 +12,7 @@ EXAMPLES, TITLES = 4, 3
 
 
 def incoming(account: Account) -> Section:
-    """What came in, what was put aside, and why."""
+    """Returns the section about new rows, and about rows that were put aside, with the reasons."""
     ingested = account.night.need("ingest")
     reasons = _quarantine_reasons(account.night, ingested)
     quarantined = [Table(["quarantined because", "rows"], reasons)] if reasons else []
@@ -26,7 +26,7 @@ def incoming(account: Account) -> Section:
 
 
 def surrogate(account: Account) -> Section:
-    """How the small network was trained that tells the influence of samples."""
+    """Returns the section about the training of the surrogate, the small network behind the influence scores."""
     record, name = account.night.need("surrogate"), "validation ndcg@10"
     started = "from scratch" if record.facts.get("started from") == "scratch" else "from last night's weights"
     forced = record.facts.get("full retrain")
@@ -60,7 +60,7 @@ def scores(account: Account) -> Section:
 
 
 def coreset(account: Account) -> Section:
-    """What was chosen and why, with examples of what was chosen and of what was not."""
+    """Returns the section about the chosen samples, with examples of chosen samples and of others."""
     record, chosen = account.night.need("coreset"), account.rows("coreset")
     groups = chosen.group_by(schema.GROUP).len().sort(schema.GROUP)
     charts: list[Chart] = [distribution("Score of the chosen samples", {"chosen": chosen[schema.SCORE]})]

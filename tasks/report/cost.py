@@ -1,5 +1,6 @@
 """The cost of a night in full, beside an estimate of what tuning on all samples would have cost."""
 
+from dealrec_core.lake.nights import Night
 from tasks.report.account import Account, duration, facts, number
 from tasks.report.parts import Bar, Bars, Section, Table
 
@@ -13,22 +14,22 @@ PARTS = {
     "evaluation": ("evaluation", "proxy"),
     "registration and verdict": ("promotion",),
 }
-"""What a night spends its time on, and the stages of each."""
+"""Parts of a night's time, and the stages that belong to each."""
 ONLY_TO_CHOOSE = {"scoring and choosing", "training the surrogate"}
 """Parts that a night without a choice would not need. (Without a surrogate, such a night would lack a baseline.)"""
 SCALED = {"tuning", "tuning again for service"}
 
 
-def spent(account: Account) -> dict[str, float]:
+def spent(night: Night) -> dict[str, float]:
     """Seconds of each part of the night, of the stages that have a record."""
-    seconds = {record.stage: record.seconds for record in account.night.snapshots()}
+    seconds = {record.stage: record.seconds for record in night.snapshots()}
     parts = {part: [seconds[stage] for stage in stages if stage in seconds] for part, stages in PARTS.items()}
     return {part: sum(times) for part, times in parts.items() if times}
 
 
 def cost(account: Account) -> Section:
     """The seconds of every part tonight, as measured, and what they would be with all samples, which is extrapolated."""
-    tuned, parts = account.night.need("fine_tune"), spent(account)
+    tuned, parts = account.night.need("fine_tune"), spent(account.night)
     learnt = int(number(tuned.facts["examples"]) or 1)
     train = int(number(account.night.need("samples").facts["train"]) or 1)
     scale = train / learnt

@@ -8,7 +8,7 @@ from dealrec_core.lake.nights import Night
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a night: Promoted, Rejected, Unchanged, Empty or Unfinished, and why."""
+    """The outcome of a night, one of Promoted, Rejected, Unchanged, Empty and Unfinished, with its reason."""
 
     word: str
     sentence: str

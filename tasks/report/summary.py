@@ -6,7 +6,7 @@ from statistics import fmean
 
 from dealrec_core.lake import promotions
 from dealrec_core.lake.nights import Night, reopen
-from tasks.report.account import Account, account, duration, number
+from tasks.report.account import Account, duration, number
 from tasks.report.cost import spent
 from tasks.report.outcome import outcome
 from tasks.report.parts import Chart, Lines, Section, Summary, Table, Tile
@@ -49,9 +49,9 @@ def list_of(nights: Sequence[Night], *, below: str | None) -> Section:
     rows = []
     for night in reversed(nights):
         known, ingested = outcome(night), night.find("ingest")
-        spent_s = sum(record.seconds for record in night.snapshots())
+        seconds = sum(spent(night).values())
         rows.append(
-            [night.name, known.word, f"{ingested.rows or 0:,}" if ingested else "", duration(spent_s), known.sentence]
+            [night.name, known.word, f"{ingested.rows or 0:,}" if ingested else "", duration(seconds), known.sentence]
         )
     return Section(
         "Night by night",
@@ -102,7 +102,7 @@ def _champion(night: Night) -> Tile:
 
 
 def _time(nights: Sequence[Night]) -> Tile:
-    parts = [spent(account(night)) for night in nights]
+    parts = [spent(night) for night in nights]
     total = sum(sum(part.values()) for part in parts)
     longest = max(
         (name for part in parts for name in part),
@@ -120,7 +120,7 @@ def _trends(account: Account) -> list[Chart]:
     k = account.night.config.evaluation.k
     names = {name: f"{name} recall" for name in ("candidate", "champion", "surrogate")}
     title = f"Recall@{k}, night by night"
-    times = [(label, sum(record.seconds for record in night.snapshots()) / 60) for label, night in account.lately]
+    times = [(label, sum(spent(night).values()) / 60) for label, night in account.lately]
     recall = account.lines(title, "evaluation", names)
     minutes = Lines("Minutes of each night", [label for label, _ in times], {"minutes": [value for _, value in times]})
     return [*([recall] if recall.labels else []), minutes]

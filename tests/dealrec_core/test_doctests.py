@@ -20,7 +20,7 @@ MODULES = [
     "dealrec_core.influence.modules",
     "dealrec_core.influence.scores",
     "dealrec_core.samples.contents",
-    "dealrec_core.samples.frames",
+    "dealrec_core.ingest.frames",
     "dealrec_core.samples.items",
     "dealrec_core.samples.sequences",
     "dealrec_core.samples.split",

@@ -30,7 +30,7 @@ BEGIN, END = "<!-- written by tests/faults/safeguards.py -->\n", "<!-- end of th
 RESULTS = ROOT / "benchmarks" / "results" / "safeguards.json"
 COPIED = ("dealrec_core", "tasks", "flows", "deployments", "docker", "tests", "benchmarks", "pyproject.toml", "docs")
 LIBRARIES = ("torch", "transformers", "peft", "polars", "deltalake", "mlflow", "prefect", "scipy.stats", "hypothesis")
-"""What most tests import, imported once before the forks; none of them starts a thread by being imported."""
+"""Libraries that most tests import. They are imported once before the forks, and importing them starts no thread."""
 LAKE, LANGUAGE = "dealrec_core/lake", "dealrec_core/language"
 
 
@@ -162,7 +162,7 @@ def page_with_table(page: str) -> str:
 
 
 def turns_red(safeguard: Safeguard, folder: Path) -> str:
-    """What the test of a safeguard's cell does without it: `red`, or what else came of it. The copy in the folder is mended again."""
+    """Returns `red` where the cell's test fails without the safeguard, else exit code and output. The copy is restored."""
     (cell,) = [each for each in matrix.CELLS if each[:2] == safeguard[:2]]
     file = folder / safeguard.path
     whole = file.read_text("utf-8")

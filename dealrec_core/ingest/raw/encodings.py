@@ -15,7 +15,7 @@ MARKS = [
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
 ISO_2022_JP = (b"\x1b$B", b"\x1b$@")
-"""What begins Japanese letters in this encoding, all of whose bytes are ASCII."""
+"""Escape sequences that begin Japanese letters in ISO-2022-JP, an encoding in which every byte is ASCII."""
 BAD = "\udcff"
 """Stands for bytes that the encoding does not have; it is no UTF-8, so the record gets a fault."""
 RUN = re.compile(rb"(?s)(.?)([\x80-\xff]+)(?=(.?))")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 BLANKS = re.compile(r"[\s,\]]*")
-"""What stands between objects, and after the last one of an array."""
+"""Characters that may stand between objects, or after the last object of an array."""
 ENTRY_LETTERS = 2**18
 """A longer object is no record, but perhaps an envelope around many."""
 DECODER = json.JSONDecoder()

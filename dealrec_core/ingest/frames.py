@@ -1,14 +1,12 @@
 """A frame of one's own, polars or pandas, as a log that samples are built from."""
 
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError
-
-DIGITS: dict[Literal["s", "ms", "us"], int] = {"s": 11, "ms": 14, "us": 17}
-"""Digits that a time in this unit stays below until the year 5138; numbers of more digits are nanoseconds."""
+from dealrec_core.ingest import times
 
 
 def log_of(
@@ -16,8 +14,8 @@ def log_of(
 ) -> pl.DataFrame:
     """The columns user_id, item_id (text) and timestamp (microseconds, UTC) of a frame whose columns have other names.
 
-    Times may be dates, moments in any unit (UTC where they name no zone), epoch numbers or ISO text; the size of an epoch
-    number says whether it counts seconds, milliseconds, microseconds or nanoseconds.
+    Times may be dates, moments (UTC where they name no zone), epoch numbers in any unit, or text in the forms of docs/lake.md: they
+    are read as an ingest reads them.
 
     >>> frame = pl.DataFrame({"kunde": [7], "artikel": [41], "zeit_ms": [1_700_000_000_000]})
     >>> log_of(frame, user_id="kunde", item_id="artikel", timestamp="zeit_ms").row(0)[:2]
@@ -40,17 +38,12 @@ def log_of(
     )
 
 
-def _moments(times: pl.Series) -> pl.Series:
+def _moments(column: pl.Series) -> pl.Series:
     """Times as moments in UTC, in microseconds."""
-    try:
-        if times.dtype.is_numeric():
-            largest = int(times.abs().max() or 0)  # type: ignore[arg-type]
-            unit = next((unit for unit, digits in DIGITS.items() if largest < 10**digits), None)
-            times = pl.from_epoch(times, time_unit=unit or "ns")
-        elif times.dtype == pl.String:
-            times = times.str.to_datetime(time_unit="us", time_zone="UTC")
-        moments = times.cast(pl.Datetime("us", getattr(times.dtype, "time_zone", None)))
-    except (pl.exceptions.PolarsError, OverflowError) as error:
-        line = str(error).splitlines()[0]
-        raise DataError(f"column '{times.name}' cannot be read as times: {line}; convert it to datetimes") from error
-    return moments.dt.convert_time_zone("UTC") if moments.dtype.time_zone else moments.dt.replace_time_zone("UTC")  # type: ignore[attr-defined]
+    moments = times.utc_times(column)
+    if unreadable := moments.null_count():
+        example = times.why(str(column.filter(moments.is_null())[0]), None)
+        raise DataError(
+            f"column '{column.name}': {unreadable} of {len(column)} rows cannot be read as times: {example}"
+        )
+    return moments

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from dealrec_core.errors import DataError
-from dealrec_core.samples.frames import log_of
+from dealrec_core.ingest.frames import log_of
 
 NOON = datetime(2023, 11, 14, 12, tzinfo=UTC)
 
@@ -17,6 +17,7 @@ NOON = datetime(2023, 11, 14, 12, tzinfo=UTC)
         [1_699_963_200_000],
         [1_699_963_200_000_000],
         [1_699_963_200_000_000_000],
+        [20231114120000],
         ["2023-11-14T12:00:00Z"],
         [NOON],
         [NOON.replace(tzinfo=None)],
@@ -45,5 +46,7 @@ def test_what_cannot_be_read_is_named():
         log_of(frame, user_id="user")
     with pytest.raises(DataError, match="1 of 2 rows have no 'user_id'; drop these rows"):
         log_of(frame)
-    with pytest.raises(DataError, match="column 'timestamp' cannot be read as times"):
+    with pytest.raises(
+        DataError, match="column 'timestamp': 1 of 1 rows cannot be read as times: unreadable timestamp 'soon'"
+    ):
         log_of(frame.drop_nulls())
