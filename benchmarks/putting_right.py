@@ -117,7 +117,7 @@ def correct(folder: Path, name: str, last: date) -> None:
 
 
 def _until_done(function: Any, *arguments: Any) -> tuple[int, float, int]:
-    """Kills a function at its first commit, its second, and so on until it ends; returns the kills, and the last run's time and exit code."""
+    """Kills a function at its first commit, its second, and so on; returns the kills, and the last run's seconds and exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.putting_right"])
     kills = 0
