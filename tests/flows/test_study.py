@@ -51,7 +51,7 @@ def finished(place: Path) -> dict[str, int]:
     return {
         str(file): file.stat().st_mtime_ns
         for file in (place / "study" / "cells").glob("*/*")
-        if not file.parent.name.endswith(".part")
+        if not file.parent.name.startswith("part-")  # a cell that the kill cut off
     }
 
 
