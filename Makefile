@@ -16,6 +16,9 @@ export TOKENIZERS_PARALLELISM ?= false
 # Waiting threads sleep: on a busy machine spinning ones were seen to cost a factor of 50.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Without stored byte code every process compiles some 1,500 modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test soak up deploy check docs format bench lock sbom audit clean
 
 setup: $(VENV)/ready

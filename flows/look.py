@@ -69,10 +69,10 @@ def plan(config: str, overrides: list[str], day: date | None) -> Plan:
     """Returns the files that a night of this day would read, and its time as estimated from earlier nights. None: yesterday."""
     loaded = settings.load(config, overrides)
     through = day or last_whole_day(datetime.now(UTC))
-    from dealrec_core.ingest import interactions
+    from dealrec_core.ingest import waiting
 
     lake = Lake(loaded.lake.root)
-    files = [file.path for file in interactions.untaken(lake, loaded.sources, through=through)]
+    files = [file.path for file in waiting.untaken(lake, loaded.sources, through=through)]
     finished = [night for night in nights(lake) if night.find("promotion") is not None]
     last = finished[1:][-3:] or finished  # the first night does what no later one does again
     return Plan(files=files, seconds=_step_seconds(last), by=[night.name for night in last])

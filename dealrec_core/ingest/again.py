@@ -7,7 +7,7 @@ from pydantic import Field
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, SourceError
-from dealrec_core.ingest import interactions, item_files, sources
+from dealrec_core.ingest import interactions, item_files, sources, waiting
 from dealrec_core.ingest.delivery import Partition
 from dealrec_core.ingest.sources import RawFile
 from dealrec_core.lake import Lake, ledger
@@ -69,9 +69,9 @@ def again(
     if not fewer:
         _require_rows(lake, config, files, replaced)
     withdrawn = _landed(lake, [file for hashes in replaced.values() for file in hashes])
-    waiting: list[interactions.Waiting] = [(file, sha256, None) for sha256, file in files.items()]
+    taken: list[waiting.Waiting] = [(file, sha256, None) for sha256, file in files.items()]
     total = interactions.land_files(
-        lake, config, waiting, through=through, partition=partition, over=over, replaced=replaced
+        lake, config, taken, through=through, partition=partition, over=over, replaced=replaced
     )
     return Correction(
         **total.model_dump(), withdrawn=withdrawn, also=sorted(files[sha256].path for sha256 in also), items=items
@@ -127,7 +127,7 @@ def _files(
     present = sources.find(config.root, config.interactions.files)
     if not any(file.path in named for file in present):
         return {}, set(), {}
-    hashes = interactions.hashes(lake, present, None)
+    hashes = waiting.hashes(lake, present, None)
     files: dict[str, RawFile] = {}
     for file in present:
         if file.path in named:

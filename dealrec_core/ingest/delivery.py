@@ -5,19 +5,21 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.errors import DataError, SettingsError
 from dealrec_core.ingest import duplicates, events, sources
-from dealrec_core.ingest.raw.batch import ROW, Batch, ColumnMissing, Unreadable
+from dealrec_core.ingest.raw.batch import HASH, KEY, ROW, Batch, ColumnMissing, Unreadable
 from dealrec_core.ingest.sources import RawFile
-from dealrec_core.ingest.spill import HASH, KEY, Spill
 from dealrec_core.lake import parallel
 from dealrec_core.lake.erased import NOBODY, Erased
 from dealrec_core.settings.sources import InteractionSource
+
+if TYPE_CHECKING:  # numpy takes a quarter of a second to import, and a look at a log needs none
+    from dealrec_core.ingest.spill import Spill
 
 Partition = Literal["day", "month", "year"]
 FILE_NUMBER = "\x00file"
@@ -67,7 +69,7 @@ class Delivery:
     source: InteractionSource
     through: date
     partition: Partition
-    spill: Spill
+    spill: "Spill"
     erased: Erased = NOBODY
     readings: list[Reading] = field(default_factory=list)
     event_ids: list[pl.Series] = field(default_factory=list)

@@ -1,10 +1,9 @@
 """Removes events that are there already: in the same delivery, or in the lake."""
 
-import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.ingest.spill import HASH
+from dealrec_core.ingest.raw.batch import HASH
 
 IDENTITY = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_TYPE]
 """The columns that tell events apart which have no id of their own."""
@@ -41,6 +40,5 @@ def without_present(rows: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without(rows: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
-    stays = np.ones(rows.height, dtype=bool)
-    stays[places.to_numpy()] = False
-    return rows.filter(pl.Series(stays))
+    stays = pl.repeat(True, rows.height, dtype=pl.Boolean, eager=True)
+    return rows.filter(stays.scatter(places, False) if len(places) else stays)

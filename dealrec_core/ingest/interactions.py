@@ -6,7 +6,6 @@ A delivery of files is read (delivery.py), held back on disk where it is large (
 records the hash of every file in it, so a killed ingest is simply run again.
 """
 
-from collections.abc import Iterator
 from datetime import date
 from functools import partial
 
@@ -17,8 +16,8 @@ from dealrec_core.ingest import sources
 from dealrec_core.ingest.delivery import Delivery, Partition, Shard
 from dealrec_core.ingest.landing import AGAIN, land
 from dealrec_core.ingest.raw.batch import ColumnMissing
-from dealrec_core.ingest.sources import RawFile
 from dealrec_core.ingest.spill import Spill
+from dealrec_core.ingest.waiting import SHARD_BYTES, SHARD_FILES, Waiting, groups, waiting_files
 from dealrec_core.lake import Lake, erased, ledger
 from dealrec_core.lake.erased import Erased
 from dealrec_core.lake.ledger import IngestReport
@@ -27,11 +26,6 @@ from dealrec_core.settings.sources import InteractionSource, SourcesConfig
 
 DELIVERY_BYTES, DELIVERY_FILES = 8 * 2**30, 10_000
 """Largest set of raw files that one commit holds."""
-SHARD_BYTES, SHARD_FILES = 64 * 2**20, 100
-"""Largest shard handed to one worker; a larger file forms a shard alone."""
-
-Waiting = tuple[RawFile, str, int | None]
-"""A file with rows to ingest, its sha256 and the number of its last reading."""
 
 
 def ingest(
@@ -48,11 +42,11 @@ def ingest(
         DataError: too many rows are bad (sources.max_bad_fraction); nothing of their delivery was written.
     """
     ledger.heal(lake)
-    waiting = _waiting(lake, config, through=through, over=over)
+    waiting = waiting_files(lake, config, through=through, over=over)
     if waiting is None:
         raise sources.no_file(config)
     total = IngestReport()
-    for files in _groups(waiting, DELIVERY_BYTES, DELIVERY_FILES):
+    for files in groups(waiting, DELIVERY_BYTES, DELIVERY_FILES):
         total += land_files(lake, config, files, through=through, partition=partition, over=over)
     return total
 
@@ -99,67 +93,6 @@ def times_taken_again(lake: Lake) -> int:
     return (table.transaction_version(AGAIN) or 0) if table else 0
 
 
-def untaken(lake: Lake, config: SourcesConfig, *, through: date) -> list[RawFile]:
-    """Returns the files that hold rows for a night up to `through`."""
-    return [file for file, _, _ in _waiting(lake, config, through=through) or []]
-
-
-def _waiting(lake: Lake, config: SourcesConfig, *, through: date, over: Over | None = None) -> list[Waiting] | None:
-    """Files with rows for this night, each content once; None where there are no files at all."""
-    files = sources.find(config.root, config.interactions.files)
-    if not files:
-        return None
-    by_path = hashes(lake, files, over)
-    table = lake.open("interactions")
-    waiting: dict[str, Waiting] = {}
-    for file in files:
-        sha256 = by_path[file.path]
-        before = None if table is None else table.transaction_version(sha256) or None
-        if (before or 0) < through.toordinal():
-            waiting.setdefault(sha256, (file, sha256, before))
-    return list(waiting.values())
-
-
-def hashes(lake: Lake, files: list[RawFile], over: Over | None) -> dict[str, str]:
-    """Returns the content hash of every file by its path; a file that looks as it did when it was read is not hashed again."""
-    recorded = _recorded_hashes(lake)
-    by_path = {file.path: recorded[file.path, file.stamp] for file in files if (file.path, file.stamp) in recorded}
-    new = list(_groups([(file, "", None) for file in files if file.path not in by_path], SHARD_BYTES, SHARD_FILES))
-    for group, new_hashes in zip(new, (over or map)(_content_hashes, new), strict=True):
-        by_path |= {file.path: sha256 for (file, _, _), sha256 in zip(group, new_hashes, strict=True)}
-    return by_path
-
-
-def _content_hashes(files: list[Waiting]) -> list[str]:
-    return [sources.content_hash(file.path) for file, _, _ in files]
-
-
-def _recorded_hashes(lake: Lake) -> dict[tuple[str, str], str]:
-    """The content hashes in the table `files` by path and stamp."""
-    if not lake.exists("files"):
-        return {}
-    rows = lake.scan("files")
-    if "stamp" not in rows.collect_schema():
-        return {}
-    stamps = rows.select("path", "stamp", schema.FILE).drop_nulls().collect()
-    return {(path, stamp): file for path, stamp, file in stamps.iter_rows()}
-
-
-def _groups(files: list[Waiting], most_bytes: int, most_files: int) -> Iterator[list[Waiting]]:
-    """The files in their order, in groups of at most `most_bytes` (or one file) and `most_files`."""
-    group: list[Waiting] = []
-    size = 0
-    for waiting in files:
-        size_bytes = waiting[0].size_bytes
-        if group and (size + size_bytes > most_bytes or len(group) == most_files):
-            yield group
-            group, size = [], 0
-        group.append(waiting)
-        size += size_bytes
-    if group:
-        yield group
-
-
 def _read(delivery: Delivery, files: list[Waiting]) -> None:
     """Reads all files; a file without a mapped column is bad as a whole."""
     for file, sha256, before in files:
@@ -171,7 +104,7 @@ def _read(delivery: Delivery, files: list[Waiting]) -> None:
 
 def _read_elsewhere(delivery: Delivery, files: list[Waiting], over: Over) -> None:
     read = partial(_shard, delivery.source, delivery.through, delivery.partition, delivery.erased)
-    for shard in over(read, list(_groups(files, SHARD_BYTES, SHARD_FILES))):
+    for shard in over(read, list(groups(files, SHARD_BYTES, SHARD_FILES))):
         delivery.merge(shard)
 
 

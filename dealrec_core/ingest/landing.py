@@ -13,7 +13,7 @@ from dealrec_core import schema
 from dealrec_core.errors import SettingsError
 from dealrec_core.ingest import duplicates
 from dealrec_core.ingest.delivery import FILE_NUMBER, ORDER, THREADS, Delivery, Partition, Reading, period_name
-from dealrec_core.ingest.spill import HASH, KEY
+from dealrec_core.ingest.raw.batch import HASH, KEY
 from dealrec_core.lake import Lake, ledger, parallel
 from dealrec_core.lake.draft import Draft, change
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import fsspec
 
 from dealrec_core.errors import SourceError
-from dealrec_core.ingest.raw import blocks, container, csv_records, json_records, json_stream, parquet_records
+from dealrec_core.ingest.raw import blocks, container, csv_records, json_records, json_stream
 from dealrec_core.ingest.raw.batch import FAULT, ROW, Batch, Unreadable
 from dealrec_core.ingest.raw.blocks import Block
 from dealrec_core.lake.store import fsspec_options, line
@@ -157,6 +157,8 @@ def _of_content(
 ) -> Iterator[Batch]:
     path = content.path
     if options.format == "parquet" or (options.format == "auto" and _is_parquet(first, path)):
+        from dealrec_core.ingest.raw import parquet_records  # pyarrow takes a tenth of a second to import
+
         if not content.packing:
             yield from parquet_records.batches(content.packed, path=path, columns=columns)
             return
@@ -203,6 +205,8 @@ def count_rows(path: str, options: ReaderOptions) -> int | None:
             chunks = chunks if content.packing else content.chunks()
             first = next(chunks, b"")
             if options.format == "parquet" or (options.format == "auto" and _is_parquet(first, path)):
+                from dealrec_core.ingest.raw import parquet_records
+
                 return parquet_records.count(file) if not content.packing else None
             container.refuse(first[: container.HEAD_BYTES], path)
             lines, is_json = _lines(chain([first], chunks), path, options)

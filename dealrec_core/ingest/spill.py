@@ -12,11 +12,9 @@ import numpy as np
 import polars as pl
 import psutil
 
-KEY = "\x00key"
-"""Sorting key of a row (Int64)."""
+from dealrec_core.ingest.raw.batch import HASH, KEY
+
 PREFIX = "dealrec-spill-"
-HASH = "\x00hash"
-"""Divides the rows of one key further (UInt64): rows that must stay together have the same hash."""
 MEMORY_ROWS = 2_000_000
 """Most rows that wait in memory, of all runs together."""
 RUN_ROWS = 250_000

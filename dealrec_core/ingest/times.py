@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 
-import numpy as np
 import polars as pl
 
 from dealrec_core.ingest.written_times import of_shapes
@@ -19,7 +18,6 @@ TICKS = (627_000_000_000_000_000, 663_000_000_000_000_000)
 FORMS = "read are epoch seconds to nanoseconds, 20240131, ISO 8601, 31.1.2024 10:00, 31 Jan 2024 10:00 (docs/lake.md lists all)"
 SETTING = "sources.interactions.timestamp_format"
 SHOWN_LETTERS = 40
-_NO_TIME = np.iinfo(np.int64).min
 _EXCEL = date(1899, 12, 30)
 
 
@@ -41,14 +39,13 @@ def utc_times(column: pl.Series, *, form: str | None = None, zone: str = "UTC") 
     result = _of_numbers(whole, zone)
     if whole.null_count() == column.null_count():
         return result
-    micros = result.to_physical().fill_null(_NO_TIME).to_numpy().copy()
-    may_be_text = (column.is_not_null() & whole.is_null()).to_numpy()
+    may_be_text = column.is_not_null() & whole.is_null()
     for read in READERS:
-        places = np.flatnonzero((micros == _NO_TIME) & may_be_text)
+        places = (result.is_null() & may_be_text).arg_true()
         if not len(places):
             break
-        micros[places] = _physical(read(column.gather(places), zone))
-    return pl.Series(column.name, micros).replace(_NO_TIME, None).cast(pl.Datetime("us", "UTC"))
+        result = result.scatter(places, read(column.gather(places), zone))
+    return result
 
 
 def why(value: str, form: str | None) -> str:
@@ -155,10 +152,6 @@ def _localized(naive: pl.Series, zone: str) -> pl.Series:
     if zone == "UTC":
         return naive.dt.replace_time_zone("UTC")
     return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-
-
-def _physical(times: pl.Series) -> np.ndarray:
-    return times.to_physical().fill_null(_NO_TIME).to_numpy()
 
 
 def _zoned(form: str) -> Callable[[pl.Series, str], pl.Series]:

@@ -10,6 +10,10 @@ from dealrec_core.errors import SettingsError, SourceError
 ROW = "\x00row"
 FAULT = "\x00fault"
 """Names that no raw column can have: a NUL byte is a fault in every format."""
+KEY = "\x00key"
+"""Sorting key of a row (Int64)."""
+HASH = "\x00hash"
+"""Divides the rows of one key further (UInt64): rows that must stay together have the same hash."""
 
 
 class Unreadable(SourceError):

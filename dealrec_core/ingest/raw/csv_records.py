@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import cached_property
 
-import numpy as np
 import polars as pl
 
 from dealrec_core.ingest.raw import dialect
@@ -190,23 +190,20 @@ def _batch(content: bytes, layout: Layout, row: int) -> tuple[Batch, bytes]:
     lines = _Lines(content)
     if layout.quoting.has_backslashes:
         frame = _unescaped(frame)
-    batch = Batch(numbered(frame, row), lambda place: _text(lines.at(place), layout), is_stripped)
+    batch = Batch(numbered(frame, row), lambda place: _text(lines.lines[place], layout), is_stripped)
     has_quote = layout.has_quote(content)
     return replace(batch, may_have=lambda text: text in content and (has_quote or text != layout.mark.encode())), b""
 
 
 @dataclass
 class _Lines:
-    """The lines of a block; their ends are looked up when the first line is asked for."""
+    """The lines of a block, which is cut into them when the first line is asked for."""
 
     content: bytes
-    ends: np.ndarray | None = None
 
-    def at(self, place: int) -> bytes:
-        if self.ends is None:
-            self.ends = np.flatnonzero(np.frombuffer(self.content, dtype=np.uint8) == ord("\n"))
-        start = int(self.ends[place - 1]) + 1 if place else 0
-        return self.content[start : int(self.ends[place])]
+    @cached_property
+    def lines(self) -> list[bytes]:
+        return self.content.split(b"\n")
 
 
 def _clean_lines(content: bytes, layout: Layout) -> pl.DataFrame | None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dealrec_core.ingest import spill
-from dealrec_core.ingest.spill import HASH, KEY, Spill
+from dealrec_core.ingest.raw.batch import HASH, KEY
+from dealrec_core.ingest.spill import Spill
 
 
 def rows(keys: list[int]) -> pl.DataFrame:
