@@ -123,10 +123,11 @@ def _write_items(path: Path, items: int) -> None:
 
 
 class Meter(Watcher):
-    """Notes what each stage of this process takes."""
+    """Notes what each stage of this process takes, in a file that is written after every stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.stages: dict[str, dict[str, Any]] = {}
+        self._path = path
         self._before: dict[str, float] = {}
 
     def begins(self, night: Night, stage: str) -> None:
@@ -146,6 +147,7 @@ class Meter(Watcher):
             "rows": record.rows,
             "facts": record.facts,
         }
+        self._path.write_text(json.dumps({"stages": self.stages}))
 
 
 def _used() -> dict[str, float]:
@@ -164,14 +166,14 @@ def _night(place: Path, number: int, more: list[str]) -> None:
     from tasks.nights import NightRequest
 
     overrides = [*town.overrides(place.parent, place.name, size=[]), f"sources.root={place}/data", *SETTINGS, *more]
-    meter, began = Meter(), time.monotonic()
+    meter, began = Meter(place / f"night-{number}.json"), time.monotonic()
     with watched_by(meter):
         nightly(NightRequest(day=START + timedelta(days=number), config=town.DEMO, overrides=overrides))
     lake = Lake(f"{place}/lake")
     found = {
         "night": nights(lake)[-1].name,
         "seconds": round(time.monotonic() - began, 1),
-        "CPU seconds": round(sum(_used()[name] for name in ["CPU seconds"]), 1),
+        "CPU seconds": round(_used()["CPU seconds"], 1),
         "peak GiB": max(stage["peak GiB"] for stage in meter.stages.values()),
         "lake MB": round(sum(path.stat().st_size for path in Path(lake.root).rglob("*") if path.is_file()) / 1e6, 1),
         "stages": meter.stages,
