@@ -37,6 +37,7 @@ FILES = 10
 SETTINGS = ["coreset.method=dealrec", "effort.share=0.05"]
 """Effort of all samples takes hours at a million of them. Its time is that of a sample times their number."""
 DAY_S = 86_400
+FIRST, MORE, CPU = "first night", "1% new rows", "CPU seconds"
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
             town.in_child(write_news, place / "data", rows)
             town.in_child(_night, place, 1, options.set)
             first, second = (json.loads((place / f"night-{number}.json").read_text()) for number in (0, 1))
-            results["sizes"][str(rows)] = {"first night": first, "1% new rows": second, "machine": machine()}
+            results["sizes"][str(rows)] = {FIRST: first, MORE: second, "machine": machine()}
             results["slopes"] = slopes(results["sizes"])
             options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             print(table(results), flush=True)
@@ -153,7 +154,7 @@ class Meter(Watcher):
 def _used() -> dict[str, float]:
     usage, io = resource.getrusage(resource.RUSAGE_SELF), _fields("/proc/self/io")
     read, written = int(io["rchar"]), int(io["wchar"])
-    return {"CPU seconds": usage.ru_utime + usage.ru_stime, "MB read": read / 1e6, "MB written": written / 1e6}
+    return {CPU: usage.ru_utime + usage.ru_stime, "MB read": read / 1e6, "MB written": written / 1e6}
 
 
 def _fields(path: str) -> dict[str, str]:
@@ -173,7 +174,7 @@ def _night(place: Path, number: int, more: list[str]) -> None:
     found = {
         "night": nights(lake)[-1].name,
         "seconds": round(time.monotonic() - began, 1),
-        "CPU seconds": round(_used()["CPU seconds"], 1),
+        CPU: round(_used()[CPU], 1),
         "peak GiB": max(stage["peak GiB"] for stage in meter.stages.values()),
         "lake MB": round(sum(path.stat().st_size for path in Path(lake.root).rglob("*") if path.is_file()) / 1e6, 1),
         "stages": meter.stages,
@@ -185,25 +186,29 @@ def slopes(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The slope of each stage's processor time between neighbouring sizes, in the first nights."""
     found: dict[str, dict[str, float]] = {}
     for few, many in pairwise(sorted(sizes, key=int)):
-        before, after = (sizes[size]["first night"]["stages"] for size in (few, many))
+        before, after = (sizes[size][FIRST]["stages"] for size in (few, many))
         for stage in after:
-            ratio = after[stage]["CPU seconds"] / max(before[stage]["CPU seconds"], 0.01)
-            slope = math.log(max(ratio, 1e-3)) / math.log(int(many) / int(few))
+            ratio = max(after[stage][CPU], 0.01) / max(before[stage][CPU], 0.01)
+            slope = math.log(ratio) / math.log(int(many) / int(few))
             found.setdefault(stage, {})[f"{few} to {many}"] = round(slope, 2)
     return found
 
 
 def table(results: dict[str, Any]) -> str:
-    """Seconds, processor seconds, peak and bytes of every stage, one line each, in Markdown."""
-    names = ["seconds", "CPU seconds", "peak GiB", "MB read", "MB written"]
-    lines = []
-    for rows, measured in results["sizes"].items():
-        for which in ("first night", "1% new rows"):
-            lines += [f"\n{int(rows):,} interactions, {which}: {measured[which]['seconds']} s\n"]
-            lines += ["| stage | " + " | ".join(names) + " |", "|---" + "|---:" * len(names) + "|"]
-            for stage, taken in measured[which]["stages"].items():
-                lines.append(f"| {stage} | " + " | ".join(f"{taken[name]:,.2f}" for name in names) + " |")
-    return "\n".join([*lines, "", "slopes: " + json.dumps(results.get("slopes", {}))])
+    """The table of docs/scale.md: each stage's processor seconds at every size, its slopes, and what it takes at the largest."""
+    rows = sorted(results["sizes"], key=int)
+    largest = results["sizes"][rows[-1]]
+    numbers = [f"{int(size):,} rows" for size in rows]
+    ends = ["slope", "peak GiB", "MB read", "MB written", "1% new rows"]
+    lines = ["| stage | " + " | ".join([*numbers, *ends]) + " |", "|---" + "|---:" * (len(numbers) + len(ends)) + "|"]
+    for stage, taken in largest[FIRST]["stages"].items():
+        seconds = [results["sizes"][size][FIRST]["stages"][stage][CPU] for size in rows]
+        more = largest[MORE]["stages"][stage][CPU]
+        cells = [f"{value:,.1f}" for value in seconds]
+        cells += [f"{slope:.2f}" for slope in list(results["slopes"][stage].values())[-1:]]
+        cells += [f"{taken['peak GiB']:.2f}", f"{taken['MB read']:,.0f}", f"{taken['MB written']:,.0f}", f"{more:,.1f}"]
+        lines.append(f"| {stage.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _options() -> argparse.Namespace:

@@ -86,7 +86,8 @@ def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Jso
     ]
     steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
     by = f"by {counted(len(ahead.by), 'earlier night')}" if ahead.by else MEASURED
-    lines.append(f"tonight takes about {duration(sum(ahead.seconds.values()))}, {by}: {steps}")
+    if steps:
+        lines.append(f"tonight takes about {duration(sum(ahead.seconds.values()))}, {by}: {steps}")
     if ahead.extrapolated:
         lines.append(EXTRAPOLATED)
     if ahead.unknown:

@@ -8,9 +8,21 @@ from statistics import median
 from dealrec_core.lake.nights import Night
 from dealrec_core.settings import Config
 
-MEASURED_ROWS = (10_000, 100_000, 1_000_000)
+MEASURED_ROWS = (10_000, 100_000)
 """Interactions of the measured logs."""
-MEASURED_S: dict[str, tuple[float, ...]] = {}
+MEASURED_S: dict[str, tuple[float, ...]] = {
+    "ingest": (0.9, 1.1),
+    "samples": (0.5, 0.7),
+    "surrogate": (2.8, 22.6),
+    "influence": (7.5, 52.8),
+    "base_model": (10.2, 11.3),
+    "effort": (23.7, 239.4),
+    "coreset": (0.6, 2.1),
+    "fine_tune": (18.9, 29.3),
+    "evaluation": (1.2, 2.0),
+    "proxy": (4.1, 10.4),
+    "promotion": (4.6, 3.3),
+}
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
 
 Effort is that of all samples. A refit is left out: it follows only where the
@@ -48,7 +60,9 @@ def forecast(config: Config, earlier: list[Night], rows: int) -> Forecast:
     """Returns the seconds of a night that takes about so many new rows, after earlier nights of its lake."""
     finished = [night for night in earlier if night.find("promotion") is not None]
     last = finished[1:][-NIGHTS:] or finished  # the first night does what no later one does again
-    return _by_nights(last, rows) if last else _by_table(config, rows)
+    if last:
+        return _by_nights(last, rows)
+    return _by_table(config, rows) if rows else Forecast({}, [], [])
 
 
 def _by_nights(last: list[Night], rows: int) -> Forecast:
@@ -75,14 +89,10 @@ def _measured(stage: str, rows: int) -> float:
     seconds = MEASURED_S[stage]
     if rows <= MEASURED_ROWS[0]:
         return seconds[0]
-    sizes = pairwise(zip(MEASURED_ROWS, seconds, strict=True))
-    (few, less), (many, more) = next((pair for pair in sizes if rows <= pair[1][0]), _last_two(seconds))
+    pairs = list(pairwise(zip(MEASURED_ROWS, seconds, strict=True)))
+    (few, less), (many, more) = next((pair for pair in pairs if rows <= pair[1][0]), pairs[-1])
     slope = math.log(more / less) / math.log(many / few)
     return float(more * (rows / many) ** slope)
-
-
-def _last_two(seconds: tuple[float, ...]) -> tuple[tuple[int, float], tuple[int, float]]:
-    return (MEASURED_ROWS[-2], seconds[-2]), (MEASURED_ROWS[-1], seconds[-1])
 
 
 def _factors(config: Config, rows: int) -> dict[str, float | None]:

@@ -22,6 +22,7 @@ TINY = {
 @pytest.fixture
 def table(monkeypatch):
     monkeypatch.setattr(forecast, "MEASURED_S", TINY)
+    monkeypatch.setattr(forecast, "MEASURED_ROWS", (10_000, 100_000, 1_000_000))
 
 
 def config(*overrides: str) -> settings.Config:
