@@ -25,7 +25,6 @@ from benchmarks.machine import machine
 from dealrec_core.ingest import synthetic
 from dealrec_core.lake import Lake
 from dealrec_core.lake.nights import Night, Snapshot, nights
-from tasks.progress import Watcher, watched_by
 
 RESULTS = town.ROOT / "benchmarks" / "results" / "scale.json"
 SIZES = [10_000, 100_000, 1_000_000]
@@ -123,8 +122,11 @@ def _write_items(path: Path, items: int) -> None:
     pl.DataFrame({"itemId": range(items), "title": titles, "categories": kinds}).write_csv(path)
 
 
-class Meter(Watcher):
-    """Notes what each stage of this process takes, in a file that is written after every stage."""
+class Meter:
+    """Notes what each stage of this process takes, in a file that is written after every stage.
+
+    It is a `tasks.progress.Watcher` by its methods: Prefect, which that module imports, must find its server's address set.
+    """
 
     def __init__(self, path: Path) -> None:
         self.stages: dict[str, dict[str, Any]] = {}
@@ -135,6 +137,9 @@ class Meter(Watcher):
         """Starts a new peak of memory."""
         Path("/proc/self/clear_refs").write_text("5")
         self._before = _used()
+
+    def moves(self, done: int, total: int, unit: str) -> None:
+        """Does nothing."""
 
     def ends(self, record: Snapshot) -> None:
         """Keeps the differences."""
@@ -165,9 +170,11 @@ def _fields(path: str) -> dict[str, str]:
 def _night(place: Path, number: int, more: list[str]) -> None:
     from flows.nightly import nightly
     from tasks.nights import NightRequest
+    from tasks.progress import watched_by
 
     overrides = [*town.overrides(place.parent, place.name, size=[]), f"sources.root={place}/data", *SETTINGS, *more]
-    meter, began = Meter(place / f"night-{number}.json"), time.monotonic()
+    meter: Any = Meter(place / f"night-{number}.json")
+    began = time.monotonic()
     with watched_by(meter):
         nightly(NightRequest(day=START + timedelta(days=number), config=town.DEMO, overrides=overrides))
     lake = Lake(f"{place}/lake")

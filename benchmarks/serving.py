@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +34,7 @@ RESULTS = town.ROOT / "benchmarks" / "results" / "serving.json"
 MODEL = "models:/recommender@champion"
 CLIENTS = (1, 4, 16)
 TOGETHER = 16
+ALONE, BATCHED = "one at a time", f"{TOGETHER} at once"
 
 
 def main() -> None:
@@ -49,8 +50,8 @@ def main() -> None:
             found["memory MiB"] = _memory(address, process.pid, options.many)
             found["SIGTERM"] = _ended(address, process)
     best = max(each["answers a second"] for each in found["clients"].values())
-    found["share of the model called one at a time"] = round(best / found["direct"]["one at a time"], 2)
-    found["share of the model called in batches"] = round(best / found["direct"][f"{TOGETHER} at once"], 2)
+    found["share of the model called one at a time"] = round(best / found["direct"][ALONE], 2)
+    found["share of the model called in batches"] = round(best / found["direct"][BATCHED], 2)
     found["machine"] = machine()
     options.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
@@ -63,17 +64,20 @@ def _histories(count: int) -> list[list[str]]:
 
 
 def _direct(count: int) -> dict[str, float]:
-    """Answers a second of the model in this process."""
+    """Answers a second of the model in this process, and how many lists are another one in a batch."""
     import mlflow
 
     model, histories = mlflow.pyfunc.load_model(MODEL), _histories(count)
-    found = {}
-    for name, size in (("one at a time", 1), (f"{TOGETHER} at once", TOGETHER)):
+    found, lists = {}, {}
+    for name, size in ((ALONE, 1), (BATCHED, TOGETHER)):
         model.predict(pd.DataFrame({"history": histories[:size]}))
         began = time.perf_counter()
-        for start in range(0, count, size):
-            model.predict(pd.DataFrame({"history": histories[start : start + size]}))
+        answers = [
+            model.predict(pd.DataFrame({"history": histories[start : start + size]})) for start in range(0, count, size)
+        ]
         found[name] = round(count / (time.perf_counter() - began), 2)
+        lists[name] = [list(items) for answer in answers for items in answer["item_ids"]]
+    found["lists that differ"] = sum(one != other for one, other in zip(lists[ALONE], lists[BATCHED], strict=True))
     return found
 
 
@@ -168,15 +172,15 @@ def _resident(leader: int) -> float:
 def _ended(address: str, process: subprocess.Popen[bytes]) -> dict[str, int]:
     """How many of the requests that were in flight at SIGTERM are answered."""
 
-    def outcome(ask: Callable[[], float]) -> bool:
+    def is_answered(history: list[str]) -> bool:
         try:
-            return ask() > 0
+            return _ask(address, history) > 0
         except httpx.HTTPError:
             return False
 
     with ThreadPoolExecutor(TOGETHER) as pool:
-        waiting = [pool.submit(outcome, lambda row=row: _ask(address, row)) for row in _histories(TOGETHER)]
-        time.sleep(0.05)
+        waiting = [pool.submit(is_answered, history) for history in _histories(TOGETHER)]
+        time.sleep(1)  # all of them have arrived, and the first ones may be answered
         process.send_signal(signal.SIGTERM)
         answered = sum(request.result() for request in waiting)
     return {"in flight": TOGETHER, "answered": answered, "exit code": process.wait(60)}

@@ -25,8 +25,7 @@ MEASURED_S: dict[str, tuple[float, ...]] = {
 }
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
 
-Effort is that of all samples. A refit is left out: it follows only where the
-gate promotes.
+Effort is that of all samples. A refit is left out, since it follows only where the gate promotes.
 """
 TRAIN_SHARE = 0.7
 """Train samples for each interaction of these logs."""
@@ -96,10 +95,7 @@ def _measured(stage: str, rows: int) -> float:
 
 
 def _factors(config: Config, rows: int) -> dict[str, float | None]:
-    """How many times as much each stage of a first night does as in the measured nights; None where its model was not measured.
-
-    A refit is left out: it follows only where the gate promotes.
-    """
+    """How many times as much each stage of a first night does as in the measured nights; None where its model was not measured."""
     model, surrogate, tuning = config.language_model, config.surrogate, config.fine_tune
     is_measured = config.recommender.backend == "bigrec" and model.embedded
     weights = _weights(model.vocabulary, model.width, model.layers) / _weights(1024, 128, 2) if is_measured else None

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import scale
 from dealrec_core import settings
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.lake.nights import Snapshot
 from tasks import forecast
 from tasks.forecast import forecast as foretold
 
+RESULTS = json.loads(Path("benchmarks/results/scale.json").read_text("utf-8"))
 DEMO = "deployments/examples/demo.toml"
 TINY = {
     "ingest": (1.0, 1.0, 10.0),
@@ -36,8 +38,13 @@ def night(name: str, seconds: dict[str, float], *, rows: int = 100, finished: bo
     return SimpleNamespace(name=name, find=records.get, snapshots=lambda: list(records.values()))
 
 
+def test_the_page_shows_what_the_benchmark_measured():
+    assert scale.table(RESULTS) in Path("docs/scale.md").read_text("utf-8")
+
+
 def test_the_table_of_the_forecast_is_what_the_benchmark_measured():
-    sizes = json.loads(Path("benchmarks/results/scale.json").read_text())["sizes"]
+    sizes = RESULTS["sizes"]
+    assert forecast.MEASURED_ROWS == tuple(sorted(map(int, sizes)))
     measured = [sizes[str(rows)]["first night"]["stages"] for rows in forecast.MEASURED_ROWS]
     for stage, seconds in forecast.MEASURED_S.items():
         assert seconds == tuple(forecast_seconds(stages[stage]) for stages in measured), stage
