@@ -66,16 +66,16 @@ def cost(account: Account) -> Section:
 
 
 def _foretold(night: Night) -> Table:
-    """The seconds of every stage as `dealrec plan` would have estimated them before the night, and as they were."""
+    """The seconds of every stage, as `dealrec plan` estimates them before the night and as they were."""
     ahead = forecast(night.config, night.earlier, night.need("ingest").rows or 0)
     rows = [
         [record.stage.replace("_", " "), duration(before), duration(record.seconds)]
         for record in night.snapshots()
         if (before := ahead.seconds.get(record.stage)) is not None
     ]
-    by = f"by {len(ahead.by)} earlier nights" if ahead.by else "by nights on other logs"
+    by = "earlier nights" if ahead.by else "nights on other logs"
     return Table(
-        ["stage", f"estimated before, {by}", "measured"], rows, "Time of every stage, as estimated before the night"
+        ["stage", f"estimated by {by}", "measured"], rows, "Time of every stage, as estimated before the night"
     )
 
 

@@ -44,7 +44,7 @@ def test_the_page_shows_what_the_benchmark_measured():
 
 def test_the_table_of_the_forecast_is_what_the_benchmark_measured():
     sizes = RESULTS["sizes"]
-    assert forecast.MEASURED_ROWS == tuple(sorted(map(int, sizes)))
+    assert tuple(sorted(map(int, sizes))) == forecast.MEASURED_ROWS
     measured = [sizes[str(rows)]["first night"]["stages"] for rows in forecast.MEASURED_ROWS]
     for stage, seconds in forecast.MEASURED_S.items():
         assert seconds == tuple(forecast_seconds(stages[stage]) for stages in measured), stage
