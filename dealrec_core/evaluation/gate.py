@@ -1,9 +1,10 @@
 """The gate: a candidate replaces the champion only if enough evidence says that it is better on the same held-out users.
 
 Evidence is won in a bet against the champion. One unit of money is shared among the `STAKES`; with a stake s every held-out user
-multiplies its part by 1 + s · (gain − minimum gain) / (1 + minimum gain), which is above 0. Where the mean gain of users is no more than the minimum, no stake is expected to
-win: the expected product is at most (1 + s · (mean − minimum))^users, because log(1 + x) is concave. So the money is a nonnegative
-supermartingale, and the chance that it ever reaches E is at most 1 / E (Ville's inequality), whatever the night on which one looks
+multiplies its part by 1 + s · (gain − minimum gain) / (1 + minimum gain), which is above 0. Where the mean gain of users is no more
+than the minimum, no stake is expected to win: the logarithm of the expected product is at most users times the logarithm of
+1 + s · (mean − minimum) / (1 + minimum), because log(1 + x) is concave. So the money is a nonnegative supermartingale, and the chance
+that it ever reaches E is at most 1 / E (Ville's inequality), whatever the night on which one looks
 (Waudby-Smith and Ramdas 2023, 2010.09686). No normal law and no number of users is assumed; gains lie between −1 and 1.
 
 The n-th challenger of a champion needs n (n + 1) / (1 − confidence). The chances 1 / needed of all challengers, however many come, sum
