@@ -194,7 +194,7 @@ def fidelity(config: FidelityFile = FIDELITY, set: Set = None, json: Json = Fals
 
     loaded = settings.read(core.FidelityConfig, config, set or [])
     results = core.study(loaded)
-    say(results, [*core.table(results).splitlines(), f"{loaded.starts} starts are kept in {loaded.folder}"], json)
+    say(results, [*core.table(results).splitlines(), f"{loaded.starts} starts are stored in {loaded.folder}"], json)
 
 
 @app.command()

@@ -116,8 +116,8 @@ class Check(BaseModel):
 
 
 FIXES = {
-    "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would land",
-    "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would land",
+    "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
+    "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
     "lake": "give this user the right to write there, or set lake.root to another place",
     "registry": "start MLflow again (`make up`), or correct [registry] of the settings file",
     "device": "set run.device to auto, or install the driver of the GPU",
@@ -156,7 +156,7 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
 
 
 def first_rows(config: str, overrides: list[str]) -> "Look":
-    """How the first rows of the raw files would land, and what would stop a night."""
+    """The first rows of the raw files as they would be stored, and what would stop a night."""
     from dealrec_core.ingest.preview import look
 
     return look(settings.load(config, overrides).sources, today=datetime.now(UTC).date())

@@ -75,11 +75,11 @@ def status(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> N
 
 @looking.command()
 def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Show the files that a night would take, and how long it will take by the nights before."""
+    """Show the files that a night would read, and how long it will take by the nights before."""
     from flows.look import plan as look
 
     ahead = look(config, set or [], day and day.date())
-    lines = [*ahead.files, f"{counted(len(ahead.files), 'file')} with rows that no night has taken"]
+    lines = [*ahead.files, f"{counted(len(ahead.files), 'file')} with rows that no night has ingested"]
     if not ahead.seconds:
         lines.append(NO_TIME)
     else:
@@ -173,8 +173,8 @@ def trace(sample_id: str, config: ConfigFile = FOUND, set: Set = None, json: Jso
 
 def _preview(preview: "Preview") -> list[str | Table]:
     good = preview.records - preview.filtered - preview.quarantined
-    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} go to quarantine"
-    counts = f"of its first {preview.records:,} records {good:,} would land, {filtered}, {bad}"
-    frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
+    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} be quarantined"
+    counts = f"of its first {preview.records:,} records {good:,} would be stored, {filtered}, {bad}"
+    frames = {"would be stored": preview.landing, "would be quarantined": preview.bad}
     tables = [table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
     return [f"{preview.file.path}: {preview.form}", counts, *tables]

@@ -86,7 +86,7 @@ def score_on(
     carried = following
     if carried.residual <= config.most_residual:
         scores, scored = _fresh_scores(before, carried, earlier, train)
-        why, products = f"q kept: its residual is {carried.residual:.1e}", 0
+        why, products = f"the earlier q is used again: its residual is {carried.residual:.1e}", 0
     else:
         why = f"q corrected: its residual was {carried.residual:.1e}, more than {config.most_residual:g}"
         carried, scores, products = _corrected(before, carried, train, config=config, seed=seed)

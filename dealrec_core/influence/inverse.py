@@ -121,7 +121,7 @@ def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: 
             break
         if len(alphas) >= most_steps:
             raise NotConverged(
-                f"residual {iterate.residual:.1e} after {len(alphas)} products, wanted {tolerance:.1e}; "
+                f"residual {iterate.residual:.1e} after {len(alphas)} products, but the tolerance is {tolerance:.1e}; "
                 f"raise influence.damping ({damping.value:g}) or most_steps ({most_steps}) in a study"
             )
         basis.append(image / betas[-1])
@@ -164,7 +164,7 @@ def prepared(G: Operator, C: Operator, v: Tensor, *, damping: Damping, tolerance
             return Solution(q, relative, len(pairs), first.damping, first.top, residual)
         if len(pairs) >= most_steps:
             raise NotConverged(
-                f"residual {relative:.1e} after {len(pairs)} products, wanted {tolerance:.1e}; raise "
+                f"residual {relative:.1e} after {len(pairs)} products, but the tolerance is {tolerance:.1e}; raise "
                 f"influence.damping ({damping.value:g}), or part_samples or most_steps ({most_steps}) in a study"
             )
         # No finer than the reduction that is still missing.
@@ -177,7 +177,7 @@ def _cheaply(C: Operator, residual: Tensor, *, damping: Damping, tolerance: floa
         return conjugate_gradients(C, residual, damping=damping, tolerance=tolerance, most_steps=MOST_CHEAP)
     except NotConverged as error:
         raise NotConverged(
-            f"a direction was not found in {MOST_CHEAP} cheap products at damping {damping.given(0.0):.1e}; "
+            f"no direction was accurate enough after {MOST_CHEAP} cheap products at damping {damping.given(0.0):.1e}; "
             "raise influence.damping"
         ) from error
 
@@ -284,7 +284,7 @@ def lissa(
             return Solution(answer, residual, math.ceil(spent), added, top)
         stretch *= 2
     raise NotConverged(
-        f"residual {residual:.1e} after {math.ceil(spent)} products, wanted {tolerance:.1e}; raise influence.damping "
+        f"residual {residual:.1e} after {math.ceil(spent)} products, but the tolerance is {tolerance:.1e}; raise influence.damping "
         f"({damping.value:g}), influence.most_steps ({most_steps}) or influence.lissa_samples, or set solver = 'cg'"
     )
 

@@ -128,7 +128,7 @@ class InteractionSource(ReaderOptions):
     @model_validator(mode="after")
     def _one_source_of_ratings(self) -> "InteractionSource":
         if self.event_weights is not None and (self.rating is not None or self.event_type is None):
-            raise ValueError("event_weights needs event_type and takes the place of rating; leave rating out")
+            raise ValueError("event_weights needs event_type and replaces rating; remove rating")
         return self
 
 
