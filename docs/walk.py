@@ -40,8 +40,8 @@ STAGES = {
     ),
     "influence": (
         "Influence",
-        "The stage `tasks/stages/influence.py` estimates by how much the surrogate's error would change without the sample. `dealrec_core/influence/` "
-        "computes that for all samples at once, without a single retraining.",
+        "The stage `tasks/stages/influence.py` estimates by how much the surrogate's error would change without the "
+        "sample. `dealrec_core/influence/` computes that for all samples at once, without a single retraining.",
     ),
     "effort": (
         "Effort",

@@ -1,6 +1,6 @@
-"""Looks at a lake without changing it, unless `doctor` is asked to repair it.
+"""Looks at a lake without changing it, unless `doctor` is run with `--repair`.
 
-What only one look needs is imported in it: a second of a command is long.
+A function imports the modules that only it needs, because a second of a command is long.
 """
 
 import shutil

@@ -40,7 +40,8 @@ Reason = Annotated[str, typer.Option(help="Reason, stored with the decision.")]
 User = Annotated[str, typer.Argument(help="Id of the user, as it stands in the log.")]
 Now = Annotated[bool, typer.Option("--now", help="Remove the user from older versions at once, too.")]
 Sources = Annotated[
-    bool, typer.Option("--sources", help="Show the first rows as they would be stored, and those that cannot be stored.")
+    bool,
+    typer.Option("--sources", help="Show the first rows as they would be stored, and those that cannot be stored."),
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where that is possible.")]
 NightName = Annotated[str | None, typer.Argument(help="Name of a night. Default: the newest.")]
@@ -52,7 +53,8 @@ Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of
 PoolType = Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")]
 ModelName = Annotated[str, typer.Argument(help="smollm2-135m, a name on the hub, or with --from any name.")]
 From = Annotated[
-    Path | None, typer.Option("--from", help="Wheel, GGUF file or folder of the model, to be used instead of a download.")
+    Path | None,
+    typer.Option("--from", help="Wheel, GGUF file or folder of the model, to be used instead of a download."),
 ]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -64,7 +66,10 @@ Again = Annotated[
     ),
 ]
 Fewer = Annotated[
-    bool, typer.Option(help="With --again: replace also where a file has less than half of the rows that came under its name.")
+    bool,
+    typer.Option(
+        help="With --again: replace also where a file has less than half of the rows that came under its name."
+    ),
 ]
 
 

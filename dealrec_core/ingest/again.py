@@ -166,7 +166,7 @@ def _require_rows(lake: Lake, config: SourcesConfig, files: dict[str, RawFile], 
         rows = sources.count_rows(file.path, config.interactions) if landed else None
         if landed > 2 * (rows or 0):
             raise DataError(
-                f"'{file.path}' has {landed:,} rows in the lake, from {len(replaced[sha256]) - 1} earlier contents, and holds {rows or 0:,} "
-                "now; if the name was used for one log after another, the earlier rows would be lost. Nothing was changed; "
+                f"'{file.path}' has {landed:,} rows in the lake, from {len(replaced[sha256]) - 1} earlier contents, and holds "
+                f"{rows or 0:,} now; if the name was used for one log after another, the earlier rows would be lost. Nothing was changed; "
                 "add --fewer to replace them all the same"
             )

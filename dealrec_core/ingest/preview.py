@@ -195,7 +195,9 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str],
         )
     found.warnings += [f"column '{raw}' has no value in any record that was looked at" for raw in empty]
     if hidden := sources.hidden(config.root, config.interactions.files):
-        found.warnings.append(f"{len(hidden)} files are not read, because their names mark them as no data, for instance {hidden[0].path}")
+        found.warnings.append(
+            f"{len(hidden)} files are not read, because their names mark them as no data, for instance {hidden[0].path}"
+        )
 
 
 def _look_at_items(found: Look, total: _Rows, config: SourcesConfig, rows: int) -> None:

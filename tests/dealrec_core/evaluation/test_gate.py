@@ -64,7 +64,9 @@ def test_three_lucky_users_are_not_enough():
     expected = sum((1 + stake) ** 3 for stake in STAKES) / len(STAKES)  # every other user leaves the money as it is
     assert found.evidence == pytest.approx(expected, abs=1e-3)
     assert (found.promoted, found.needed, found.shadow) == (False, 20.0, "tonight")
-    assert found.reason.endswith(" to 1, and a promotion needs 20 to 1. The champion stays. Night tonight's model stays as shadow.")
+    assert found.reason.endswith(
+        " to 1, and a promotion needs 20 to 1. The champion stays. Night tonight's model stays as shadow."
+    )
 
 
 def test_evidence_of_several_nights_is_multiplied():
