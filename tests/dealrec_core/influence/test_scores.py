@@ -315,6 +315,17 @@ def test_bf16_rounds_the_network_and_nothing_else(name: str, which: str) -> None
     assert 1e-5 < error < 0.1
 
 
+def test_the_percent_done_rises_with_every_product_to_the_whole_once_the_scores_are_there() -> None:
+    seen: list[tuple[int, int]] = []
+    config = InfluenceConfig(damping=0.1, tolerance=1e-6, part_samples=4)
+    train, risk = sequences(12, seed=1), sequences(5, seed=2)
+    result = influence.score(model(), train, risk, config=config, progress=lambda *done: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen[0][0] < 90
+    assert seen[-2:] == [(90, 100), (100, 100)]  # at the tolerance, then with the scores
+    assert len(seen) > result.products  # the cheap products count, too
+
+
 def test_too_few_steps_say_what_to_change() -> None:
     config = InfluenceConfig(most_steps=2, tolerance=1e-9, damping=1e-3)
     with pytest.raises(
