@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+STEP, CARE, SERVERS = "One step of a night", "Lake and models", "Servers"
+"""Groups of commands in `dealrec --help`; the commands without a group come first."""
 FOUND = ""
 """Default of `--config`: the file that `settings.found` finds."""
 
@@ -92,6 +94,6 @@ InteractionFiles = Annotated[
     str | None, typer.Option("--interactions", help="Pattern of the files, such as log/*.csv.")
 ]
 ItemFiles = Annotated[str | None, typer.Option("--items", help="Pattern of the files with titles.")]
-Names = Annotated[list[str], typer.Argument(help="A user as it stands in the log; with --history items, oldest first.")]
-History = Annotated[bool, typer.Option("--history", help="The names are items of a history.")]
+Names = Annotated[list[str], typer.Argument(help="Id of a user; with --history, ids of items, oldest first.")]
+History = Annotated[bool, typer.Option("--history", help="Read the ids as items of a history.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="Number of titles.")]
