@@ -39,5 +39,5 @@ def _ask(night: Night) -> Approval:
     try:
         word = pause_flow_run(wait_for_input=form, timeout=int(hours * 3600), poll_interval=5)
     except FlowPauseTimeout:
-        return Approval(approve=False, comment=f"no word within {hours:g} hours", who="nobody")
+        return Approval(approve=False, comment=f"no answer within {hours:g} hours", who="nobody")
     return Approval(approve=word.approve, comment=word.comment, who=word.who)

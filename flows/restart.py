@@ -28,7 +28,7 @@ def restart(flow_run: str) -> str:
             tags=[*crashed.tags, RESTARTED],
             idempotency_key=f"again-{crashed.id}",
         )
-    return f"run {crashed.name} crashed: {again.name} goes on with its night"
+    return f"run {crashed.name} crashed: {again.name} continues its night"
 
 
 def same_night(crashed: FlowRun) -> dict[str, Any]:

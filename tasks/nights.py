@@ -191,7 +191,7 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         return summary(outcome="done before" if before else "empty", message=reason, rows_new=rows, warnings=warnings)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
-    done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"
+    done_before = f"night {night.name} was finished before: nothing was ingested and no table changed (then: {reason})"
     named = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
     recalls = {name.removesuffix(" recall"): float(str(value)) for name, value in named.items()}
     return summary(

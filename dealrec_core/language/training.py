@@ -73,7 +73,7 @@ class Learner(Protocol):
     """Tells the inputs apart: a checkpoint of other inputs is not taken up."""
     samples: int
     names: Sequence[object]
-    """What messages call each sample: its sample_id, or its place where there is none."""
+    """Name of each sample in messages: its sample_id, or its place if it has none."""
     steps_an_epoch: int
     tokens: int
     """Tokens of an epoch."""

@@ -1,4 +1,4 @@
-"""What a study compares: grids of methods, backends, surrogates, data sets, ratios and seeds, from one TOML file."""
+"""Settings of a study: grids of methods, backends, surrogates, data sets, ratios and seeds, from one TOML file."""
 
 import itertools
 from typing import Any, Literal, NamedTuple
@@ -28,11 +28,11 @@ class DatasetConfig(Section):
     kind: Literal["released", "night"] = "released"
     """released: a folder in the format of DEALRec's release; night: the samples of a night in a lake."""
     folder: str = ""
-    """Of the released format."""
+    """Folder of a data set in the released format."""
     config: str = "deployments/pipeline.toml"
     """Settings file of the night's lake."""
     night: str | None = None
-    """Name of the night; the newest with samples when left out."""
+    """Name of the night; None means the newest one with samples."""
     history_length: int = Field(default=20, ge=1)
     users: int | None = Field(default=None, ge=1)
     """Held-out users at most, drawn once among those that `judges` names; None means all of them."""
@@ -88,7 +88,7 @@ class StudyConfig(Section):
     folder: str
     """Where cells and shared models are kept. Studies of one folder share them, so no cell runs twice for two questions."""
     reference: str = "random"
-    """What every method is compared with."""
+    """Method that every other method is compared with."""
     metric: Literal["recall", "ndcg", "mrr"] = "ndcg"
     """Metric that decides."""
     cutoff: int = Field(default=100, ge=1, le=1000)
@@ -104,11 +104,11 @@ class StudyConfig(Section):
     """Device that trains and evaluates; auto takes a GPU when there is one. Cells of both devices count as equal, and a study that was
     prepared on a CPU goes on on a GPU; each cell records its device."""
     seed: int = 0
-    """Of all that cells share: base models, surrogates, features, held-out users."""
+    """Seed of everything that cells share: base models, surrogates, features, held-out users."""
     pretraining_epochs: int = Field(default=4, ge=1)
-    """Of TIGER's base, on the older half of the histories."""
+    """Number of epochs of TIGER's base, on the older half of the histories."""
     tuning_rate: float | None = Field(default=None, gt=0)
-    """TIGER's learning rate when it is tuned on a coreset; None takes that of its base."""
+    """TIGER's learning rate when it is tuned on a coreset; None uses that of its base."""
     gradient_width: int = Field(default=16, ge=1)
     """Rows that each LoRA gradient is projected to."""
     aims: int = Field(default=256, ge=1)

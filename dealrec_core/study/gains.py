@@ -44,9 +44,9 @@ class Parts:
     seed: tuple[float, float]
     """Between seeds of the method and of the reference, without what users add."""
     rest: tuple[float, float]
-    """Of one seed on one user."""
+    """Variance of one seed on one user."""
     user: float
-    """Of a method's gain between users, were there endless seeds."""
+    """Variance of a method's gain between users, for an endless number of seeds."""
     seeds: tuple[int, int]
     users: int
 

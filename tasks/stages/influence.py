@@ -19,6 +19,7 @@ from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.training import unusable
 from tasks import storage
 from tasks.naming import naming
+from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
 
@@ -80,9 +81,10 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
     config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
     earlier = _earlier(tonight, risk)
     score = partial(continued.score_on, earlier, model, samples, aims, seed=seed, device=device)
-    with naming(tonight.train, lambda: unusable(model, samples).tolist()):
+    with naming(tonight.train, lambda: unusable(model, samples).tolist()), shown("influence", "percent") as progress:
         return with_fewer_tokens(
-            config.batch_tokens, lambda most: score(config=config.model_copy(update={"batch_tokens": most}))
+            config.batch_tokens,
+            lambda most: score(config=config.model_copy(update={"batch_tokens": most}), progress=progress),
         )
 
 

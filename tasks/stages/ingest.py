@@ -71,7 +71,7 @@ def take_again(config: Config, patterns: list[str], through: date, *, fewer: boo
             lake, config.sources, patterns, through=through, partition=partition, fewer=fewer, over=over
         )
     get_run_logger().info(
-        "%d files taken again: %d rows withdrawn, %d landed; the next night makes samples of them",
+        "%d files read again: %d rows withdrawn, %d written; the next night makes samples of them",
         len(report.files), report.withdrawn, report.inserted,
     )  # fmt: skip
     return report
@@ -88,7 +88,7 @@ def replay_quarantine(config: Config, through: date) -> IngestReport:
     with lock(lake, home=config.run.home):
         report = replay.replay(lake, config.sources, through=through, partition=config.lake.partition)
     get_run_logger().info(
-        "%d quarantined rows read again: %d landed, %d were there already, %d are still bad",
+        "%d quarantined rows read again: %d written, %d were there already, %d are still bad",
         report.rows, report.inserted, report.duplicates, report.quarantined,
     )  # fmt: skip
     return report

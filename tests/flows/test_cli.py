@@ -105,7 +105,9 @@ def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_p
     places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
     assert code == 0
-    assert "/log/new.csv\n1 file with rows that no night has taken\nno night has finished here, so that nothing" in out
+    assert (
+        "/log/new.csv\n1 file with rows that no night has ingested\nno night has finished here, so that nothing" in out
+    )
 
 
 def test_the_plan_says_how_long_each_step_takes_by_the_nights_before(capsys, monkeypatch, town):
@@ -268,7 +270,7 @@ def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
     code, out, _ = run(capsys, monkeypatch, "doctor", "--sources", "--config", str(small), *sets)
     assert code == 0
     assert "CSV, utf-8, commas between fields" in out
-    assert "of its first 4 records 3 would land, 0 be filtered out, 1 go to quarantine" in out
+    assert "of its first 4 records 3 would be stored, 0 be filtered out, 1 be quarantined" in out
     assert "rating is not a number" in out
 
 

@@ -42,7 +42,7 @@ def test_a_candidate_that_is_better_on_the_same_users_is_promoted():
     assert found.gain == 0.5  # 150/200 - 50/200
     assert found.low > 0
     assert found.reason.startswith("Promoted: ndcg@20 rose from 0.250 to 0.750 (95% interval +")
-    assert found.reason.endswith(" to 1, 20 needed.")
+    assert found.reason.endswith(" to 1, and a promotion needs 20 to 1.")
 
 
 def test_a_candidate_that_is_worse_or_equal_is_not_and_is_no_shadow():
@@ -64,7 +64,9 @@ def test_three_lucky_users_are_not_enough():
     expected = sum((1 + stake) ** 3 for stake in STAKES) / len(STAKES)  # every other user leaves the money as it is
     assert found.evidence == pytest.approx(expected, abs=1e-3)
     assert (found.promoted, found.needed, found.shadow) == (False, 20.0, "tonight")
-    assert found.reason.endswith(" to 1, 20 needed. The champion stays. Night tonight's model stays as shadow.")
+    assert found.reason.endswith(
+        " to 1, and a promotion needs 20 to 1. The champion stays. Night tonight's model stays as shadow."
+    )
 
 
 def test_evidence_of_several_nights_is_multiplied():
