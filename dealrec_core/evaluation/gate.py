@@ -252,7 +252,7 @@ def _change(metric: str, trial: Trial) -> str:
 
 
 def _odds(number: float) -> str:
-    return f"{number:.2g}" if number < 10 else f"{number:,.0f}" if number < 1e6 else f"{number:.0e}"
+    return f"{number:.2g}" if number < 10 else f"{number:,.0f}" if number < 1e6 else "more than 1,000,000"
 
 
 def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
