@@ -79,7 +79,7 @@ def coreset(account: Account) -> Section:
 
 
 def _examples(account: Account, chosen: pl.DataFrame) -> Table:
-    """The chosen samples with the highest score, and where influence was computed the samples with the lowest that were left out."""
+    """The chosen samples with the highest score, and where influence was computed the samples with the lowest that were not chosen."""
     rows = chosen.sort(schema.SCORE, schema.SAMPLE_ID, descending=[True, False]).head(EXAMPLES).to_dicts()
     places: dict[str, str] = {}
     if account.night.find("influence") is not None:
