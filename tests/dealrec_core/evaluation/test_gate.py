@@ -94,6 +94,17 @@ def test_no_stake_is_expected_to_win_where_no_gain_is(gains):
     assert (chances @ np.exp(gate.winnings(values)) <= 1 + 1e-12).all()
 
 
+def test_no_stake_is_ruined_by_one_user_whatever_the_minimum_gain():
+    assert np.isfinite(gate.winnings(np.array([-1.0, 1.0]), 0.6)).all()
+
+
+def test_a_trial_by_other_stakes_counts_for_nothing():
+    first = trial(BETTER, WORSE)
+    older = first.model_copy(update={"winnings": first.winnings[1:]})
+    again = trial(BETTER, WORSE, before=older, tried={"role": "shadow"})
+    assert (again.all_users, again.winnings) == (first.all_users, first.winnings)
+
+
 def test_the_challenger_with_most_of_what_it_needs_is_promoted_and_the_one_ahead_stays():
     shadow = trial(BETTER, WORSE, tried={"role": "shadow", "model": "earlier"})
     candidate = trial(BETTER, WORSE, tried={"number": 2})
