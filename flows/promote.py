@@ -24,7 +24,7 @@ class Word(RunInput):
 
 @flow(name="promote", flow_run_name="promote {request}", result_serializer="json")
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
-    """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate asks for one."""
+    """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate needs an approval."""
     with one_night(request) as night:
         is_open = night.find("promotion") is None and promotion.approval_of(night) is None
         if night.config.gate.approval and is_open and promotion.verdict_of(Tonight(night)).promoted:

@@ -37,7 +37,7 @@ class Trial(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: Literal["champion", "candidate", "shadow"]
-    """The champion's trial is kept as a record alone."""
+    """The champion's trial is only a record."""
     model: str
     """Name of the night that made the model."""
     champion: str

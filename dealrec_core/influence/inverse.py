@@ -115,7 +115,7 @@ def conjugate_gradients(
     The basis K of {v, Gv, G²v, …} does not depend on d, and Kᵀ G K is a small tridiagonal T. So the same products
     give the largest eigenvalue, hence d by its rule, and q = K (T + dI)⁻¹ Kᵀ v, the very iterate of conjugate gradients
     at that d. Its residual is β_k |y_k| / ‖v‖. The solver stops when that is within tolerance and, where the damping
-    follows the top eigenvalue, that is known to 1%. The basis is kept orthogonal by a second projection; memory is steps × P.
+    follows the top eigenvalue, that is known to 1%. A second projection keeps the basis orthogonal; memory is steps × P.
     Source: Golub and Van Loan, Matrix Computations, sections 10.1-10.3.
 
     Raises:
@@ -292,8 +292,8 @@ def lissa(
 ) -> Solution:
     """q by h ← h + η (v − (G_t + dI) h) with G_t over a random batch and η = 1 / (top + d) (Agarwal et al. 2017).
 
-    The recursion contracts where no batch curves more than all samples together; with batches below that its answer
-    carries their noise, so the second half of each stretch of steps is averaged, and the residual over all samples is
+    The recursion contracts where no batch curves more than all samples together; with batches below that its answer has
+    their noise, so the second half of each stretch of steps is averaged, and the residual over all samples is
     checked after every stretch. A stretch is twice as long as the one before.
 
     Args:

@@ -83,7 +83,7 @@ def score(
 
     Raises:
         DataError: no train or no risk samples.
-        SettingsError: an unknown layer, or a solver that cannot take so many parameters.
+        SettingsError: an unknown layer, or a solver that cannot compute this number of parameters.
         NotConverged: the residual stayed above the tolerance.
         NotFinite: a NaN or infinity in a gradient, product or score.
         NumericsError: negative curvature, a singular operator, or a risk without gradient.

@@ -37,12 +37,12 @@ class Preview:
     bad: pl.DataFrame
     """The first rows that would go to quarantine: row, column, reason, raw."""
     form: str = ""
-    """Format, encoding, delimiter and quoting that were found."""
+    """Detected format, encoding, delimiter and quoting."""
 
 
 @dataclass
 class Look:
-    """The result of a look at the sources: how rows would land, and what a night would warn of or stop at."""
+    """The result of a look at the sources: the rows as they would be stored, and the warnings and errors of a night."""
 
     interactions: list[Preview] = field(default_factory=list)
     """The first files, and those with a problem."""
@@ -87,7 +87,7 @@ def preview(config: SourcesConfig, *, files: int, rows: int) -> list[Preview]:
 def look(config: SourcesConfig, *, files: int = 3, rows: int = 5, today: date | None = None) -> Look:
     """Returns what a night would do with the raw files, as far as their beginnings show it; nothing is written.
 
-    today: the day after which times are told to be of the future.
+    today: times after this day are reported as future.
 
     Raises:
         SourceError: no file matches.

@@ -1,4 +1,4 @@
-"""Whether a base model from outside can be tuned: found out in seconds, before anything is computed."""
+"""Whether a base model from outside can be tuned: checked in seconds, before anything is computed."""
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM

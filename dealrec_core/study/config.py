@@ -37,7 +37,7 @@ class DatasetConfig(Section):
     users: int | None = Field(default=None, ge=1)
     """Held-out users at most, drawn once among those that `judges` names; None means all of them."""
     risk_samples: int = Field(default=4000, ge=1)
-    """Most recent held-out samples that influence and aims are taken on, drawn once."""
+    """Most recent held-out samples for influence and aims, drawn once."""
     prompt: PromptConfig = PromptConfig()
 
 
@@ -64,7 +64,7 @@ class GridConfig(Section):
 
 
 class PrimaryConfig(Section):
-    """The one question that is asked of a backend, written down before its cells run: does the method beat the reference?"""
+    """The one question about a backend, written down before its cells run: does the method beat the reference?"""
 
     dataset: str
     method: str
@@ -86,7 +86,7 @@ class StudyConfig(Section):
     name: str
     """Name of the folder, below `folder`, that gets the tables."""
     folder: str
-    """Where cells and shared models are kept. Studies of one folder share them, so no cell runs twice for two questions."""
+    """Folder of cells and shared models. Studies of one folder share them, so no cell runs twice for two questions."""
     reference: str = "random"
     """Method that every other method is compared with."""
     metric: Literal["recall", "ndcg", "mrr"] = "ndcg"
@@ -102,7 +102,7 @@ class StudyConfig(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that trains and evaluates; auto takes a GPU when there is one. Cells of both devices count as equal, and a study that was
-    prepared on a CPU goes on on a GPU; each cell records its device."""
+    prepared on a CPU continues on a GPU; each cell records its device."""
     seed: int = 0
     """Seed of everything that cells share: base models, surrogates, features, held-out users."""
     pretraining_epochs: int = Field(default=4, ge=1)

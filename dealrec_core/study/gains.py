@@ -62,7 +62,7 @@ class Parts:
         return variance**0.5, variance**2 / spread if spread > 0 else float("inf")
 
     def smallest(self, *, confidence: float, seeds: tuple[int, int] | None = None, users: float | None = None) -> float:
-        """The smallest true gain that is found with a power of 80%."""
+        """The smallest true gain that is detected with a power of 80%."""
         error, freedom = self.error(seeds=seeds, users=users)
         return float((student.ppf((1 + confidence) / 2, freedom) + student.ppf(POWER, freedom)) * error)
 

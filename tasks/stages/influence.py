@@ -1,4 +1,4 @@
-"""Scores the influence of every train sample, from what an earlier night left in the lake where that may be used."""
+"""Scores the influence of every train sample, from the sums of an earlier night if they may be used."""
 
 from functools import partial
 
@@ -75,7 +75,7 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
 
 
 def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
-    """The scores of tonight's train samples: from what an earlier night left where that may be used, else anew."""
+    """The scores of tonight's train samples: from the sums of an earlier night if they may be used, else computed again."""
     model, item_ids = tonight.surrogate
     samples, aims = encode(tonight.train, item_ids), encode(risk, item_ids)
     config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
@@ -89,7 +89,7 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
 
 
 def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
-    """An earlier night's scores that tonight can go on from, or the reason why there are none."""
+    """An earlier night's scores that tonight can start from, or the reason why there are none."""
     if tonight.config.influence.most_moved == 0:
         return "influence.most_moved is 0"
     last = _last_scored(tonight)
@@ -120,7 +120,7 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
 
 
 def _publish(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]:
-    """Publishes what the next night can go on from; returns its path and hash, None where there is nothing to go on from."""
+    """Publishes the sums that the next night can start from; returns their path and hash, None if there are none."""
     if scored.result.carried is None or tonight.config.influence.most_moved == 0:
         return None, None
     name = tonight.night.name

@@ -59,7 +59,7 @@ def ingest(tonight: Tonight) -> Snapshot:
 
 @task
 def take_again(config: Config, patterns: list[str], through: date, *, fewer: bool) -> Correction:
-    """Replaces what files have landed by what they hold now, up to the day, or the day of the last ingest if that is later.
+    """Replaces the earlier rows of files by their present rows, up to the day, or the day of the last ingest if that is later.
 
     Raises:
         NightBusy: a night holds the lake.
@@ -79,7 +79,7 @@ def take_again(config: Config, patterns: list[str], through: date, *, fewer: boo
 
 @task
 def replay_quarantine(config: Config, through: date) -> IngestReport:
-    """Reads quarantined rows of interactions again; good ones up to the day land.
+    """Reads quarantined rows of interactions again; good ones up to the day are written.
 
     Raises:
         NightBusy: a night holds the lake.
@@ -105,7 +105,7 @@ def _books(lake: Lake, *, before: int) -> pl.DataFrame:
 
 
 def _nothing_to_redo(manifest: Manifest, earlier: list[Night], rows: int, taken_again: int) -> bool:
-    """Whether a finished night with the same settings and code saw the same log, which only grows unless files are taken again."""
+    """Whether a finished night with the same settings and code saw the same log, which only grows unless files are read again."""
     return any(
         night.finished
         and night.manifest.settings == manifest.settings
