@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def missing() -> list[str]:
-    """What this machine lacks."""
+    """Programs that this machine lacks."""
     return [reason for reason in (ceph.missing(), servers.missing_postgres()) if reason]
 
 
@@ -226,7 +226,7 @@ def _without_sums(manifest: bytes) -> bytes:
 
 
 def _databases(database: str) -> dict[str, int]:
-    """What proves that the servers used PostgreSQL."""
+    """Evidence that the servers used PostgreSQL."""
     counted = {"prefect": ("flow_run", "task_run", "artifact"), "mlflow": ("runs", "model_versions")}
     found = {}
     for name, tables in counted.items():

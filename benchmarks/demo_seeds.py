@@ -20,6 +20,7 @@ from dealrec_core import schema
 from dealrec_core.evaluation.comparison import difference
 from dealrec_core.ingest import synthetic
 from dealrec_core.lake import Lake
+from flows import demo
 from tasks.nights import NightRequest, NightSummary
 
 RESULTS = town.ROOT / "benchmarks" / "results" / "demo_seeds.json"
@@ -51,8 +52,7 @@ def _nights(seed: int, home: Path, result: Path) -> None:
     overrides += [f"registry.tracking_uri=sqlite:///{home}/mlflow.db", f"registry.artifacts={home}/artifacts"]
     home.mkdir()
     rows = []
-    for number in range(3):
-        synthetic.write_day(home / "data", number, log)
+    for number in demo.write_weeks(home / "data", log):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
         day = log.start + timedelta(days=number)
         summary = nightly(NightRequest(day=day, config=town.DEMO, overrides=overrides))

@@ -1,4 +1,4 @@
-"""What effort costs on Games, in units of one plain LoRA forward and backward: `python benchmarks/effort.py`.
+"""Cost of effort on Games, in units of one plain LoRA forward and backward: `python benchmarks/effort.py`.
 
 Side by side in one process, in CPU seconds of its one thread, over the same length-sorted batches. 1 = forward and
 backward of the answer loss as fine-tuning computes it (output layer at answer tokens only), the gradients of every LoRA

@@ -1,9 +1,9 @@
-"""What effort takes over two nights on Games, in time and memory: `python benchmarks/effort_nights.py`.
+"""Time and memory of effort over two nights on Games: `python benchmarks/effort_nights.py`.
 
 The stages of two nights as they are (ingest, samples, base model, effort; without Prefect), on a log of the train period
 in which users come one after the other: 48,000 train samples in the first night, 1% more in the second, which scores
 these only. Each effort stage runs in a process of its own: its CPU seconds, and how far the peak of its memory grew over
-what it held with all imports done and the language model loaded. The same first night with a tenth of the samples tells
+what it held with all imports done and the language model loaded. A first night with a tenth of the samples shows
 whether memory grows with their number. Writes benchmarks/results/effort_nights.json.
 """
 

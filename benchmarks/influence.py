@@ -1,4 +1,4 @@
-"""What influence costs on Games, in units of one plain forward pass: `python benchmarks/influence.py [--only PART ...]`.
+"""Cost of influence on Games, in units of one plain forward pass: `python benchmarks/influence.py [--only PART ...]`.
 
 Side by side in one process, in CPU seconds of its one thread: 1 = the mean loss of all samples over the same unpadded
 batches, without gradients, for the same loss, before and after each thing that is timed. The surrogate is trained for a
@@ -262,7 +262,7 @@ def _memory() -> dict[str, Any]:
 
 
 def _peak_mb(samples: Sequences, recent: Sequences, item_count: int, *, times: int) -> float:
-    """Of the whole stage on `times` tenths of the samples, an untrained network."""
+    """Memory of the whole stage on `times` tenths of the samples, an untrained network."""
     model = networks.build("sasrec", Shape(item_count), seed=0)
     order = np.random.default_rng(0).permutation(len(samples))
     some = samples.take(np.resize(order, len(samples) * times // 10))

@@ -190,7 +190,7 @@ class _Watch(logging.Handler):
 
 
 def _name(place: Any, what: Any) -> str:
-    """What is written: a table, the record of a stage by its path, or a file by its last name."""
+    """Name of the write: a table, the record of a stage by its path, or a file by its last name."""
     if not isinstance(what, str):
         return str(place.table)
     return what if "/stages/" in what else what.rsplit("/", 1)[-1]

@@ -86,7 +86,7 @@ def _growth(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
 
 def _five_times(folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """The same ingest of a log with five times the rows: its memory should not grow."""
+    """An ingest of a log with five times the rows: its memory should not grow."""
     larger = folder / "larger"
     write_log(larger / "raw" / "log.csv", 5 * options.rows, first_day=0, days=DAYS)
     return _step("lake", larger, options)
@@ -177,7 +177,7 @@ def lake_job(folder: Path) -> int:
 
 
 def samples_job(folder: Path) -> int:
-    """What a night does after ingestion: the moments that split the log, and the samples that are not there yet."""
+    """Work of a night after the ingest: the moments that split the log, and the samples that are not there yet."""
     lake, config = Lake(str(folder / "lake")), split.SamplesConfig()
     version = lake.version("interactions")
     split.boundaries(lake.scan("interactions", version), config, not_before=None)

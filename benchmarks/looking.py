@@ -1,4 +1,4 @@
-"""What it costs to look at a lake, in two checkouts: `python benchmarks/looking.py --before OLD --after NEW`.
+"""Cost of commands that only read a lake, in two checkouts: `python benchmarks/looking.py --before OLD --after NEW`.
 
 Every look is a process of its own. CPU seconds are user and system time, median of the repeats; memory is the peak of the resident
 set. Each checkout looks at a lake of its own with one small night, made by its own code from the same log; both take turns.

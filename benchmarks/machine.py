@@ -1,4 +1,4 @@
-"""What the numbers of a benchmark were taken on."""
+"""Describes the machine on which a benchmark ran."""
 
 import os
 import platform

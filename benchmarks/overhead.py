@@ -1,6 +1,6 @@
-"""What orchestration costs a night, in seconds: `python benchmarks/overhead.py [--repeats 3]`.
+"""Time that orchestration adds to a night, in seconds: `python benchmarks/overhead.py [--repeats 3]`.
 
-The same night on fresh lakes: its stages called one after the other without Prefect, and the flow `nightly` against a
+One night on fresh lakes: its stages called one after the other without Prefect, and the flow `nightly` against a
 running server that asks for a login, in turns. Between them lies everything Prefect does: runs, states, logs, artifacts, results. Also:
 what `dealrec nightly` takes on top when no server runs. Writes benchmarks/results/overhead.json.
 """

@@ -26,7 +26,7 @@ def quotas(
 def apportioned(share: np.ndarray, most: np.ndarray, *, budget: int, random: np.random.Generator) -> np.ndarray:
     """Whole numbers (V,) in proportion to the shares by largest remainders, at most `most`, that sum to min(budget, sum of most).
 
-    What an item cannot give goes to the others in proportion to their shares. Equal remainders are drawn.
+    The part that an item cannot fill goes to the others in proportion to their shares. Equal remainders are drawn.
     """
     if budget >= most.sum():
         return most.copy()

@@ -1,4 +1,4 @@
-"""What selecting a coreset costs: `python benchmarks/selection.py [--samples 10000000]`.
+"""Cost of selecting a coreset: `python benchmarks/selection.py [--samples 10000000]`.
 
 Each stratified method selects 2% of so many samples in a process of its own (wall seconds and peak memory of that process,
 the frame of scores included). Beside it, on the size of Games, Algorithm 2 as loops over rows, with the same groups and
@@ -103,7 +103,7 @@ def scores(samples: int) -> pl.DataFrame:
 
 
 def against_loops() -> dict[str, float]:
-    """The same selection by loops over rows, on as many samples as Games has."""
+    """This selection by loops over rows, on as many samples as Games has."""
     frame = scores(GAMES)
     config = CoresetConfig()
     ours = min(_seconds(lambda: select(frame, config, seed=0)) for _ in range(3))

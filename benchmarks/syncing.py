@@ -1,6 +1,6 @@
 """Measures what waiting for the disk costs an ingest: `python benchmarks/syncing.py [--rows 20000000] [--repeats 3]`.
 
-The same log is ingested into new lakes in turns, with fsync and with one that does nothing, each time in a process of its own. Writes
+One log is ingested into new lakes in turns, with fsync and with one that does nothing, each time in a process of its own. Writes
 benchmarks/results/syncing.json.
 """
 

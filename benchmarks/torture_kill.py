@@ -52,7 +52,7 @@ Event = tuple[str | None, str, str, int, str]
 
 @dataclass
 class Oracle:
-    """What the raw files hold, as their writer knows it: of each content its records, None where one is bad."""
+    """Contents of the raw files, as their writer knows them: the records of each content, None where one is bad."""
 
     contents: dict[str, list[Event | None]] = field(default_factory=dict)
     current: dict[Path, str] = field(default_factory=dict)

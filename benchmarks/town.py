@@ -107,7 +107,7 @@ def folder(wanted: str | None) -> Iterator[Path]:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader needs to compare figures."""
+    """Facts that a reader needs to compare figures."""
     return {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2), "python": sys.version.split()[0]}
 
 

@@ -37,7 +37,7 @@ class SourceError(DealrecError):
 
 
 class DataError(DealrecError):
-    """The data was read, but cannot carry this step: too few samples, too many bad rows."""
+    """The data was read, but is not enough for this step: too few samples, too many bad rows."""
 
 
 class OtherFormat(DataError):

@@ -34,10 +34,11 @@ SMALL = {
 """Sizes at which a night takes seconds; its model learns little."""
 HEAD = """# The first night with a log of your own
 
-This page shows what the commands print for a small log that has names of its own: semicolons between the fields, times in milliseconds,
-German column names. Nothing was set by hand: `dealrec init` has found the files and the columns. The commands ran in the folder that
-holds `rohdaten`. Times are left out here, and the sizes of the models are those of a test, so that the figures are no measure of quality.
-`python benchmarks/newcomer.py` plays the path with 30,000 events, 800 users and three nights in full size.
+This page shows the output of the commands for a small log with unusual files: semicolons between the fields, times in milliseconds,
+and German column names. No setting was written by hand, because `dealrec init` recognised the files and the columns. The commands ran
+in the folder that holds `rohdaten`. Times are replaced by dots. The models have the size of a test, so the figures do not show the
+quality of a real night. `python benchmarks/newcomer.py` runs these commands in full size, with 30,000 events, 800 users and three
+nights.
 
 """
 

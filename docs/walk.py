@@ -16,22 +16,22 @@ from tasks.report.trace import Step, trace
 PAGE = Path(__file__).resolve().parent / "walk.md"
 HEAD = """# One row, from the raw log to the tuned model
 
-This page follows one row of a small synthetic log through two nights. Every block is what `dealrec trace SAMPLE_ID` prints
-about that row; names of nights, folders and hashes are shortened. After `make demo` the same command follows a row of the
-demo's log: `dealrec trace SAMPLE_ID --config deployments/examples/demo.toml`, with a sample_id out of
+This page follows one row of a small synthetic log through two nights. Every block is the output of `dealrec trace SAMPLE_ID`
+for that row; names of nights, folders and hashes are shortened. After `make demo` you can follow a row of the demo's
+log: `dealrec trace SAMPLE_ID --config deployments/examples/demo.toml`, with a sample_id from
 `var/demo/lake/emitted/coresets/*/coreset.parquet`.
 """
 STAGES = {
     "raw line": (
         "A raw line",
-        "The row begins as one line of a raw file. `dealrec_core/ingest/sources.py` lists the files and tells their format, and "
-        "`dealrec_core/ingest/raw/` cuts them into records. A line that cannot be read goes to the table `quarantine` with its "
-        "reason, so no row is lost without a word.",
+        "The row begins as one line of a raw file. `dealrec_core/ingest/sources.py` lists the files and detects their format, and "
+        "`dealrec_core/ingest/raw/` cuts them into records. A line that cannot be read is written to the table `quarantine` with "
+        "the reason, so no row is lost silently.",
     ),
     "interaction": (
         "An interaction",
         "`dealrec_core/ingest/events.py` turns the record into typed columns, and `dealrec_core/ingest/landing.py` writes it to the "
-        "table `interactions`, in one commit with the transaction id of its file. The same file is therefore never taken twice.",
+        "table `interactions`, in one commit with the transaction id of its file. Therefore no file is ever ingested twice.",
     ),
     "sample": (
         "A sample",
@@ -40,19 +40,19 @@ STAGES = {
     ),
     "influence": (
         "Influence",
-        "The stage `tasks/stages/influence.py` asks what the surrogate would lose without the sample. `dealrec_core/influence/` "
-        "computes that for all samples at once, without a single retraining.",
+        "The stage `tasks/stages/influence.py` estimates by how much the surrogate's error would change without the "
+        "sample. `dealrec_core/influence/` computes that for all samples at once, without a single retraining.",
     ),
     "effort": (
         "Effort",
-        "The stage `tasks/stages/effort.py` asks how strongly the language model would have to change to learn the sample: the "
-        "norm of its gradient, from `dealrec_core/language/effort.py`. An effort is kept until the sample or the model changes, so "
-        "the second night scored this sample no more.",
+        "The stage `tasks/stages/effort.py` measures how strongly the language model would have to change to learn the sample: the "
+        "norm of its gradient, from `dealrec_core/language/effort.py`. An effort is used again until the sample or the model changes, "
+        "so the second night did not compute it again.",
     ),
     "coreset": (
         "The coreset",
-        "The stage `tasks/stages/coreset.py` selects the samples worth learning by the method of the settings, one file a method "
-        "in `dealrec_core/coreset/`. The row says with which score the sample was chosen, and from which group.",
+        "The stage `tasks/stages/coreset.py` selects the samples worth learning by the method of the settings. Each method is a file "
+        "in `dealrec_core/coreset/`. The row has the score with which the sample was chosen, and the group it was chosen from.",
     ),
     "text": (
         "The text that is learnt",
@@ -63,7 +63,7 @@ STAGES = {
         "The model",
         "The stage `tasks/stages/fine_tune.py` tunes the base model on the coreset, `tasks/stages/evaluation.py` compares it with the "
         "champion, the surrogate and plain baselines, and the gate in `dealrec_core/evaluation/gate.py` gives the verdict. The "
-        "table `promotions` keeps it.",
+        "table `promotions` stores it.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The `dealrec` command: one night, one stage, or a look at what there is.
+"""Choose the samples of a log that are worth learning, tune a recommender on them, and promote it if it is better.
 
 Flows are imported inside the commands, because Prefect and torch take seconds and `--help` should not.
 """
@@ -20,7 +20,10 @@ from dealrec_core.errors import DealrecError, SettingsError, plain
 from flows.here import in_this_process
 from flows.looking import looking
 from flows.options import (
+    CARE,
     FOUND,
+    SERVERS,
+    STEP,
     Again,
     ConfigFile,
     Day,
@@ -47,7 +50,7 @@ from tasks.logins import log_in
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 studies = typer.Typer(invoke_without_command=True)
 app.add_typer(studies, name="study")
-app.add_typer(looking)  # its commands are commands of dealrec
+app.registered_commands += looking.registered_commands
 
 FIDELITY = "deployments/studies/fidelity-movielens.toml"
 
@@ -68,7 +71,7 @@ def main() -> None:
 
 @app.callback(help=__doc__.splitlines()[0])
 def dealrec(version: Version = False) -> None:
-    """Shows the version where it is asked for; a command does the rest."""
+    """Shows the version; everything else is a command."""
 
 
 STEPS = {
@@ -92,11 +95,7 @@ def _step(module: str) -> Callable[..., None]:
     return step
 
 
-for _name, (_module, _does) in STEPS.items():
-    app.command(_name, help=_does)(_step(_module))
-
-
-@app.command()
+@app.command(rich_help_panel=STEP)
 def ingest(
     day: Day = None,
     config: ConfigFile = FOUND,
@@ -106,7 +105,7 @@ def ingest(
     again: Again = None,
     fewer: Fewer = False,
 ) -> None:
-    """Take new raw files into the lake and build samples."""
+    """Read new raw files into the lake and build samples."""
     if again and replay_quarantine:
         raise SettingsError("--again reads quarantined rows, too; leave --replay-quarantine out")
     if again:
@@ -120,9 +119,13 @@ def ingest(
     warn(getattr(taken, "facts", {}).get("warnings"))
 
 
-@app.command()
+for _name, (_module, _does) in STEPS.items():
+    app.command(_name, help=_does, rich_help_panel=None if _name == "nightly" else STEP)(_step(_module))
+
+
+@app.command(rich_help_panel=CARE)
 def rollback(reason: Reason = "by hand", config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Put the previous champion back in charge."""
+    """Make the model before the last promotion the champion again."""
     from flows import roll_back as flow
 
     with in_this_process(_home(config, set), computes=False):
@@ -130,9 +133,9 @@ def rollback(reason: Reason = "by hand", config: ConfigFile = FOUND, set: Set = 
     show(champion, json)
 
 
-@app.command("register-champion")
+@app.command("register-champion", rich_help_panel=CARE)
 def register_champion(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Register the champion in MLflow again, where its version is gone."""
+    """Register the champion again if MLflow has lost its version."""
     from flows import register_champion as flow
 
     with in_this_process(_home(config, set)):
@@ -140,9 +143,9 @@ def register_champion(config: ConfigFile = FOUND, set: Set = None, json: Json = 
     show(champion, json)
 
 
-@app.command()
+@app.command(rich_help_panel=CARE)
 def upkeep(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Join small files, remove those that nothing needs, report every table."""
+    """Join small files, remove files that nothing needs, check hashes, and report every table."""
     from flows import upkeep as flow
 
     with in_this_process(_home(config, set), computes=False):
@@ -154,7 +157,7 @@ def upkeep(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> N
     )
 
 
-@app.command("erase-user")
+@app.command("erase-user", rich_help_panel=CARE)
 def erase_user(
     user_id: User, now: Now = False, config: ConfigFile = FOUND, set: Set = None, json: Json = False
 ) -> None:
@@ -194,10 +197,10 @@ def fidelity(config: FidelityFile = FIDELITY, set: Set = None, json: Json = Fals
 
     loaded = settings.read(core.FidelityConfig, config, set or [])
     results = core.study(loaded)
-    say(results, [*core.table(results).splitlines(), f"{loaded.starts} starts are kept in {loaded.folder}"], json)
+    say(results, [*core.table(results).splitlines(), f"{loaded.starts} starts are stored in {loaded.folder}"], json)
 
 
-@app.command()
+@app.command(rich_help_panel=SERVERS)
 def deploy(pool_type: PoolType = "process", config: ConfigFile = FOUND) -> None:
     """Apply work pools, limits, deployments and automations to the Prefect server (PREFECT_API_URL)."""
     from flows.set_up import apply
@@ -205,7 +208,7 @@ def deploy(pool_type: PoolType = "process", config: ConfigFile = FOUND) -> None:
     say(None, apply(config, pool_type=pool_type), json=False)
 
 
-@app.command("get-model")
+@app.command("get-model", rich_help_panel=CARE)
 def get_model(name: ModelName, source: From = None, json: Json = False) -> None:
     """Put a base model into this machine's folder of models (DEALREC_MODELS)."""
     from flows.get_model import get_model as get
@@ -213,7 +216,7 @@ def get_model(name: ModelName, source: From = None, json: Json = False) -> None:
     show(get(name, source), json)
 
 
-@app.command()
+@app.command(rich_help_panel=SERVERS)
 def bridge(port: Port = 4300, host: Host = "127.0.0.1") -> None:
     """Pass MLflow's signed webhooks on to Prefect as events (DEALREC_WEBHOOK_SECRET)."""
     from tasks.bridge import serve

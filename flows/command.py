@@ -3,8 +3,8 @@
 import importlib.util
 import sys
 
-NEEDS = ("prefect", "mlflow", "typer", "rich")
-"""Packages of the extra `pipeline` that the command cannot start without."""
+NEEDS = ("prefect", "mlflow", "typer", "rich", "matplotlib")
+"""Packages of the extra `pipeline` that the command needs; matplotlib draws the report that ends every night, and the plots of a study."""
 
 
 def main() -> None:

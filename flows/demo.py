@@ -1,4 +1,4 @@
-"""Three nights on a bundled synthetic log that grows every day."""
+"""Three nights, a week apart, on a bundled synthetic log that grows every day."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from flows.nightly import nightly
 from tasks.nights import NightRequest, NightSummary
 
 CONFIG = "deployments/examples/demo.toml"
+NIGHTS, DAYS_BETWEEN = 3, 7
+"""A week brings enough new items that a model which does not know them is seen to be worse."""
 
 
 def start_anew() -> str:
@@ -23,9 +25,16 @@ def start_anew() -> str:
 def three_nights() -> Iterator[NightSummary]:
     """Runs three nights on a growing log, and returns how each ended."""
     root, log = Path(settings.load(CONFIG).sources.root), synthetic.SyntheticConfig()
-    for number in range(3):
-        synthetic.write_day(root, number, log)
-        yield nightly(NightRequest(day=log.start + timedelta(days=number), config=CONFIG))
+    for day in write_weeks(root, log):
+        yield nightly(NightRequest(day=log.start + timedelta(days=day), config=CONFIG))
+
+
+def write_weeks(root: Path, log: synthetic.SyntheticConfig) -> Iterator[int]:
+    """Yields the day of each night, when the files of all days up to it are written."""
+    for day in range(1 + (NIGHTS - 1) * DAYS_BETWEEN):
+        synthetic.write_day(root, day, log)
+        if day % DAYS_BETWEEN == 0:
+            yield day
 
 
 def rows(summaries: list[NightSummary]) -> list[dict[str, str]]:

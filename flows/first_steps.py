@@ -73,7 +73,7 @@ def init(folder: str, answers: Answers, *, to: Path, force: bool) -> Begun:
     """Writes the settings file for the files in a folder or bucket.
 
     Raises:
-        SettingsError: the file is there, or a column cannot be told and nobody can be asked.
+        SettingsError: the file is there, or a column is not clear and no person can be asked.
         SourceError: the folder is missing or holds no interactions.
     """
     if to.exists() and not force:

@@ -14,7 +14,7 @@ class GotModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    """As `language_model.base_model` takes it."""
+    """Value for `language_model.base_model`."""
     folder: str
     sha256: str
     was_there: bool

@@ -1,6 +1,6 @@
-"""Looks at a lake without changing it, unless `doctor` is asked to repair it.
+"""Looks at a lake without changing it, unless `doctor` is run with `--repair`.
 
-What only one look needs is imported in it: a second of a command is long.
+A function imports the modules that only it needs, because a second of a command is long.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from dealrec_core.errors import DataError, DealrecError
 from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
 from dealrec_core.lake.nights import STAGES, TABLES, Night, last_whole_day, nights, reopen, served_sha256
 from dealrec_core.settings import Config
+from flows.printing import counted, place
 from tasks import base_models
 from tasks.forecast import forecast
 
@@ -123,8 +124,8 @@ class Check(BaseModel):
 
 
 FIXES = {
-    "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would land",
-    "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would land",
+    "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
+    "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
     "lake": "give this user the right to write there, or set lake.root to another place",
     "registry": "start MLflow again (`make up`), or correct [registry] of the settings file",
     "device": "set run.device to auto, or install the driver of the GPU",
@@ -163,7 +164,7 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
 
 
 def first_rows(config: str, overrides: list[str]) -> "Look":
-    """How the first rows of the raw files would land, and what would stop a night."""
+    """The first rows of the raw files as they would be stored, and what would stop a night."""
     from dealrec_core.ingest.preview import look
 
     return look(settings.load(config, overrides).sources, today=datetime.now(UTC).date())
@@ -188,17 +189,17 @@ def _interactions(config: Config) -> str:
     if first.quarantined > config.sources.max_bad_fraction * first.records:
         reason = first.bad[schema.REASON][0]
         raise DealrecError(
-            f"{first.quarantined:,} of the first {first.records:,} rows of {first.file.path} are bad: {reason}"
+            f"{first.quarantined:,} of the first {first.records:,} rows of {place(first.file.path)} are bad: {reason}"
         )
     files = sources.find(config.sources.root, config.sources.interactions.files)
-    return f"files: {len(files)}; the first {first.records:,} rows of {first.file.path} can be read"
+    return f"{counted(len(files), 'file')}; the first {first.records:,} rows of {place(first.file.path)} can be read"
 
 
 def _items(config: Config) -> str:
     """The first titles, read with the mapping of the settings."""
     items = config.sources.items
     if items is None:
-        return "no files are named, so that the model reads ids instead of titles"
+        return "the settings name no files of items, so the model reads ids instead of titles"
     from dealrec_core.ingest import item_files, sources
 
     files = sources.find(config.sources.root, items.files)
@@ -209,7 +210,7 @@ def _items(config: Config) -> str:
     titles = parsed.filter(pl.col(schema.REASON).is_null() & (pl.col(schema.TITLE) != ""))
     if titles.is_empty():
         raise DealrecError(f"no item of {files[0].path} has a title in column '{items.title}'")
-    return f"files: {len(files)}; {files[0].path} has titles such as '{titles[schema.TITLE][0]}'"
+    return f"{counted(len(files), 'file')}; {place(files[0].path)} has titles such as '{titles[schema.TITLE][0]}'"
 
 
 def _lake(config: Config) -> str:
@@ -235,9 +236,9 @@ def _registry(config: Config) -> str:
             f"{config.registry.tracking_uri}; {registry_file.ADVICE}"
         )
     if present != version:
-        message = f"alias champion is version {present}, the promotions say {version}; the next night heals it"
+        message = f"the alias champion is version {present}, but the table promotions has version {version}; the next night moves the alias"
         raise DealrecError(message)
-    return f"{config.registry.tracking_uri} answers; champion is {version or 'nobody yet'}"
+    return f"{config.registry.tracking_uri} answers; {f'version {version} is champion' if version else 'there is no champion yet'}"
 
 
 def _device(config: Config) -> str:

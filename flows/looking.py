@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.options import (
+    CARE,
     FOUND,
     ConfigFile,
     Count,
@@ -32,7 +33,7 @@ from flows.options import (
     To,
     UserColumn,
 )  # fmt: skip
-from flows.printing import counted, duration, say, table
+from flows.printing import counted, duration, place, say, table
 
 if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Preview
@@ -55,7 +56,7 @@ def init(
     items: ItemFiles = None,
     json: Json = False,
 ) -> None:
-    """Write a settings file for your files: look at them, ask what cannot be told, name the next command."""
+    """Look at your files, ask about columns that are not clear, and write a settings file."""
     from flows import first_steps
 
     answers = first_steps.Answers(user, item, time, title, interactions, items)
@@ -70,19 +71,20 @@ def status(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> N
 
     lake = look(config, set or [])
     tables = [{"table": name, "version": version} for name, version in lake.tables.items()]
-    nights = table("nights", [night.model_dump() for night in lake.nights])
+    columns = [{name.replace("_", " "): value for name, value in night.model_dump().items()} for night in lake.nights]
+    nights = table("nights", columns)
     say(lake, [nights, table("tables", tables), f"champion: {lake.champion or 'none'}"], json)
 
 
 @looking.command()
 def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Show the files that a night would take, and how long it will take, by earlier nights where there are any."""
+    """Show the files that a night would read, and how long it will take, by earlier nights where there are any."""
     from flows.look import plan as look
 
     ahead = look(config, set or [], day and day.date())
     lines = [
-        *ahead.files,
-        f"{counted(len(ahead.files), 'file')} with rows that no night has taken, about {ahead.rows:,} rows",
+        *map(place, ahead.files),
+        f"{counted(len(ahead.files), 'file')} with rows that no night has ingested, about {ahead.rows:,} rows",
     ]
     steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
     by = f"by {counted(len(ahead.by), 'earlier night')}" if ahead.by else MEASURED
@@ -162,7 +164,7 @@ def report(
     say({"night": name, "report": to}, [f"night: {name}", f"report: {to}"], json)
 
 
-@looking.command()
+@looking.command(rich_help_panel=CARE)
 def trace(sample_id: str, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
     """Follow one sample through every stage, from the raw line to the tuned model."""
     from dealrec_core import settings
@@ -180,8 +182,8 @@ def trace(sample_id: str, config: ConfigFile = FOUND, set: Set = None, json: Jso
 
 def _preview(preview: "Preview") -> list[str | Table]:
     good = preview.records - preview.filtered - preview.quarantined
-    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} go to quarantine"
-    counts = f"of its first {preview.records:,} records {good:,} would land, {filtered}, {bad}"
-    frames = {"would land": preview.landing, "would go to quarantine": preview.bad}
+    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} be quarantined"
+    counts = f"of its first {preview.records:,} records {good:,} would be stored, {filtered}, {bad}"
+    frames = {"would be stored": preview.landing, "would be quarantined": preview.bad}
     tables = [table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
-    return [f"{preview.file.path}: {preview.form}", counts, *tables]
+    return [f"{place(preview.file.path)}: {preview.form}", counts, *tables]

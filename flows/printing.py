@@ -1,6 +1,7 @@
 """Prints the results of commands as lines, tables or JSON. Text from the data is never read as markup or as a command to the terminal."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -55,6 +56,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def place(path: str) -> str:
+    """A raw file as a person names it: below the current folder without that folder's name, elsewhere in full.
+
+    >>> place("s3://bucket/log.csv"), place("file:///nowhere/log.csv"), place(f"file://{Path.cwd()}/log.csv")
+    ('s3://bucket/log.csv', '/nowhere/log.csv', 'log.csv')
+    """
+    local = path.removeprefix("file://")
+    return local.removeprefix(f"{Path.cwd()}/")
+
+
 def duration(seconds: float) -> str:
     """A time as a clock shows it, short enough for a column of the terminal.
 
@@ -70,7 +81,9 @@ def duration(seconds: float) -> str:
 
 def table(title: str | None, rows: list[dict[str, Any]], *, plainly: bool = False) -> Table:
     """The rows as a table whose columns are named as in the first one; plainly: without lines around them."""
-    made = Table(*(rows[0] if rows else ["nothing yet"]), title=title, title_justify="left")
+    made = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ["nothing yet"]:
+        made.add_column(name, no_wrap=name == "night")  # another command needs the whole name
     if plainly:
         made.box, made.pad_edge = None, False
     for row in rows:

@@ -24,7 +24,7 @@ class Word(RunInput):
 
 @flow(name="promote", flow_run_name="promote {request}", result_serializer="json")
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
-    """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate asks for one."""
+    """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate needs an approval."""
     with one_night(request) as night:
         is_open = night.find("promotion") is None and promotion.approval_of(night) is None
         if night.config.gate.approval and is_open and promotion.verdict_of(Tonight(night)).promoted:
@@ -39,5 +39,5 @@ def _ask(night: Night) -> Approval:
     try:
         word = pause_flow_run(wait_for_input=form, timeout=int(hours * 3600), poll_interval=5)
     except FlowPauseTimeout:
-        return Approval(approve=False, comment=f"no word within {hours:g} hours", who="nobody")
+        return Approval(approve=False, comment=f"no answer within {hours:g} hours", who="nobody")
     return Approval(approve=word.approve, comment=word.comment, who=word.who)

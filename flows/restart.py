@@ -14,7 +14,7 @@ RESTARTED = "started-again"
 
 @flow(name="restart", result_serializer="json")
 def restart(flow_run: str) -> str:
-    """Starts the deployment of a crashed run again with its parameters; a run that was started so is left alone.
+    """Starts the deployment of a crashed run again with its parameters; a run that was started in this way is not started again.
 
     flow_run: its id, also as `prefect.flow-run.<id>`.
     """
@@ -28,7 +28,7 @@ def restart(flow_run: str) -> str:
             tags=[*crashed.tags, RESTARTED],
             idempotency_key=f"again-{crashed.id}",
         )
-    return f"run {crashed.name} crashed: {again.name} goes on with its night"
+    return f"run {crashed.name} crashed: {again.name} continues its night"
 
 
 def same_night(crashed: FlowRun) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def retain(keep_days: int = 90, config: str = PIPELINE, overrides: list[str] = [
     retired = registry.retire(loaded.registry, before=before)
     create_markdown_artifact(
         f"{retired.versions} versions and {retired.runs} runs from before {before:%Y-%m-%d} were deleted; "
-        f"{retired.kept} old nights are kept whole for the alias of a version.",
+        f"{retired.kept} old nights are kept whole, because a version of them has an alias.",
         key="retain",
     )
     return retired

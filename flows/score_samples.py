@@ -12,7 +12,7 @@ from tasks.stages.influence import score_influence
 
 @flow(name="score-samples", flow_run_name="score-samples {request}", result_serializer="json")
 def score_samples(request: NightRequest = NightRequest()) -> Snapshot:
-    """Computes the scores that the selection method asks for, and provides the base model; a random choice asks for none."""
+    """Computes the scores that the selection method needs, and provides the base model; a random choice needs no score."""
     with one_night(request) as night:
         needs = NEEDS[night.config.coreset.method]
         if "influence" in needs:

@@ -51,7 +51,7 @@ class Screen(Watcher):
         self._live.add_task(stage.replace("_", " "), total=None, step=self._step, count="", before=before)
 
     def moves(self, done: int, total: int, unit: str) -> None:
-        """Moves the bar of the stage; the time left follows from its speed."""
+        """Moves the bar of the stage; the remaining time follows from its speed."""
         for task in self._live.task_ids:
             count = f"{done:,} of {total:,} {unit}"
             self._live.update(task, completed=done, total=total, count=count, before="left")

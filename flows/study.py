@@ -20,7 +20,7 @@ class StudyRequest(Section):
     """Write the tables of what has finished, run nothing."""
 
     def settings(self) -> StudyConfig:
-        """The settings that this request asks for."""
+        """The settings of this request."""
         return settings.read(StudyConfig, self.config, self.overrides)
 
 

@@ -4,10 +4,10 @@ from dealrec_core.settings import Config
 
 
 def look(config: Config) -> str:
-    """What the base model of a night is; nothing is loaded where the night builds its own.
+    """Describes the base model of a night; nothing is loaded if the night builds its own.
 
     Raises:
-        SettingsError: it is not here or cannot be tuned.
+        SettingsError: it is not on this machine or cannot be tuned.
     """
     if config.recommender.backend != "bigrec" or config.language_model.embedded:
         return "a night builds its own"

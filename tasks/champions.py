@@ -92,7 +92,7 @@ def poll_registry(config: RegistryConfig, lake: Lake) -> None:
         if champion := follow_registry(config, lake):
             log.info("version %s was made champion in MLflow: this night starts from it", champion.version)
     except (RegistryError, DataError) as error:
-        log.warning("the champion is taken from the table `promotions` alone: %s", error)
+        log.warning("the champion is read from the table `promotions` alone: %s", error)
 
 
 def roll_back(config: RegistryConfig, lake: Lake, *, who: str, reason: str) -> Champion:

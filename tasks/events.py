@@ -12,7 +12,7 @@ CANDIDATE, QUARANTINE, LOST = "model.candidate", "quarantine.over", "champion.lo
 
 
 def emit(night: Night, event: str, **payload: Any) -> None:
-    """Tells Prefect's event bus. `dealrec.followed` says whether the run that emits goes on by itself.
+    """Tells Prefect's event bus. `dealrec.followed` says whether the run that emits continues by itself.
 
     An automation that starts the next stage must match `dealrec.followed: "no"`, or a whole night would do it twice.
     """

@@ -72,7 +72,7 @@ class NightRequest(Given):
     day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
         default_factory=lambda: None, title="Day"
     )
-    """The last day whose rows are taken (UTC). Empty means yesterday, the last whole day."""
+    """The last day whose rows are ingested (UTC). Empty means yesterday, the last whole day."""
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
     change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
@@ -86,16 +86,16 @@ class NightRequest(Given):
     night: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
         default_factory=lambda: None, title="Night to continue"
     )
-    """Name of an opened night; its settings are then taken from its manifest, not from the file."""
+    """Name of an opened night; its settings are then read from its manifest, not from the file."""
 
     def __str__(self) -> str:
-        """The night it asks for, as the name of a run tells it: its name, its day, or which one is resumed."""
+        """The requested night, for the name of a run: its name, its day, or which one is resumed."""
         if self.night is None and self.resume:
             return "the newest unfinished night"
         return self.night or str(self.day or last_whole_day(datetime.now(UTC)))
 
     def settings(self) -> Config:
-        """The settings that this request asks for."""
+        """The settings of this request."""
         keys = {key.replace(".", "_"): key for key in CHANGEABLE}
         given = self.model_dump(mode="json", include={"change"})["change"]
         changes = [f"{keys[name]}={json.dumps(value)}" for name, value in given.items()]
@@ -113,7 +113,7 @@ _held: ContextVar[str | None] = ContextVar("held", default=None)
 def hold(request: NightRequest) -> Iterator[tuple[Config, Lake]]:
     """The settings and the lake of the request, held by this process alone until the block ends.
 
-    A champion set by hand in MLflow is then taken over, and an alias that was not moved is healed.
+    A champion set by hand in MLflow is then adopted, and an alias that was not moved is moved.
 
     Raises:
         NightBusy: another process holds a night on this lake.
@@ -191,7 +191,7 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         return summary(outcome="done before" if before else "empty", message=reason, rows_new=rows, warnings=warnings)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
-    done_before = f"night {night.name} was finished before: nothing taken, no table changed (then: {reason})"
+    done_before = f"night {night.name} was finished before: nothing was ingested and no table changed (then: {reason})"
     named = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
     recalls = {name.removesuffix(" recall"): float(str(value)) for name, value in named.items()}
     return summary(

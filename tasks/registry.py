@@ -98,7 +98,7 @@ def log_night(config: RegistryConfig, night: str, content: Content) -> str:
 
 
 def log_stage(config: RegistryConfig, night: str, stage: str, content: Content) -> str:
-    """The id of the run of one finished stage, below the night's; made once however often it is asked for."""
+    """The id of the run of one finished stage, below the night's; made only once."""
     with _mlflow(config) as client:
         parent = _run(client, config, night, {NIGHT_TAG: night}).info.run_id
         run = _run(client, config, stage, {"mlflow.parentRunId": parent, STAGE_TAG: stage})
@@ -209,7 +209,7 @@ def version_of(config: RegistryConfig, model: Champion, sha256: str | None) -> s
 
 
 def require_experiment(config: RegistryConfig) -> None:
-    """Makes sure that runs can be kept: the experiment is there, or can be made.
+    """Makes sure that runs can be stored: the experiment is there, or can be made.
 
     Raises:
         SettingsError: it was deleted.
@@ -286,7 +286,7 @@ def listen(config: RegistryConfig, *, address: str, secret: str) -> None:
 
 
 class Retired(BaseModel):
-    """Counts of deleted versions and runs, and of old nights that are kept whole for the alias of a version."""
+    """Counts of deleted versions and runs, and of old nights of which nothing was deleted, because a version has an alias."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -296,7 +296,7 @@ class Retired(BaseModel):
 
 
 def retire(config: RegistryConfig, *, before: datetime) -> Retired:
-    """Deletes runs from before a moment and their versions; a run of which a version has an alias is kept whole.
+    """Deletes runs from before a moment and their versions; a run of which a version has an alias is not deleted.
 
     `mlflow gc` then frees their artifacts.
     """

@@ -28,7 +28,7 @@ STORE_BYTES = 2**30
 
 @contextmanager
 def engine(run: RunConfig, *, name: str, device: str = "cpu") -> Iterator[Over | None]:
-    """The map over shards that `run.engine` asks for: None for this process, else one over a Ray cluster, started at the first shard.
+    """The map over shards for `run.engine`: None for this process, else one over a Ray cluster, started at the first shard.
 
     The cluster is the one at `run.ray_address`, or one of this machine that stops with the block. A worker computes with as
     many threads as this process, so that sums are made in the same order, and takes as many CPUs; on cuda it takes a GPU.

@@ -41,7 +41,7 @@ def stage(name: str, *, retries: int = 2) -> Callable[[Callable[[Tonight], Snaps
             log = get_run_logger()
             recorded = night.find(name)
             if recorded is not None:
-                log.info("%s of night %s is done already: kept", name, night.name)
+                log.info("%s of night %s has finished before: its result is used again", name, night.name)
                 watcher().ends(recorded)
                 return recorded
             log.info("%s of night %s: start", name, night.name)

@@ -35,7 +35,7 @@ def run_cell(config: StudyConfig, cell: Cell) -> bool:
     """Runs a cell unless it has finished before; whether it ran. It is in MLflow before it counts as finished."""
     log = get_run_logger()
     if results.find(config, cell) is not None:
-        log.info("cell %s is done already: kept", cell.name)
+        log.info("cell %s has finished before: its result is used again", cell.name)
         return False
     log.info("cell %s: start", cell.name)
     per_user, facts = _workshop(config.model_dump_json(), cell.dataset).run(cell)

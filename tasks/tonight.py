@@ -1,4 +1,4 @@
-"""Tonight gives a stage its inputs. Every table, model and record is read when it is first asked for, and only once."""
+"""Tonight gives a stage its inputs. Every table, model and record is read when it is first needed, and only once."""
 
 import shutil
 from collections.abc import Sequence
@@ -250,7 +250,7 @@ class Tonight:
         return self.rows("evaluation").sort("recommender", schema.USER_ID)
 
     def rows(self, stage: str) -> pl.DataFrame:
-        """The rows that a stage has written about tonight: those of its table that carry the night's name."""
+        """The rows that a stage has written about tonight: those of its table with the night's name."""
         return self._scan(stage).filter(pl.col(schema.NIGHT) == self.night.name).collect()
 
     def replace_rows(self, table: str, frame: pl.DataFrame, expected: pl.Schema) -> int:

@@ -1,4 +1,4 @@
-"""What tonight's held-out users say about the champion and its challengers, before anything learns from them."""
+"""Tests of the champion and its challengers on tonight's held-out users, before a model learns from them."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -45,7 +45,7 @@ def with_own_prune(options: Options, share: float) -> Options:
 def pruned(scores: np.ndarray, options: Options) -> np.ndarray:
     """Rows, sorted, without the top `hard_prune` share by score (released code, not in the paper).
 
-    Never fewer than the budget, which is always spent. Of equal scores the first are dropped.
+    Never fewer than the budget, which is always spent. Among equal scores the first are dropped.
     """
     dropped = min(int(len(scores) * (options.hard_prune or 0)), len(scores) - options.budget)
     eligible = np.ones(len(scores), dtype=bool)

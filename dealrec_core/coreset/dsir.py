@@ -25,7 +25,7 @@ def log_weights(items: np.ndarray, recent: np.ndarray) -> np.ndarray:
     """log p(recent) / p(pool) of each sample's item, (N,), from item numbers (N,) and recent ones (M,).
 
     p(pool) is the share of the samples with that item; p(recent) = (share of the recent with it + s · p(pool)) / (1 + s), so that
-    no weight is 0. Recent items that no sample has are left out, for nothing could be drawn for them.
+    no weight is 0. Recent items that no sample has are dropped, because nothing could be drawn for them.
     """
     items, recent = items.astype(np.int64), recent.astype(np.int64)
     sizes = np.bincount(items, minlength=1 + recent.max(initial=0))

@@ -19,7 +19,7 @@ def allot(sizes: np.ndarray, budget: int) -> np.ndarray:
     """Number of samples of each group (K,): smallest group first, each min(B, size) with B = floor(budget / groups) over the rest.
 
     Empty groups do not count. The largest group can always give the remainder of the floors, so the sum is
-    min(budget, sum of sizes) exactly. Of two groups of one size the lower comes first.
+    min(budget, sum of sizes) exactly. The lower of two groups of one size comes first.
 
     >>> allot(np.array([1, 10, 10]), 9).tolist()  # min(9 // 3, 1), then 8 // 2, then the rest
     [1, 4, 4]
@@ -58,7 +58,7 @@ def spread(membership: np.ndarray, rows: np.ndarray, budget: int, *, seed: int) 
 def proportional(sizes: np.ndarray, budget: int) -> np.ndarray:
     """Shares of the budget in proportion to the sizes (K,), by largest remainders; sums to min(budget, sum of sizes).
 
-    Of equal remainders the larger group wins, then the lower.
+    With equal remainders the larger group wins, then the lower one.
 
     >>> proportional(np.array([3, 1]), 2).tolist()  # shares 1.5 and 0.5
     [2, 0]

@@ -1,8 +1,9 @@
-"""Our method: targets that are taken now, and of these the samples that lift targets within reach of a list.
+"""Our method: samples of recently popular targets, and among these the samples that lift targets within reach of a list.
 
 A weighted draw: the log weight of a sample is DSIR's, log p(recent) / p(pool) of its target, plus twice the rank of its influence on the
-ranking risk (`influence.objective = "ranking"`). The most influential sample of an item is exp(2) = 7.4 times as likely as the least. A
-draw and not a cut: no corner of the log is left out for certain. docs/decisions/selection.md has what else was tried.
+ranking risk (`influence.objective = "ranking"`). The most influential sample of an item is exp(2) = 7.4 times as likely
+as the least. It is a draw and not a cut, so every sample has a chance. docs/decisions/selection.md has what else was
+tried.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Fits the weights of a calibration on validation users, and leaves at 0 what does not clearly help.
 
 Lists are made under a few weights, `CORNERS`. The items of all lists of a user, with their scores, are the pool in which
-every other weight is tried, so that a fit ranks the users four or five times instead of hundreds of times. What the pool
-finds best is then measured by lists that are really made.
+every other weight is tried, so that a fit ranks the users four or five times instead of hundreds of times. The best
+weights of the pool are then measured with full lists.
 """
 
 from dataclasses import dataclass

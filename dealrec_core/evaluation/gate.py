@@ -1,9 +1,10 @@
 """The gate: a candidate replaces the champion only if enough evidence says that it is better on the same held-out users.
 
 Evidence is won in a bet against the champion. One unit of money is shared among the `STAKES`; with a stake s every held-out user
-multiplies its part by 1 + s · (gain − minimum gain). Where the mean gain of users is no more than the minimum, no stake is expected to
-win: the expected product is at most (1 + s · (mean − minimum))^users, because log(1 + x) is concave. So the money is a nonnegative
-supermartingale, and the chance that it ever reaches E is at most 1 / E (Ville's inequality), whatever the night on which one looks
+multiplies its part by 1 + s · (gain − minimum gain) / (1 + minimum gain), which is above 0. Where the mean gain of users is no more
+than the minimum, no stake is expected to win: the logarithm of the expected product is at most users times the logarithm of
+1 + s · (mean − minimum) / (1 + minimum), because log(1 + x) is concave. So the money is a nonnegative supermartingale, and the chance
+that it ever reaches E is at most 1 / E (Ville's inequality), whatever the night on which one looks
 (Waudby-Smith and Ramdas 2023, 2010.09686). No normal law and no number of users is assumed; gains lie between −1 and 1.
 
 The n-th challenger of a champion needs n (n + 1) / (1 − confidence). The chances 1 / needed of all challengers, however many come, sum
@@ -26,8 +27,8 @@ SMALLEST_SLICE = 30
 """Users below which a slice is ignored, because its mean is noise."""
 CLEAR_LOSS = 2.0
 """Standard errors by which a slice must at least lose."""
-STAKES = 0.5 ** np.arange(1, 8)
-"""Stakes of the bet, a half to 1/128: the best one is about the mean gain over its variance, which nobody knows before."""
+STAKES = np.array([0.95, 0.75, *0.5 ** np.arange(1, 8)])
+"""Stakes of the bet, 0.95 to 1/128: the best one is about the mean gain over its variance, which nobody knows before."""
 
 
 class Trial(BaseModel):
@@ -36,7 +37,7 @@ class Trial(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: Literal["champion", "candidate", "shadow"]
-    """The champion's trial is kept as a record alone."""
+    """The champion's trial is only a record."""
     model: str
     """Name of the night that made the model."""
     champion: str
@@ -110,10 +111,10 @@ def opponent(means: Mapping[str, float], config: GateConfig) -> str:
 def winnings(gains: np.ndarray, minimum: float = 0.0) -> np.ndarray:
     """Logarithm of what each user's gain makes of the money of each stake, (U, stakes); the sum over users is that of all.
 
-    >>> float(np.exp(winnings(np.array([1.0, 1.0, 1.0])).sum(0))[0])  # 1.5³: three users are no proof
-    3.375
+    >>> round(float(evidence(winnings(np.array([1.0, 1.0, 1.0])).sum(0))), 2)  # three users are no proof
+    2.65
     """
-    return np.asarray(np.log1p(np.multiply.outer(gains - minimum, STAKES)))
+    return np.asarray(np.log1p(np.multiply.outer((gains - minimum) / (1 + minimum), STAKES)))
 
 
 def evidence(logarithms: np.ndarray) -> np.ndarray:
@@ -146,7 +147,8 @@ def summed(
 ) -> Trial:
     """The trial of a challenger on per-user values (U,) of it and of the model it would replace, same users in the same order.
 
-    trial: the fields that say what was tried. before: the challenger's last trial, to whose evidence this one is added.
+    trial: the fields that say what was tried. before: the challenger's last trial, to whose evidence this one is added; one with
+        other stakes, which an older release made, counts for nothing.
     slices: for each slice of users, which of them (U,) bool belong to it.
 
     Raises:
@@ -154,6 +156,8 @@ def summed(
     """
     gain = difference(values, opponents, threshold=config.minimum_gain, resamples=config.resamples, seed=seed)
     won = winnings(values - opponents, config.minimum_gain).sum(axis=0)
+    if before is not None and len(before.winnings) != len(STAKES):
+        before = None
     return Trial.model_validate(
         {
             **trial,
@@ -171,7 +175,7 @@ def summed(
 
 
 def best(trials: list[Trial], config: GateConfig) -> Trial:
-    """The challenger that has most of the evidence that it needs; of equals the one that came first."""
+    """The challenger that has most of the evidence that it needs; among equals, the one that came first."""
     return max(trials, key=lambda trial: (trial.evidence / needed(trial.number, config.confidence), -trial.number))
 
 
@@ -219,12 +223,8 @@ def _reason(trial: Trial, metric: str, config: GateConfig, *, shadow: str | None
     if is_better or trial.gain > 0:
         users = f" over {trial.all_users:,} users of several nights" if trial.all_users > trial.users else ""
         number = _odds(float(needed(trial.number, config.confidence)))
-        evidence = f"{_odds(trial.evidence)} to 1{users}"
-        because += (
-            f"; evidence {evidence}, {number} needed"
-            if is_better
-            else f", but the evidence is {evidence}, {number} needed"
-        )
+        evidence = f"the evidence is {_odds(trial.evidence)} to 1{users}, and a promotion needs {number} to 1"
+        because += f"; {evidence}" if is_better else f", but {evidence}"
     head = "Promoted" if is_promoted else "Rejected"
     if trial.role == "shadow":
         head = f"{head}: night {trial.model}'s model, judged again"
@@ -252,7 +252,7 @@ def _change(metric: str, trial: Trial) -> str:
 
 
 def _odds(number: float) -> str:
-    return f"{number:.2g}" if number < 10 else f"{number:,.0f}" if number < 1e6 else f"{number:.0e}"
+    return f"{number:.2g}" if number < 10 else f"{number:,.0f}" if number < 1e6 else "more than 1,000,000"
 
 
 def _slice_gains(gains: np.ndarray, slices: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:

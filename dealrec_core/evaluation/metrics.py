@@ -51,8 +51,8 @@ def coverage(lists: Lists, *, item_count: int, k: int) -> float:
 def popularity_lift(lists: Lists, targets: Lists, counts: Mapping[str, float], *, k: int) -> float:
     """Popularity of the first k items over that of the targets: ratio of the mean interactions per item.
 
-    1 = no popularity bias. Means are taken per user first (as the group average popularity of Abdollahpouri et al.
-    2019). Users without a list are left out; NaN where nothing was recommended or no target was ever taken.
+    1 = no popularity bias. Means are computed per user first (as the group average popularity of Abdollahpouri et al.
+    2019). Users without a list are ignored; NaN if nothing was recommended or no target has an interaction.
 
     >>> popularity_lift([["a"]], [["b"]], {"a": 6.0, "b": 2.0}, k=1)
     3.0

@@ -14,6 +14,7 @@ from dealrec_core.influence.inverse import Solution
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.parameters import choose
 from dealrec_core.influence.scores import InfluenceResult, result_of, score, solve
+from dealrec_core.language.progress import Progress, silent
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
 
@@ -55,6 +56,7 @@ def score_on(
     config: InfluenceConfig,
     seed: int,
     device: torch.device | str = "cpu",
+    progress: Progress = silent,
 ) -> Continued:
     """Scores and errors as of `influence.score`, at the earlier weights as long as tonight's weights are near.
 
@@ -62,7 +64,7 @@ def score_on(
     """
 
     def anew(why: str, distance: float | None = None) -> Continued:
-        result = score(model, train, risk, config=config, seed=seed, device=device)
+        result = score(model, train, risk, config=config, seed=seed, device=device, progress=progress)
         return Continued(result, model, len(train), f"all computed: {why}", distance)
 
     if isinstance(earlier, str):
@@ -86,7 +88,7 @@ def score_on(
     carried = following
     if carried.residual <= config.most_residual:
         scores, scored = _fresh_scores(before, carried, earlier, train)
-        why, products = f"q kept: its residual is {carried.residual:.1e}", 0
+        why, products = f"the earlier q is used again: its residual is {carried.residual:.1e}", 0
     else:
         why = f"q corrected: its residual was {carried.residual:.1e}, more than {config.most_residual:g}"
         carried, scores, products = _corrected(before, carried, train, config=config, seed=seed)

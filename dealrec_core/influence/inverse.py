@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -29,6 +30,14 @@ PREPARED_TOLERANCE = 0.2
 """Residual of a direction by the cheap operator; the error of that operator itself is not far below."""
 MOST_CHEAP = 1000
 """Most cheap products for one direction."""
+
+
+AfterProduct = Callable[[float], None]
+"""Called with the relative residual after every product that brings one."""
+
+
+def unwatched(residual: float) -> None:
+    """Ignores the residual."""
 
 
 class Operator(Protocol):
@@ -92,13 +101,21 @@ def mean_eigenvalue(G: Operator, like: Tensor, *, samples: int) -> tuple[float, 
     return max(0.0, mean) / min(len(like), samples), len(traces)
 
 
-def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: float, most_steps: int) -> Solution:
+def conjugate_gradients(
+    G: Operator,
+    v: Tensor,
+    *,
+    damping: Damping,
+    tolerance: float,
+    most_steps: int,
+    after_product: AfterProduct = unwatched,
+) -> Solution:
     """q by conjugate gradients for symmetric G with G + dI positive definite, in their Lanczos form.
 
     The basis K of {v, Gv, G²v, …} does not depend on d, and Kᵀ G K is a small tridiagonal T. So the same products
     give the largest eigenvalue, hence d by its rule, and q = K (T + dI)⁻¹ Kᵀ v, the very iterate of conjugate gradients
     at that d. Its residual is β_k |y_k| / ‖v‖. The solver stops when that is within tolerance and, where the damping
-    follows the top eigenvalue, that is known to 1%. The basis is kept orthogonal by a second projection; memory is steps × P.
+    follows the top eigenvalue, that is known to 1%. A second projection keeps the basis orthogonal; memory is steps × P.
     Source: Golub and Van Loan, Matrix Computations, sections 10.1-10.3.
 
     Raises:
@@ -117,11 +134,12 @@ def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: 
             image = image - _dot(direction, image) * direction
         betas.append(image.double().norm().item())
         iterate = _iterate(alphas, betas, damping=damping)
+        after_product(iterate.residual)
         if iterate.residual <= tolerance and iterate.is_top_known:
             break
         if len(alphas) >= most_steps:
             raise NotConverged(
-                f"residual {iterate.residual:.1e} after {len(alphas)} products, wanted {tolerance:.1e}; "
+                f"residual {iterate.residual:.1e} after {len(alphas)} products, but the tolerance is {tolerance:.1e}; "
                 f"raise influence.damping ({damping.value:g}) or most_steps ({most_steps}) in a study"
             )
         basis.append(image / betas[-1])
@@ -131,7 +149,16 @@ def conjugate_gradients(G: Operator, v: Tensor, *, damping: Damping, tolerance: 
     return Solution(q, iterate.residual, len(alphas), iterate.damping, iterate.top, remainder)
 
 
-def prepared(G: Operator, C: Operator, v: Tensor, *, damping: Damping, tolerance: float, most_steps: int) -> Solution:
+def prepared(
+    G: Operator,
+    C: Operator,
+    v: Tensor,
+    *,
+    damping: Damping,
+    tolerance: float,
+    most_steps: int,
+    after_product: AfterProduct = unwatched,
+) -> Solution:
     """q by generalised conjugate residuals, each direction prepared with a cheap operator C that is nearly G.
 
     A direction is p ≈ (C + dI)⁻¹ r for the residual r, by conjugate gradients. Were C equal to G, one product with G would
@@ -146,7 +173,7 @@ def prepared(G: Operator, C: Operator, v: Tensor, *, damping: Damping, tolerance
         NotFinite: v or a product holds NaN or infinity.
     """
     size = _norm(v)
-    first = _cheaply(C, v, damping=damping, tolerance=PREPARED_TOLERANCE)
+    first = _cheaply(C, v, damping=damping, tolerance=PREPARED_TOLERANCE, after_product=after_product)
     added = Damping(first.damping, "absolute")
     direction, q, residual = first.q, torch.zeros_like(v), v
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -160,24 +187,35 @@ def prepared(G: Operator, C: Operator, v: Tensor, *, damping: Damping, tolerance
         gain = _dot(pairs[-1][1], residual)
         q, residual = q + gain * pairs[-1][0], residual - gain * pairs[-1][1]
         relative = residual.double().norm().item() / size
+        after_product(relative)
         if relative <= tolerance:
             return Solution(q, relative, len(pairs), first.damping, first.top, residual)
         if len(pairs) >= most_steps:
             raise NotConverged(
-                f"residual {relative:.1e} after {len(pairs)} products, wanted {tolerance:.1e}; raise "
+                f"residual {relative:.1e} after {len(pairs)} products, but the tolerance is {tolerance:.1e}; raise "
                 f"influence.damping ({damping.value:g}), or part_samples or most_steps ({most_steps}) in a study"
             )
         # No finer than the reduction that is still missing.
         aim = max(PREPARED_TOLERANCE, 0.3 * tolerance / relative)
-        direction = _cheaply(C, residual, damping=added, tolerance=aim).q
+        expected = partial(_expected, after_product, relative)
+        direction = _cheaply(C, residual, damping=added, tolerance=aim, after_product=expected).q
 
 
-def _cheaply(C: Operator, residual: Tensor, *, damping: Damping, tolerance: float) -> Solution:
+def _expected(after_product: AfterProduct, relative: float, of_direction: float) -> None:
+    """Reports the residual that the next product would leave if C were equal to G."""
+    after_product(relative * of_direction)
+
+
+def _cheaply(
+    C: Operator, residual: Tensor, *, damping: Damping, tolerance: float, after_product: AfterProduct
+) -> Solution:
     try:
-        return conjugate_gradients(C, residual, damping=damping, tolerance=tolerance, most_steps=MOST_CHEAP)
+        return conjugate_gradients(
+            C, residual, damping=damping, tolerance=tolerance, most_steps=MOST_CHEAP, after_product=after_product
+        )
     except NotConverged as error:
         raise NotConverged(
-            f"a direction was not found in {MOST_CHEAP} cheap products at damping {damping.given(0.0):.1e}; "
+            f"no direction was accurate enough after {MOST_CHEAP} cheap products at damping {damping.given(0.0):.1e}; "
             "raise influence.damping"
         ) from error
 
@@ -250,11 +288,12 @@ def lissa(
     damping: Damping,
     tolerance: float,
     most_steps: int,
+    after_product: AfterProduct = unwatched,
 ) -> Solution:
     """q by h ← h + η (v − (G_t + dI) h) with G_t over a random batch and η = 1 / (top + d) (Agarwal et al. 2017).
 
-    The recursion contracts where no batch curves more than all samples together; with batches below that its answer
-    carries their noise, so the second half of each stretch of steps is averaged, and the residual over all samples is
+    The recursion contracts where no batch curves more than all samples together; with batches below that its answer has
+    their noise, so the second half of each stretch of steps is averaged, and the residual over all samples is
     checked after every stretch. A stretch is twice as long as the one before.
 
     Args:
@@ -280,11 +319,12 @@ def lissa(
         answer = current if share == 1.0 else tail
         residual = (_finite(G @ answer) + added * answer - v).double().norm().item() / size
         spent += stretch * share + 1
+        after_product(residual)
         if residual <= tolerance:
             return Solution(answer, residual, math.ceil(spent), added, top)
         stretch *= 2
     raise NotConverged(
-        f"residual {residual:.1e} after {math.ceil(spent)} products, wanted {tolerance:.1e}; raise influence.damping "
+        f"residual {residual:.1e} after {math.ceil(spent)} products, but the tolerance is {tolerance:.1e}; raise influence.damping "
         f"({damping.value:g}), influence.most_steps ({most_steps}) or influence.lissa_samples, or set solver = 'cg'"
     )
 

@@ -56,7 +56,7 @@ def score_module(
     """Influence of every train sample on the mean loss of the risk samples, in the order of the batches.
 
     train, risk: batches; they are read several times. The model is copied and stays as it is; dropout is off. Attention runs
-    by its plain formula. Of the settings, those in `USED` apply.
+    by its plain formula. Only the settings in `USED` apply.
 
     Raises:
         DataError: there are no batches, or `outputs` and `losses` do not give one row per sample.

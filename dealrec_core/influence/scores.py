@@ -11,6 +11,7 @@ target; the curvature is Gauss-Newton, which is never negative; the residual is 
 """
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +24,9 @@ from dealrec_core.influence import curvature as curvatures
 from dealrec_core.influence import inverse, kernels, losses, objective, operators
 from dealrec_core.influence.carried import Carried
 from dealrec_core.influence.curvature import Curvature
-from dealrec_core.influence.inverse import Damping, Solution
+from dealrec_core.influence.inverse import AfterProduct, Damping, Solution, unwatched
 from dealrec_core.influence.operators import Problem
+from dealrec_core.language.progress import Progress, silent
 from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences
 from dealrec_core.settings.influence import InfluenceConfig
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SHARE_SAMPLES = 2048
 """Samples whose mean softmax decides which items are likely to be negatives."""
+SOLVED = 90
+"""Percent of the work when q is solved; the scores are the rest."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,16 @@ def score(
     config: InfluenceConfig,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    progress: Progress = silent,
 ) -> InfluenceResult:
     """Influence of every train sample on the mean loss of the risk samples that count for the objective.
 
-    `seed` draws the negatives and the curvature samples, where the settings ask for any. `modules.score_module` scores
-    models that do not predict a next item.
+    `seed` draws the negatives and the curvature samples, if the settings need any. `progress` is called with the percent that
+    is done, by the residual. `modules.score_module` scores models that do not predict a next item.
 
     Raises:
         DataError: no train or no risk samples.
-        SettingsError: an unknown layer, or a solver that cannot take so many parameters.
+        SettingsError: an unknown layer, or a solver that cannot compute this number of parameters.
         NotConverged: the residual stayed above the tolerance.
         NotFinite: a NaN or infinity in a gradient, product or score.
         NumericsError: negative curvature, a singular operator, or a risk without gradient.
@@ -109,9 +114,10 @@ def score(
         v = operators.gradient(problem, risk)
     curved = counted.sampled(config.curvature_samples, seed=seed)
     curvature = Curvature(problem, curved, config.curvature)
-    solution = solve(curvature, v, config=config, seed=seed)
+    solution = solve(curvature, v, config=config, seed=seed, after_product=percent(progress, config.tolerance))
     scores = np.zeros(len(train))
     scores[rows] = operators.directional(problem, counted, solution.q) / len(train)
+    progress(100, 100)
     log.info("influence: %d samples, %d products, residual %.1e", len(train), solution.products, solution.residual)
     carried = None
     if risk_count and curved is train and config.curvature == "gauss_newton" and solution.remainder is not None:
@@ -119,6 +125,19 @@ def score(
         counts = {"train_count": len(train), "risk_count": risk_count}
         carried = Carried(solution.q, v, image, solution.damping, solution.top, problem.loss, **counts)
     return result_of(scores, solution, v, risk_count=risk_count, carried=carried)
+
+
+def percent(progress: Progress, tolerance: float) -> AfterProduct:
+    """Returns a function of the residual that reports the percent done: the logarithm of the residual falls evenly."""
+    done = 0
+
+    def after_product(residual: float) -> None:
+        nonlocal done
+        share = math.log(min(1.0, max(residual, tolerance))) / math.log(tolerance)
+        done = max(done, round(SOLVED * share))
+        progress(done, 100)
+
+    return after_product
 
 
 def result_of(
@@ -155,7 +174,9 @@ def problem_of(
     return operators.problem(model, loss, config=config, device=device)
 
 
-def solve(curvature: Curvature, v: Tensor, *, config: InfluenceConfig, seed: int) -> Solution:
+def solve(
+    curvature: Curvature, v: Tensor, *, config: InfluenceConfig, seed: int, after_product: AfterProduct = unwatched
+) -> Solution:
     """q = (G + dI)⁻¹ v by the solver of the settings, d by the rule of the settings; raises the solver's errors."""
     cheap = curvatures.cheap(curvature, config=config)
     damping, probes = Damping(config.damping, config.damping_rule), 0
@@ -164,15 +185,15 @@ def solve(curvature: Curvature, v: Tensor, *, config: InfluenceConfig, seed: int
         semidefinite = cheap or replace(curvature, kind="gauss_newton")
         mean, probes = inverse.mean_eigenvalue(semidefinite, v, samples=len(curvature.samples))
         damping = replace(damping, mean=mean)
-    solution = _solved(curvature, cheap, v, damping=damping, config=config, seed=seed)
+    limits: dict[str, Any] = {"damping": damping, "tolerance": config.tolerance, "most_steps": config.most_steps}
+    solution = _solved(curvature, cheap, v, config=config, seed=seed, **limits, after_product=after_product)
     return solution if cheap is not None else replace(solution, products=solution.products + probes)
 
 
 def _solved(
-    curvature: Curvature, cheap: Curvature | None, v: Tensor, *, damping: Damping, config: InfluenceConfig, seed: int
+    curvature: Curvature, cheap: Curvature | None, v: Tensor, *, config: InfluenceConfig, seed: int, **limits: Any
 ) -> Solution:
     random, count = np.random.default_rng(seed), len(curvature.samples)
-    limits: dict[str, Any] = {"damping": damping, "tolerance": config.tolerance, "most_steps": config.most_steps}
     match config.solver:
         case "cg" if cheap is not None:
             return inverse.prepared(curvature, cheap, v, **limits)
@@ -186,7 +207,7 @@ def _solved(
         case "released":
             return inverse.released(curvature, lambda: curvature.take(random.integers(count, size=1)), v)
         case "exact":
-            return inverse.exact(curvature, v, damping=damping)
+            return inverse.exact(curvature, v, damping=limits["damping"])
         case "identity":
             return inverse.identity(v)
 

@@ -1,4 +1,5 @@
-"""Takes raw files again: what they landed goes, and what they hold by the settings of now comes, in one commit per table."""
+"""Reads raw files again: their earlier rows are removed and their present rows by the present settings are written, in
+one commit per table."""
 
 from datetime import date
 
@@ -19,14 +20,14 @@ READINGS = pl.Schema({**schema.FILES, "order": pl.UInt32()})
 
 
 class Correction(IngestReport):
-    """Which files were taken again, how many rows they had landed before, and what became of their rows now."""
+    """The files that were read again, the number of their earlier rows, and the counts of their present rows."""
 
     withdrawn: int = 0
     """Rows of `interactions` that came from these files, or from what their names held before."""
     also: list[str] = Field(default=[])
     """Files that no pattern named, and that were read again because events of theirs were duplicates."""
     items: IngestReport = IngestReport()
-    """Counts of the item files that were taken again."""
+    """Counts of the item files that were read again."""
 
 
 def again(
@@ -39,17 +40,17 @@ def again(
     fewer: bool = False,
     over: Over | None = None,
 ) -> Correction:
-    """Puts the rows that files hold now, by the settings of now, in the place of the rows that their names have landed so far.
+    """Replaces all earlier rows of the names of files by their present rows, read with the present settings.
 
     Files that hold an event twice over with others are read again, too, since the other one may go. An `again` that was killed is
     simply run again.
 
     patterns: which of the files of interactions, as in `sources.interactions.files`.
-    fewer: whether a file may have less than half as many rows as its name has landed.
+    fewer: whether a file may have less than half of the earlier rows of its name.
 
     Raises:
         SourceError: no file matches.
-        DataError: a name has landed more than twice the rows that its file has now, too many rows are bad, or none is taken.
+        DataError: a name has more than twice the rows in the lake that its file has now, too many rows are bad, or none is taken.
     """
     ledger.heal(lake)
     items = item_files.again(lake, config, patterns)
@@ -100,8 +101,8 @@ def corrected(lake: Lake, readings: pl.DataFrame) -> list[str]:
             and (size is None or sources.content_hash(path, first=size) != old)
         ):
             sentences[path] = (
-                f"'{path}' has changed since it was read ({rows:,} rows now): what it landed before stays. If it was corrected, "
-                f"`dealrec ingest --again PATH` replaces that, with the path below sources.root"
+                f"'{path}' has changed since it was read ({rows:,} rows now): its earlier rows stay in the lake. If it was corrected, "
+                f"`dealrec ingest --again PATH` replaces them; PATH is the path below sources.root"
             )
     return list(sentences.values())
 
@@ -157,7 +158,7 @@ def _landed(lake: Lake, hashes: list[str]) -> int:
 
 
 def _require_rows(lake: Lake, config: SourcesConfig, files: dict[str, RawFile], replaced: dict[str, list[str]]) -> None:
-    """Raises DataError where a name landed far more rows, by contents that are gone, than its file has now.
+    """Raises DataError if a name has far more rows in the lake, from earlier contents, than its file has now.
 
     Such a name may have been used for one log after another: then the rows of the others would be lost.
     """
@@ -166,7 +167,7 @@ def _require_rows(lake: Lake, config: SourcesConfig, files: dict[str, RawFile], 
         rows = sources.count_rows(file.path, config.interactions) if landed else None
         if landed > 2 * (rows or 0):
             raise DataError(
-                f"'{file.path}' landed {landed:,} rows under {len(replaced[sha256]) - 1} earlier contents and holds {rows or 0:,} "
-                "now; if the name was used for one log after another, the earlier rows would be lost. Nothing was changed; "
+                f"'{file.path}' has {landed:,} rows in the lake, from {len(replaced[sha256]) - 1} earlier contents, and holds "
+                f"{rows or 0:,} now; if the name was used for one log after another, the earlier rows would be lost. Nothing was changed; "
                 "add --fewer to replace them all the same"
             )

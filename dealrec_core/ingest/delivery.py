@@ -46,7 +46,7 @@ class Reading:
     examples: dict[str, str] = field(default_factory=dict)
     """The first whole reason of each kind."""
     event_types: set[str] = field(default_factory=set)
-    """The types of events that occur, where event_weights asks for some."""
+    """The types of events that occur, if event_weights names any."""
     is_broken: bool = False
     is_counted: bool = True
     """Whether the number of rows of a broken file is known; else it is estimated from the bytes of others."""
@@ -75,7 +75,7 @@ class Delivery:
     event_ids: list[pl.Series] = field(default_factory=list)
     """Hashes of the ids of the events that have one."""
     replaced: dict[str, list[str]] = field(default_factory=dict)
-    """Where files are taken again: by the hash of each, the hashes of the contents whose rows go in the same commit."""
+    """For files that are read again: by the hash of each, the hashes of the contents whose rows go in the same commit."""
 
     def read(self, file: RawFile, sha256: str, *, before: int | None, only: pl.Series | None = None) -> Reading:
         """Adds a file's rows, and returns the file's counts; all rows of a file that is broken as a whole are bad.
@@ -231,7 +231,7 @@ class Checked:
     filtered: int
     bad: pl.DataFrame
     event_types: set[str]
-    """The types that occur, where event_weights asks for some."""
+    """The types that occur, if event_weights names any."""
 
 
 def sort_out(batch: Batch, source: InteractionSource, constants: dict[str, str]) -> Checked:

@@ -63,7 +63,7 @@ def land_files(
 ) -> IngestReport:
     """Writes the rows of one delivery, and returns what became of them; the rest is as for `ingest`.
 
-    replaced: where files are taken again, the hashes of the contents whose rows go, by the hash of each file.
+    replaced: for files that are read again, the hashes of the contents whose rows go, by the hash of each file.
     """
     with Spill() as spill:
         delivery = Delivery(
@@ -88,7 +88,7 @@ def _event_types(lake: Lake) -> set[str]:
 
 
 def times_taken_again(lake: Lake) -> int:
-    """Returns how often files were taken again, each time with another log as the result."""
+    """Returns how often files were read again, each time with another log as the result."""
     table = lake.open("interactions")
     return (table.transaction_version(AGAIN) or 0) if table else 0
 

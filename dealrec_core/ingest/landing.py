@@ -18,7 +18,7 @@ from dealrec_core.lake import Lake, ledger, parallel
 from dealrec_core.lake.draft import Draft, change
 
 AGAIN = "dealrec.again"
-"""Transaction of `interactions`: how often files were taken again."""
+"""Transaction of `interactions`: how often files were read again."""
 
 
 def land(lake: Lake, delivery: Delivery) -> list[ledger.Row]:

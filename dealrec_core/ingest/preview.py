@@ -37,12 +37,12 @@ class Preview:
     bad: pl.DataFrame
     """The first rows that would go to quarantine: row, column, reason, raw."""
     form: str = ""
-    """Format, encoding, delimiter and quoting that were found."""
+    """Detected format, encoding, delimiter and quoting."""
 
 
 @dataclass
 class Look:
-    """The result of a look at the sources: how rows would land, and what a night would warn of or stop at."""
+    """The result of a look at the sources: the rows as they would be stored, and the warnings and errors of a night."""
 
     interactions: list[Preview] = field(default_factory=list)
     """The first files, and those with a problem."""
@@ -87,7 +87,7 @@ def preview(config: SourcesConfig, *, files: int, rows: int) -> list[Preview]:
 def look(config: SourcesConfig, *, files: int = 3, rows: int = 5, today: date | None = None) -> Look:
     """Returns what a night would do with the raw files, as far as their beginnings show it; nothing is written.
 
-    today: the day after which times are told to be of the future.
+    today: times after this day are reported as future.
 
     Raises:
         SourceError: no file matches.
@@ -114,7 +114,7 @@ def look(config: SourcesConfig, *, files: int = 3, rows: int = 5, today: date | 
     for shown in [*found.interactions, *found.items]:
         if "cp1252" in shown.form:
             found.warnings.append(
-                f"'{shown.file.path}' is taken for Windows-1252; set encoding in [sources] if it is not"
+                f"'{shown.file.path}' is read as Windows-1252; set encoding in [sources] if it has another encoding"
             )
     return found
 
@@ -195,7 +195,9 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str],
         )
     found.warnings += [f"column '{raw}' has no value in any record that was looked at" for raw in empty]
     if hidden := sources.hidden(config.root, config.interactions.files):
-        found.warnings.append(f"{len(hidden)} files are no data by their names and are left out: {hidden[0].path}")
+        found.warnings.append(
+            f"{len(hidden)} files are not read, because their names mark them as no data, for instance {hidden[0].path}"
+        )
 
 
 def _look_at_items(found: Look, total: _Rows, config: SourcesConfig, rows: int) -> None:

@@ -44,7 +44,7 @@ class Run:
 
 @dataclass
 class Spill:
-    """Rows that are added in any order and from any thread, and come back by KEY."""
+    """Rows that are added in any order and from any thread, and are read back by KEY."""
 
     portion_rows: int = PORTION_ROWS
     _folder: tempfile.TemporaryDirectory[str] | None = None

@@ -15,7 +15,7 @@ UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
 """Microseconds of each unit; a nanosecond is a thousandth of one."""
 TICKS = (627_000_000_000_000_000, 663_000_000_000_000_000)
 """.NET's count of 100 nanoseconds since the year 1, from 1988 to 2101: as nanoseconds since 1970 these would be 1990."""
-FORMS = "read are epoch seconds to nanoseconds, 20240131, ISO 8601, 31.1.2024 10:00, 31 Jan 2024 10:00 (docs/lake.md lists all)"
+FORMS = "dealrec reads epoch seconds to nanoseconds, 20240131, ISO 8601, 31.1.2024 10:00, 31 Jan 2024 10:00 (docs/lake.md lists all)"
 SETTING = "sources.interactions.timestamp_format"
 SHOWN_LETTERS = 40
 _EXCEL = date(1899, 12, 30)

@@ -1,7 +1,7 @@
 """The one way in which a table changes: look, commit through the handle that looked, and look again when that failed.
 
 A store can report a commit as failed although it is there: the answer was lost, and the table library tried again and met its own
-commit. So every commit carries a token, and the table's log, not the answer, says whether the commit landed.
+commit. Every commit therefore has a token, and the table's log, not the answer, says whether the commit succeeded.
 """
 
 import json

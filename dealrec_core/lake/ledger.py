@@ -59,7 +59,7 @@ def report(row: Row) -> IngestReport:
 
 
 def note(rows: list[Row]) -> dict[str, str]:
-    """Returns what a commit must carry so that `heal` can write the rows."""
+    """Returns the note of a commit from which `heal` can write the rows."""
     return {NOTE: json.dumps(rows)}
 
 

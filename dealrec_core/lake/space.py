@@ -1,4 +1,4 @@
-"""A full disk is told with its place, its free space and the next step, whatever library met it."""
+"""A full disk is reported with its place, its free space and the next step, whatever library met it."""
 
 import errno
 import shutil

@@ -32,7 +32,7 @@ class Base:
     """A base model from outside, on this machine."""
 
     name: str
-    """Name as in the settings. The name of a model from the hub ends with the commit that was found."""
+    """Name as in the settings. The name of a model from the hub ends with its commit."""
     folder: Path
 
     @property

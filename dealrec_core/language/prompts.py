@@ -62,7 +62,7 @@ def words(config: PromptConfig) -> tuple[str, str]:
 
 
 def separator(config: PromptConfig) -> str:
-    """What stands between two titles."""
+    """Text between two titles."""
     return LINE if config.frame == "plain" else "; "
 
 

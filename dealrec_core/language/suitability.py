@@ -1,4 +1,4 @@
-"""Whether a base model from outside can be tuned: found out in seconds, before anything is computed."""
+"""Whether a base model from outside can be tuned: checked in seconds, before anything is computed."""
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -9,11 +9,11 @@ from dealrec_core.settings.language import NightlyLora
 
 
 def look(name: str, config: NightlyLora) -> str:
-    """What the base model is; no weight of it is read.
+    """Describes the base model without reading a weight of it.
 
     Raises:
-        SettingsError: it is not here, its weights are not in safetensors, its tokenizer has no end token, or the layers
-            that are to learn are not found.
+        SettingsError: it is not on this machine, its weights are not in safetensors, its tokenizer has no end token, or
+        the layers of `fine_tune.lora.modules` do not exist.
     """
     base = bases.locate(name, weights=False)
     if not base.from_hub and not any(base.folder.glob("*.safetensors")):

@@ -42,7 +42,7 @@ class Trained:
     learning_rate: float
     """The rate of the first step."""
     resumed_at: int
-    """The step at which a checkpoint was taken up, else 0."""
+    """The step from which a checkpoint was resumed, else 0."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Learner(Protocol):
     model: Any
     """Its weights that require a gradient learn."""
     fingerprint: str
-    """Tells the inputs apart: a checkpoint of other inputs is not taken up."""
+    """Identifies the inputs: a checkpoint of other inputs is not resumed."""
     samples: int
     names: Sequence[object]
-    """What messages call each sample: its sample_id, or its place where there is none."""
+    """Name of each sample in messages: its sample_id, or its place if it has none."""
     steps_an_epoch: int
     tokens: int
     """Tokens of an epoch."""
@@ -82,7 +82,7 @@ class Learner(Protocol):
         """The batches of an epoch (from 0), rows of samples, in order."""
 
     def losses(self, batch: np.ndarray, step: int) -> Iterator[Tensor]:
-        """Summed losses of the parts of a batch, each computed only when it is asked for."""
+        """Summed losses of the parts of a batch, each computed only when it is needed."""
 
     def validation(self) -> tuple[float, float]:
         """The mean validation loss, and the quality that chooses the best epoch."""
@@ -91,8 +91,8 @@ class Learner(Protocol):
 def train(learner: Learner, pace: Pace, *, checkpoint_folder: Path | None, progress: Progress) -> Trained:
     """Trains with AdamW, gradients clipped to norm 1, and returns the best epoch's model.
 
-    checkpoint_folder: keeps checkpoints there and goes on from the newest of the same inputs, to the same bits.
-    progress: is told after every step how many are done, of the most there can be.
+    checkpoint_folder: checkpoints are written there, and training continues from the newest one of these inputs, to equal bits.
+    progress: called after every step with the number of steps so far and the largest possible one.
 
     A batch that does not fit the memory is computed in halves, quarters and so on; the step stays that of the whole batch.
 

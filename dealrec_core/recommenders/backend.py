@@ -5,9 +5,9 @@ base), `base_key` (texts over all settings that a built base depends on; None wh
 `outside_key` (texts that change with the weights of such a base), `effort_key` (texts over all settings, beside the
 base, that effort depends on), `prepare` and `open`. `Tuned.recommender` is saved by `bundle.save`.
 
-An opened base is on a catalogue. Its model is loaded when it is first asked for, and once; it pickles without the model.
+An opened base is on a catalogue. Its model is loaded when it is first needed, and once; it pickles without the model.
 Questions share the model: an iterator of `gradients` must end before the next one. `tune` changes the model, which is
-loaded anew for the next question; a killed tuning goes on from its `checkpoint_folder` to the same bits.
+loaded anew for the next question; a killed tuning continues from its `checkpoint_folder` to equal bits.
 """
 
 from pathlib import Path

@@ -139,7 +139,7 @@ def description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"no whole recommender in {folder}: {error}; fine-tune again") from error
     for name, (now, sealed) in changes.items():
-        raise DataError(f"{folder / name} has sha256 {now[:12]}, wanted {sealed[:12]}; take the bundle again")
+        raise DataError(f"{folder / name} has sha256 {now[:12]}, but {sealed[:12]} is expected; copy the bundle again")
     return described
 
 
@@ -167,7 +167,7 @@ def _base(folder: Path, described: dict[str, Any]) -> str:
         return reference or str(folder / BASE)
     sha256 = bases.content_sha256(folder / BASE) if reference is None else reference["sha256"]
     if wanted not in (None, sha256):
-        raise DataError(f"{folder} was tuned from base {wanted[:12]} and has base {sha256[:12]}; take the bundle again")
+        raise DataError(f"{folder} was tuned from base {wanted[:12]} and has base {sha256[:12]}; copy the bundle again")
     return str(folder / BASE if reference is None else bases.referred(reference))
 
 

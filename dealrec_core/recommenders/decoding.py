@@ -106,7 +106,7 @@ def scored_titles(
     """Number and log-probability of the best titles after each prompt, best first, min(beams, number of titles) of them.
 
     bounds: `Trie.bounds` of what is added to the log-probabilities; None adds nothing, so that the most probable are best.
-    Finished titles stay in the beam, where nothing can overtake them that is worse. Of equals, the lower node.
+    Finished titles stay in the beam, where nothing can overtake them that is worse. Among equals, the lower node comes first.
     """
     users = np.arange(len(prompts))
     beam = Beams(users, np.zeros(len(prompts), dtype=np.int64), np.zeros(len(prompts)))

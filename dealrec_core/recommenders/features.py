@@ -1,4 +1,4 @@
-"""What selection methods ask of samples beside influence and effort: one function a source, computed only when asked for.
+"""Features of samples that selection methods use beside influence and effort: one function a source, called only when a method needs it.
 
 A feature of N samples is an array (N,) or (N, D). Methods that aim at recent samples get the feature of these aims too.
 """
@@ -27,7 +27,7 @@ ADAM_SAMPLES = 512
 
 @dataclass(frozen=True)
 class FeatureInputs:
-    """What features are computed from. Whatever costs time is a function and is called only for a feature that needs it.
+    """Inputs of the features. An input that costs time is a function and is called only for a feature that needs it.
 
     train: the samples to choose from. recent: held-out samples, which stop trainings. aims: the newest of them.
     counts: interactions of each item before the held-out samples. width: rows that each LoRA gradient is projected to.

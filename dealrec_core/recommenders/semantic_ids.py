@@ -1,4 +1,4 @@
-"""Semantic ids (Rajput et al. 2023, TIGER): every item as a short, unique sequence of codes; alike items begin alike.
+"""Semantic ids (Rajput et al. 2023, TIGER): every item as a short, unique sequence of codes; similar items have similar beginnings.
 
 Content vectors are quantised level by level, each level the residual of the levels before (residual k-means). A last code
 tells items apart that share all others. New items are coded by the same quantiser; old codes never change.

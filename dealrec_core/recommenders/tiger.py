@@ -45,7 +45,7 @@ def train(
 ) -> Trained:
     """Trains on (history, next item); items are numbered as in `ids.item_ids`. The best epoch has the least validation loss.
 
-    initial: a model of the same shape to go on from; it is changed in place. stop: as for `Pace`. checkpoint_folder, progress: as for
+    initial: a model of the same shape to start from; it is changed in place. stop: as for `Pace`. checkpoint_folder, progress: as for
     `training.train`, with a checkpoint of every epoch.
 
     Raises:

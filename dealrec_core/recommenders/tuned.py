@@ -1,4 +1,4 @@
-"""What every backend is given about items, and the recommender that it gives back."""
+"""Input of every backend about items, and the recommender that it returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dealrec_core.recommenders.tiger import Tiger
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What the log says about items."""
+    """Facts about items from the log."""
 
     popularity: Mapping[str, float]
     """Interactions of each item, most first; the items that nobody has touched are missing."""

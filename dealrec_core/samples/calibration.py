@@ -42,7 +42,7 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What is added to the log probability of each item."""
+    """Number that is added to the log probability of each item."""
 
     weights: Weights
     added: Mapping[str, float]
@@ -80,7 +80,7 @@ class Calibrated(Recommender, Protocol):
 
 @dataclass(frozen=True)
 class Priors:
-    """What is known of V items before a moment: logarithms of shares, each float64 (V,)."""
+    """Priors of V items before a moment: logarithms of shares, each float64 (V,)."""
 
     item_ids: list[str]
     train: np.ndarray
@@ -91,7 +91,7 @@ class Priors:
     """Log probability of each item's title without a history; None for a model that writes no titles."""
 
     def added(self, weights: Weights) -> np.ndarray:
-        """What these weights add to the log probability of each item, float64 (V,)."""
+        """Returns the additions of these weights to the log probability of each item, float64 (V,)."""
         added = weights.beta * self.recent[weights.half_life] - weights.alpha * self.train
         return added if self.titles is None else added - weights.title * self.titles
 

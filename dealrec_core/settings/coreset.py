@@ -38,7 +38,7 @@ class _Budget(Section):
     ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
     """Size of the coreset as a share of the train samples; about 2% in the paper. Raise it when recall still rises with more samples."""
     least: int = Field(default=1, ge=1, title="Least number of samples")
-    """Number of samples below which the share does not fall; all samples where there are fewer."""
+    """Smallest number of samples, whatever the share; with fewer samples all are chosen."""
     count: int | None = Field(default=None, ge=1, title="Number of samples")
     """Size of the coreset in samples; wins over the two above. Set it when every night should cost the same."""
     tokens: int | None = Field(default=None, ge=1, title="Tokens of an epoch")
@@ -46,7 +46,8 @@ class _Budget(Section):
     gpu_minutes: float | None = Field(default=None, gt=0, title="Minutes of tuning")
     """Size of the coreset in minutes of fine-tuning; wins over all above. Set it when the night has a deadline."""
     tokens_per_second: float | None = Field(default=None, gt=0, title="Speed of tuning")
-    """Tokens a second by which `gpu_minutes` is converted. None takes the last night's; set it on the first night or a new machine."""
+    """Tokens a second by which `gpu_minutes` is converted. None uses the speed of the last night; set it for the first
+    night or a new machine."""
     groups: int = Field(default=50, ge=1, le=10_000, title="Groups K")
     """Number of strata of equal score width that method dealrec draws from; 25 to 75 in the paper. Fewer groups choose more high scores."""
     effort_weight: float = Field(default=0.3, ge=0, title="Effort weight lambda")
@@ -58,17 +59,17 @@ class NightlyCoreset(_Budget):
     """How many samples are chosen, and by which rule."""
 
     method: NightlyMethod = Field(default="targeted", title="Selection method")
-    """Rule that chooses the coreset. targeted draws samples whose targets are taken now, by their influence on the ranking; dealrec is
-    the paper's; greedy takes the highest scores; coverage guarantees places for categories, popularity and recency; random is the
+    """Rule that chooses the coreset. targeted draws samples whose targets are popular now, by their influence on the ranking; dealrec is
+    the paper's; greedy chooses the highest scores; coverage guarantees places for categories, popularity and recency; random is the
     baseline; the others are published rivals that compute features of their own. Change it after `dealrec study` has compared them
     on your log."""
     least: int = Field(default=1024, ge=1, title="Least number of samples")
-    """Number of samples below which the share does not fall; all samples where there are fewer. The paper's 2% were 1,024, and
+    """Smallest number of samples, whatever the share; with fewer samples all are chosen. The paper's 2% were 1,024, and
     a model learns little from a few hundred. Lower it for quick trials."""
 
 
 class CoresetConfig(_Budget):
-    """Everything that a selection takes; what a night does not set is set by studies."""
+    """All settings of a selection; a study sets those that a night does not have."""
 
     influence_weight: float = Field(default=1.0, ge=0, title="Influence weight")
     """Weight of influence in the score; 0 leaves influence out, for ablations."""

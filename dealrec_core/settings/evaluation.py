@@ -13,17 +13,17 @@ class NightlyEvaluation(Section):
     k: int = Field(default=10, ge=1, le=1000, title="List length K")
     """Number of items in a list; recall, NDCG and MRR are computed at this length. Set it to what your page shows."""
     users: int | None = Field(default=10_000, ge=1, title="Users at most")
-    """Largest number of held-out users to compare on, drawn once a night; None means all. Each model ranks for all of them, so lower
-    it where that takes too long; the gate then needs more nights to see a gain."""
+    """Largest number of held-out users to compare on, drawn once a night; None means all. Each model ranks for all of
+    them, so lower it if that takes too long; the gate then needs more nights to see a gain."""
     calibration_users: int = Field(default=500, ge=0, title="Users to calibrate on at most")
     """Largest number of validation users on whom each recommender's calibration is fitted, drawn once a night; 0 leaves
     recommenders as they are. Raise it for a large catalogue, where few users show a gain; a fit ranks for them four or five times."""
     mask_seen: bool = Field(default=False, title="Mask seen items")
-    """Whether items of the user's history are dropped from every list. Set it where nobody takes an item twice."""
+    """Whether items of the user's history are dropped from every list. Set it if users do not take an item twice."""
 
 
 class EvaluationConfig(NightlyEvaluation):
-    """Everything that an evaluation takes; what a night does not set is set by studies."""
+    """All settings of an evaluation; a study sets those that a night does not have."""
 
     cold_below: int = Field(default=5, ge=1, title="Cold items")
     """An item with fewer interactions before the held-out slice is cold; recall of such targets is also shown alone."""
@@ -55,6 +55,6 @@ class GateConfig(Section):
     """Largest mean loss of a slice of at least 30 users, in units of the metric; two standard errors of the slice are allowed in any
     case. None ignores slices."""
     approval: bool = Field(default=False, title="Ask a person")
-    """Whether a better candidate waits until a person resumes the paused run with a word. A worse one is rejected at once."""
+    """Whether a better candidate waits until a person answers in the form of the paused run. A worse one is rejected at once."""
     approval_hours: float = Field(default=12.0, gt=0, title="Hours to wait for a person")
     """Hours after which a candidate without an answer is rejected. No other night can use the lake meanwhile."""

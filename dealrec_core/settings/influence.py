@@ -23,7 +23,7 @@ class _Scoring(Section):
     risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
     """Samples whose mean loss is the risk: the validation slice, its most recent half (for a log that drifts quickly), or train (paper)."""
     loss: LossName = Field(default="softmax", title="Loss")
-    """Loss of a sample: softmax over the catalogue, or, where that is too large, sampled softmax or bce with fixed negatives."""
+    """Loss of a sample: softmax over the catalogue, or, if that is too large, sampled softmax or bce with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")
     """Number of fixed random items in the sampled and bce losses; sampled draws them by the surrogate. More are more exact and slower."""
     solver: Solver = Field(default="cg", title="Solver")
@@ -49,7 +49,7 @@ class NightlyInfluence(_Scoring):
 
 
 class InfluenceConfig(_Scoring):
-    """Everything that influence takes; what a night does not set is set by studies."""
+    """All settings of influence; a study sets those that a night does not have."""
 
     solver: Solver = Field(default="cg", title="Solver")
     """Method that inverts the curvature: cg for any size, exact for few parameters, identity for none; lissa and released to compare."""
@@ -67,7 +67,7 @@ class InfluenceConfig(_Scoring):
     lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
     """Samples in each step of lissa."""
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
-    """Number of train samples, drawn once, that the curvature and its residual are averaged over; None takes all. Fewer are cheaper."""
+    """Number of train samples, drawn once, that the curvature and its residual are averaged over; None uses all. Fewer are cheaper."""
     part_samples: int | None = Field(default=16384, ge=1, title="Samples of cheap products")
     """Size of the subsample of train samples that preconditions conjugate gradients. It is capped at the number of weights, and at a
     quarter of the train samples if outputs are sampled. Larger is slower per step but needs fewer full passes. None: no preconditioner."""

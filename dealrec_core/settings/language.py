@@ -15,7 +15,7 @@ class PromptConfig(Section):
 
     frame: Literal["auto", "alpaca", "plain"] = Field(default="auto", title="Frame")
     """Form of the prompt. auto: the tokenizer's chat template where it has one, else Alpaca's headings; alpaca: those always (paper);
-    plain: one short line, then one title a line. It takes about half the tokens with a model that was not trained on the frame."""
+    plain: one short line, then one title a line. It needs about half the tokens, and suits a model that was not trained on the frame."""
     items: str = Field(default="products", min_length=1, title="Items, plural")
     """Word for several items in the prompt, for instance game products or movies. Set it, `item` and `chosen` to your domain."""
     item: str = Field(default="product", min_length=1, title="Item, singular")
@@ -23,7 +23,7 @@ class PromptConfig(Section):
     chosen: str = Field(default="purchased", min_length=1, title="What users do with items")
     """Past participle of what users do with items, for instance purchased or watched."""
     most_tokens: int = Field(default=512, ge=64, title="Most tokens of a prompt")
-    """Largest length of a prompt in tokens. The oldest titles are left out until it fits. Lower it to save memory and time."""
+    """Largest length of a prompt in tokens. The oldest titles are dropped until it fits. Lower it to save memory and time."""
     title_characters: int = Field(default=200, ge=8, title="Most characters of a title")
     """Characters at which titles are cut, everywhere; equal beginnings then share one title. Lower it when titles hold descriptions."""
 
@@ -41,12 +41,12 @@ class NightlyLanguageModel(Section):
     """Whether the base model is held in 4-bit NF4 (QLoRA). Set it when the GPU is too small; it needs CUDA and the extra 'qlora'."""
     vocabulary: int = Field(default=4096, ge=512, le=65536, title="Embedded: vocabulary")
     """Number of tokens of the embedded model's tokenizer."""
-    width: int = Field(default=256, ge=32, le=2048, title="Embedded: width")
-    """Width of the embedded model, a multiple of 8."""
-    layers: int = Field(default=4, ge=1, le=32, title="Embedded: layers")
+    width: int = Field(default=128, ge=32, le=2048, title="Embedded: width")
+    """Width of the embedded model, a multiple of 8. 128 learns more in the same time from a log of some ten thousand events than 256."""
+    layers: int = Field(default=2, ge=1, le=32, title="Embedded: layers")
     """Number of layers of the embedded model."""
-    steps: int = Field(default=600, ge=1, title="Embedded: pretraining steps")
-    """Number of steps of pretraining of the embedded model. Lower it for a quick trial."""
+    steps: int = Field(default=1500, ge=1, title="Embedded: pretraining steps")
+    """Number of steps of pretraining of the embedded model, which is done once a lake. Lower it for a quick trial."""
 
     @property
     def embedded(self) -> bool:
@@ -55,7 +55,7 @@ class NightlyLanguageModel(Section):
 
 
 class LanguageModelConfig(NightlyLanguageModel):
-    """Everything that the embedded model takes; what a night does not set is set by studies."""
+    """All settings of the embedded model; a study sets those that a night does not have."""
 
     heads: int = Field(default=4, ge=1, le=32, title="Embedded: attention heads")
     """Number of attention heads; it must divide the width."""
@@ -77,11 +77,11 @@ class NightlyLora(Section):
     """Rank of the matrices that learn; what they add is doubled. Raise it when more epochs no longer help and there is memory."""
     modules: Modules = Field(default="auto", title="LoRA modules")
     """Layers that learn. auto: all below a billion weights, else attention; all: every linear layer, which small models need;
-    attention: query and value projections, as in the paper, which takes less memory."""
+    attention: query and value projections, as in the paper, which needs less memory."""
 
 
 class LoraConfig(NightlyLora):
-    """Everything that LoRA takes; what a night does not set is set by studies."""
+    """All settings of LoRA; a study sets those that a night does not have."""
 
     alpha: int | None = Field(default=None, ge=1, title="LoRA alpha")
     """Scale of what the matrices add: alpha / rank. None is twice the rank."""
@@ -121,13 +121,13 @@ class NightlyFineTune(Section):
 
 
 class FineTuneConfig(NightlyFineTune):
-    """Everything that fine-tuning takes; what a night does not set is set by studies."""
+    """All settings of fine-tuning; a study sets those that a night does not have."""
 
     lora: LoraConfig = LoraConfig()
     best_epoch_by: Literal["recall", "loss"] = Field(default="recall", title="Measure of the best epoch")
     """Measure of the best epoch. recall: of validation targets among the ten most probable titles, then by loss; loss: of answer tokens."""
     checkpoint_steps: int = Field(default=100, ge=1, title="Steps between checkpoints")
-    """Number of steps between checkpoints, from which a killed run goes on with the same result."""
+    """Number of steps between checkpoints, from which a killed run continues with an equal result."""
     validation_examples: int = Field(default=256, ge=1, title="Validation examples")
     """Number of the newest validation samples on which the best epoch is chosen."""
 
@@ -138,19 +138,20 @@ class NightlyEffort(Section):
     model: Literal["base", "champion"] = Field(default="base", title="Model")
     """Model whose gradients are measured. base: the base model with a fresh adapter, one scale for all; champion: the one in charge."""
     share: float = Field(default=1.0, gt=0, le=1, title="Share scored")
-    """Share of the samples, those of the highest influence, that effort is scored of; the coreset is then chosen among them. It counts
-    for methods that use influence and effort. Lower it, to 0.25 for instance, where scoring takes longer than tuning."""
+    """Share of the samples, those of the highest influence, for which effort is computed; the coreset is then chosen
+    among them. It applies to methods that use influence and effort. Lower it, for instance to 0.25, if scoring takes
+    longer than tuning."""
     refresh: float = Field(default=0.1, ge=0, le=1, title="Share refreshed")
     """Share of the samples, scored longest ago, that a night scores again after a new champion. Raise it for fresher scores."""
     shard_samples: int = Field(default=10_000, ge=1, title="Samples in a shard")
-    """Number of samples in a shard, after each of which a killed night can go on. Lower it on machines that are taken away often."""
+    """Number of samples in a shard, after each of which a killed night can continue. Lower it on machines that stop often."""
     batch_tokens: BatchTokens = Field(default="auto", title="Most tokens in a batch")
     """Largest number of tokens in a batch. It bounds the memory and changes no score. auto: 4,096 below 20 million weights, else what
     a part of the free memory holds. Set a number when memory runs out."""
 
 
 class EffortConfig(NightlyEffort):
-    """Everything that effort takes; what a night does not set is set by studies."""
+    """All settings of effort; a study sets those that a night does not have."""
 
     parameters: Literal["all", "last"] = Field(default="all", title="Parameters")
     """Weights whose gradient is measured. all: every LoRA matrix; last: the last LoRA-B, as in the released code (it ranks differently)."""

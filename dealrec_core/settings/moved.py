@@ -37,7 +37,7 @@ GONE = {
     "tiger.history_length": "was removed; a night uses samples.history_length",
     "tiger.beams": "was removed; a night uses recommender.beams for both backends",
     "influence.kept_mb": "was removed; the activations of a single layer are no longer stored",
-    "influence.recent_share": "was removed; risk = 'recent' always takes the last half of the validation slice",
+    "influence.recent_share": "was removed; risk = 'recent' always uses the last half of the validation slice",
     "influence.lissa_samples": "moved to the study's settings; a night does not use lissa",
     "influence.curvature_samples": "moved to the study's settings; a night uses all samples",
     "recommender.gamma": "was replaced: a night fits a calibration for every recommender, see evaluation.calibration_users",

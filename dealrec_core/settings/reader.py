@@ -39,7 +39,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 
 def read(tree: type[Settings], path: Path | str, overrides: Sequence[str] = ()) -> Settings:
-    """The settings of another tree, such as a study's, from a TOML file; the environment is not asked.
+    """The settings of another tree, such as a study's, from a TOML file; the environment is not read.
 
     A file with `extends = "other.toml"` changes the settings of that file, which lies beside it and extends none.
 

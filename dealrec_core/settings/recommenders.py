@@ -29,7 +29,7 @@ class NightlyRecommender(_Answer):
 
 
 class BIGRecConfig(_Answer):
-    """Everything that BIGRec takes; what a night does not set is set by studies."""
+    """All settings of BIGRec; a study sets those that a night does not have."""
 
     history_length: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
     """Number of titles in a prompt, the newest of the history. A night uses `recommender.titles`."""
@@ -103,7 +103,7 @@ class NightlyTiger(Section):
 
 
 class TigerConfig(NightlyTiger):
-    """Everything that TIGER takes; what a night does not set is set by studies."""
+    """All settings of TIGER; a study sets those that a night does not have."""
 
     heads: int = Field(default=6, ge=1, le=64, title="Attention heads")
     """Number of attention heads."""

@@ -17,9 +17,9 @@ class RunConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**31, title="Seed")
     """Number from which every random choice of a night is derived. Change it to see how much depends on chance."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", title="Device")
-    """Device that computes. auto takes a GPU when there is one."""
+    """Device that computes. auto uses a GPU if there is one."""
     quarantine_alert: float = Field(default=0.05, ge=0, le=1, title="Quarantine alert")
-    """Share of bad rows above which an event is raised; the night goes on. Lower it to hear of faults earlier."""
+    """Share of bad rows above which an event is raised; the night continues. Lower it to hear of faults earlier."""
     engine: Literal["threads", "ray"] = Field(default="threads", title="Engine")
     """Workers that read raw files and score effort: threads of this machine, or a Ray cluster (extra `ray`). Results are equal."""
     ray_address: str | None = Field(default=None, title="Ray address")

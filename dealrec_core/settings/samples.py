@@ -13,9 +13,9 @@ class SamplesConfig(Section):
     mode: Literal["sliding", "last"] = Field(default="sliding", title="Samples per user")
     """Number of samples that a user gives. sliding: one for every interaction that has a history; last: one, as in the paper."""
     history_length: int = Field(default=20, ge=1, le=1000, title="History length")
-    """Largest number of items in a history; older ones are left out of samples, surrogate, TIGER and evaluation alike. Raise
-    it when old items still tell what a user takes next; memory and time grow with it."""
+    """Largest number of items in a history; older ones are dropped in samples, surrogate, TIGER and evaluation. Raise
+    it if old items still predict the next one; memory and time grow with it."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Validation share")
     """Share of the log just before the test slice. It stops training early and is the risk that influence is computed on."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Test share")
-    """Share of the log, the most recent, on which models are compared, not trained. Raise it when too few users are left to compare on."""
+    """Share of the log, the most recent, on which models are compared, not trained. Raise it when there are too few users to compare on."""

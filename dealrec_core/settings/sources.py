@@ -36,16 +36,16 @@ class ReaderOptions(Section):
     """How text files are cut into fields, where the files themselves do not show it."""
 
     format: Literal["auto", "csv", "json", "parquet"] = Field(default="auto", title="Format")
-    """Format of the files, whatever their names. auto tells it from the first bytes. Set it when a file is taken for another one."""
+    """Format of the files, whatever their names. auto detects it from the first bytes. Set it if a file is read in the wrong format."""
     encoding: str = Field(default="auto", title="Encoding")
     """Encoding of text files, such as latin-1, cp1251, gb18030 or shift_jis. auto reads UTF-8, UTF-16 and UTF-32, and Windows-1252
-    (with Latin-1) where the bytes show it; set it for any other."""
+    (with Latin-1) where the bytes show it; set it for any other encoding."""
     quote: str = Field(default="auto", title="Quote")
-    """Letter around CSV fields, or none where quotes are letters like others. auto tells it from the lines with quotes."""
+    """Letter around CSV fields, or none where quotes are letters like others. auto detects it from the lines with quotes."""
     escape: Literal["auto", "doubled", "backslash"] = Field(default="auto", title="Escape")
-    """Sign for a quote inside a quoted CSV field: two quotes, or a backslash before it. auto takes the one that leaves fewer faults."""
+    """Sign for a quote inside a quoted CSV field: two quotes, or a backslash before it. auto uses the one with fewer broken records."""
     null_words: list[str] = Field(default=NULL_WORDS, title="Null words")
-    """Texts that mean that there is no value, in any column. Take a word out when it is the name of something in your log."""
+    """Texts that mean that there is no value, in any column. Remove a text if it is a name in your log."""
     delimiter: str | None = Field(default=None, min_length=1, title="Delimiter")
     """Text between the fields of CSV files; it may have several letters, such as ::. None derives it from the header."""
     header: list[str] | None = Field(default=None, title="Header")
@@ -89,7 +89,7 @@ class InteractionSource(ReaderOptions):
     that docs/lake.md lists."""
     timestamp_format: str | None = Field(default=None, title="Form of times")
     """Form of the times, such as %d/%m/%Y %H:%M, or s, ms, us, ns, days (since 1970) or excel (days since 1900) for numbers.
-    None tells it from each value; set it where day and month could be confused."""
+    None detects it from each value; set it if day and month could be confused."""
     time_zone: str = Field(default="UTC", title="Time zone")
     """Zone of times that name none, such as Europe/Berlin. In the hour that autumn repeats, the first is meant."""
     rating: str | None = Field(default=None, title="Rating column")
@@ -100,7 +100,7 @@ class InteractionSource(ReaderOptions):
     """Name of the column that identifies an event. None compares events by user, item, time and type."""
     filter: str | None = Field(default=None, title="Filter")
     """Condition that a row must meet, over user_id, item_id, timestamp, rating and event_type, for example rating >= 4.
-    Set it when only some rows are a sign of interest; None takes every row."""
+    Set it when only some rows are a sign of interest; None accepts every row."""
     event_weights: dict[str, float] | None = Field(default=None, title="Weights of event types")
     """Rating of each type of event, such as {view = 1, buy = 5}; rows of other types are filtered out."""
 
@@ -128,7 +128,7 @@ class InteractionSource(ReaderOptions):
     @model_validator(mode="after")
     def _one_source_of_ratings(self) -> "InteractionSource":
         if self.event_weights is not None and (self.rating is not None or self.event_type is None):
-            raise ValueError("event_weights needs event_type and takes the place of rating; leave rating out")
+            raise ValueError("event_weights needs event_type and replaces rating; remove rating")
         return self
 
 

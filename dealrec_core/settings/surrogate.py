@@ -25,7 +25,7 @@ class NightlySurrogate(Section):
 
 
 class SurrogateConfig(NightlySurrogate):
-    """Everything that the surrogate takes; what a night does not set is set by studies."""
+    """All settings of the surrogate; a study sets those that a night does not have."""
 
     layers: int = Field(default=2, ge=1, le=24, title="Layers")
     """Number of blocks of the network."""

@@ -15,7 +15,7 @@ TIGER_ITEMS = 20
 
 
 class Algorithms(Section):
-    """What the algorithms take: the night's settings, and the defaults of everything that only a study sets."""
+    """Settings of the algorithms: those of the night, and the defaults of everything that only a study sets."""
 
     surrogate: SurrogateConfig
     influence: InfluenceConfig

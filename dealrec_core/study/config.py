@@ -1,4 +1,4 @@
-"""What a study compares: grids of methods, backends, surrogates, data sets, ratios and seeds, from one TOML file."""
+"""Settings of a study: grids of methods, backends, surrogates, data sets, ratios and seeds, from one TOML file."""
 
 import itertools
 from typing import Any, Literal, NamedTuple
@@ -28,16 +28,16 @@ class DatasetConfig(Section):
     kind: Literal["released", "night"] = "released"
     """released: a folder in the format of DEALRec's release; night: the samples of a night in a lake."""
     folder: str = ""
-    """Of the released format."""
+    """Folder of a data set in the released format."""
     config: str = "deployments/pipeline.toml"
     """Settings file of the night's lake."""
     night: str | None = None
-    """Name of the night; the newest with samples when left out."""
+    """Name of the night; None means the newest one with samples."""
     history_length: int = Field(default=20, ge=1)
     users: int | None = Field(default=None, ge=1)
     """Held-out users at most, drawn once among those that `judges` names; None means all of them."""
     risk_samples: int = Field(default=4000, ge=1)
-    """Most recent held-out samples that influence and aims are taken on, drawn once."""
+    """Most recent held-out samples for influence and aims, drawn once."""
     prompt: PromptConfig = PromptConfig()
 
 
@@ -64,7 +64,7 @@ class GridConfig(Section):
 
 
 class PrimaryConfig(Section):
-    """The one question that is asked of a backend, written down before its cells run: does the method beat the reference?"""
+    """The one question about a backend, written down before its cells run: does the method beat the reference?"""
 
     dataset: str
     method: str
@@ -86,9 +86,9 @@ class StudyConfig(Section):
     name: str
     """Name of the folder, below `folder`, that gets the tables."""
     folder: str
-    """Where cells and shared models are kept. Studies of one folder share them, so no cell runs twice for two questions."""
+    """Folder of cells and shared models. Studies of one folder share them, so no cell runs twice for two questions."""
     reference: str = "random"
-    """What every method is compared with."""
+    """Method that every other method is compared with."""
     metric: Literal["recall", "ndcg", "mrr"] = "ndcg"
     """Metric that decides."""
     cutoff: int = Field(default=100, ge=1, le=1000)
@@ -102,13 +102,13 @@ class StudyConfig(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that trains and evaluates; auto takes a GPU when there is one. Cells of both devices count as equal, and a study that was
-    prepared on a CPU goes on on a GPU; each cell records its device."""
+    prepared on a CPU continues on a GPU; each cell records its device."""
     seed: int = 0
-    """Of all that cells share: base models, surrogates, features, held-out users."""
+    """Seed of everything that cells share: base models, surrogates, features, held-out users."""
     pretraining_epochs: int = Field(default=4, ge=1)
-    """Of TIGER's base, on the older half of the histories."""
+    """Number of epochs of TIGER's base, on the older half of the histories."""
     tuning_rate: float | None = Field(default=None, gt=0)
-    """TIGER's learning rate when it is tuned on a coreset; None takes that of its base."""
+    """TIGER's learning rate when it is tuned on a coreset; None uses that of its base."""
     gradient_width: int = Field(default=16, ge=1)
     """Rows that each LoRA gradient is projected to."""
     aims: int = Field(default=256, ge=1)

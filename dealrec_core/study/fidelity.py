@@ -3,7 +3,7 @@
 On the popular items of MovieLens-small or Games, from several starts: the linear datamodelling score over random halves
 and the rank correlation with leaving samples out one by one (dealrec_core/study/refits.py), with intervals, and the
 paired gain over estimators that know no curvature or nothing at all. The refits of a start are one file, the estimators'
-predictions another: a study that was killed goes on, and more starts or other estimators cost no refit twice.
+predictions another: a killed study continues, and more starts or other estimators cost no refit twice.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ class FidelityConfig(Section):
     """Trainings of each half as a night trains, each with its own seed: the risk of a half is their mean. The optimum involves
     no chance and takes one."""
     refit: RefitConfig = RefitConfig()
-    """Refits to the optimum, in float32. Leaving samples out goes on from the fitted weights, in float64, at a tenth of the rate."""
+    """Refits to the optimum, in float32. Leaving samples out starts from the fitted weights, in float64, at a tenth of the rate."""
     settling: int = Field(default=600, ge=1)
     """Steps to the fitted weights, whose scores are studied: more than a refit takes, in float64."""
 

@@ -1,4 +1,5 @@
-"""What a cell's outcome depends on, declared once: it names the files of shared things, and tells cells of other settings apart."""
+"""Everything that a cell's outcome depends on, declared once: it names the files of shared things, and tells cells of
+other settings apart."""
 
 import hashlib
 import json

@@ -44,9 +44,9 @@ class Parts:
     seed: tuple[float, float]
     """Between seeds of the method and of the reference, without what users add."""
     rest: tuple[float, float]
-    """Of one seed on one user."""
+    """Variance of one seed on one user."""
     user: float
-    """Of a method's gain between users, were there endless seeds."""
+    """Variance of a method's gain between users, for an endless number of seeds."""
     seeds: tuple[int, int]
     users: int
 
@@ -62,7 +62,7 @@ class Parts:
         return variance**0.5, variance**2 / spread if spread > 0 else float("inf")
 
     def smallest(self, *, confidence: float, seeds: tuple[int, int] | None = None, users: float | None = None) -> float:
-        """The smallest true gain that is found with a power of 80%."""
+        """The smallest true gain that is detected with a power of 80%."""
         error, freedom = self.error(seeds=seeds, users=users)
         return float((student.ppf((1 + confidence) / 2, freedom) + student.ppf(POWER, freedom)) * error)
 

@@ -70,10 +70,10 @@ def _interval(row: dict[str, Any], metric: str) -> str:
 
 
 def _power(rows: pl.DataFrame, deciding: str) -> list[str]:
-    """What could have been seen: the page's readers must know whether "no difference shown" says anything."""
+    """Table of the smallest detectable gains, by which a reader judges "no difference shown"."""
     names = ["method", "seeds", "users", "standard error", "smallest gain found"]
     names += [f"{what} for {share:.0%}" for share in TARGETS for what in ("seeds", "users")]
-    lines = [f"Power ({deciding}; a gain is found with 80%):", "", *_head(names)]
+    lines = [f"Power ({deciding}; a gain is detected in 80% of studies):", "", *_head(names)]
     for row in rows.iter_rows(named=True):
         seeds, smallest = f"{row['seeds']} against {row['reference seeds']}", f"{row['smallest']:.4f}"
         needs = [row[f"{what} for {share:.0%}"] for share in TARGETS for what in ("seeds", "users")]

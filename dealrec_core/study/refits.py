@@ -122,7 +122,9 @@ def mean_rank_correlation(
     """
     for predicted, _ in starts:
         if len(predicted) < 3:
-            raise DataError(f"{len(predicted)} pairs for a rank correlation, wanted at least 3; refit more often")
+            raise DataError(
+                f"{len(predicted)} pairs are too few for a rank correlation, which needs 3; refit more often"
+            )
     random = np.random.default_rng(seed)
     others: Sequence[np.ndarray | None] = [None] * len(starts) if baselines is None else baselines
     values, draws = [], []

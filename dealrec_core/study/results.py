@@ -1,4 +1,4 @@
-"""Finished cells on disk: one folder each, written in one atomic step, so that a killed study goes on where it was."""
+"""Finished cells on disk: one folder each, written in one atomic step, so that a killed study continues where it stopped."""
 
 import json
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ SHELVED = (
 
 
 class Spent(NamedTuple):
-    """What something took: seconds of the clock, and of the CPU, which a GPU's work is no part of."""
+    """Seconds by the clock and of the CPU that a computation took; work of a GPU is not in the second."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -91,7 +91,7 @@ class Shelf:
         return place
 
     def spent(self, name: str) -> Spent:
-        """What making the thing of that name took."""
+        """Time that the computation of this name took."""
         return Spent(*json.loads((self.folder / name / SECONDS).read_text(encoding="utf-8")))
 
 
@@ -150,7 +150,7 @@ class Workshop:
         return partial(backends.tuned, cell.backend, self._base(backends.build(cell.backend, self.config)))
 
     def features(self, cell: Cell, spent: list[Spent]) -> tuple[Arrays, Arrays]:
-        """What the cell's method asks of the pool and of the aims, by name; adds what it costs."""
+        """Features of the pool and of the aims that the cell's method needs, by name; their cost is added to `spent`."""
         names = [("influence",), ("effort", "gradient_norm"), *features.SOURCES]
         sources = {features_of: partial(self._source, cell, features_of, spent) for features_of in names}
         needs = set(NEEDS[self.config.variant(cell.method).method])

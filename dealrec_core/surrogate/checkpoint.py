@@ -71,7 +71,7 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> tuple[Any
 
 
 def load_calibration(folder: Path | str) -> Calibration | None:
-    """The calibration of a checkpoint, None for one without; the files are taken for checked, as `load` does it."""
+    """The calibration of a checkpoint, None for one without; the files must have been checked, as `load` does it."""
     description = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
     return calibration.read(description.get("calibration"))
 

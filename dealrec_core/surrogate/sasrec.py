@@ -1,7 +1,7 @@
 """SASRec: a causal transformer over item histories (Kang and McAuley 2018, "Self-attentive sequential recommendation").
 
 Attention is written out, because forward-mode differentiation does not exist for the fused kernel. Deviations from the
-paper: layer norm stands before queries, keys and values alike, and positions count from the first item of the
+paper: layer norm stands before queries, keys and values, and positions count from the first item of the
 history (there is no padding to count through).
 """
 

@@ -15,7 +15,7 @@ def incoming(account: Account) -> Section:
     """Returns the section about new rows, and about rows that were put aside, with the reasons."""
     ingested = account.night.need("ingest")
     reasons = _quarantine_reasons(account.night, ingested)
-    quarantined = [Table(["quarantined because", "rows"], reasons)] if reasons else []
+    quarantined = [Table(["reason for quarantine", "rows"], reasons)] if reasons else []
     return Section(
         "What came in",
         f"{ingested.rows or 0:,} new rows, {ingested.facts['quarantined']} in quarantine, {ingested.facts['postponed']} "
@@ -48,7 +48,7 @@ def scores(account: Account) -> Section:
     lead = f"{int(number(records[0].facts['samples']) or 0):,} samples scored."
     if influence is not None:
         series[schema.INFLUENCE] = account.rows("influence")[schema.INFLUENCE]
-        lead += f" {influence.facts['share positive']:.0%} have a positive influence: to learn them lowers the risk."
+        lead += f" {influence.facts['share positive']:.0%} have a positive influence: learning them lowers the risk."
     if effort is not None:
         efforts = account.night.scan("efforts", effort.version)
         series[schema.EFFORT] = efforts.filter(pl.col(schema.MODEL) == effort.facts["model"]).collect()[schema.EFFORT]
@@ -79,7 +79,7 @@ def coreset(account: Account) -> Section:
 
 
 def _examples(account: Account, chosen: pl.DataFrame) -> Table:
-    """The chosen samples with the highest score, and where influence was computed the samples with the lowest that were left out."""
+    """The chosen samples with the highest score, and where influence was computed the samples with the lowest that were not chosen."""
     rows = chosen.sort(schema.SCORE, schema.SAMPLE_ID, descending=[True, False]).head(EXAMPLES).to_dicts()
     places: dict[str, str] = {}
     if account.night.find("influence") is not None:

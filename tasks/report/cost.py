@@ -61,7 +61,7 @@ def cost(account: Account) -> Section:
         f"{duration(estimate)}, so tonight cost {share:.0%} of that. This estimate is extrapolated: tuning is scaled by the number of "
         "samples, and everything else stays as it was measured tonight.",
         [Table(["", "tonight, measured", "all samples"], rows), _foretold(account.night), facts(tuned)],
-        [Bars("Seconds of each part (choosing is marked)", bars, "{:,.1f}")],
+        [Bars("Seconds of each part (marked: the choice of samples)", bars, "{:,.1f}")],
     )
 
 

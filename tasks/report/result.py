@@ -47,7 +47,7 @@ def _changes(account: Account, metric: str) -> list[Bars]:
             interval = account.difference(own, values[against])
             changes.append(Bar(name, interval.mean, interval.low, interval.high, marked=name == "candidate"))
     changes.sort(key=lambda bar: -bar.value)
-    return [Bars(f"{metric} less that of the {against}, user by user", changes, "{:+.4f}")] if changes else []
+    return [Bars(f"Change of {metric} against the {against}", changes, "{:+.4f}")] if changes else []
 
 
 def _tests(account: Account) -> tuple[Lines, Table]:
@@ -69,7 +69,7 @@ def _tests(account: Account) -> tuple[Lines, Table]:
         ]
         for row in ordered.reverse().iter_rows(named=True)
     ]
-    title = "Recall on events before anything learnt them, night by night"
+    title = "Recall on new events, before a model learnt them"
     table = Table(["tested on", *headings], rows, "All tests on new events, night by night")
     return Lines(title, [days[name] for name in names] or [""], series), table
 

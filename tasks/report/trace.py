@@ -46,7 +46,7 @@ def trace(lake: Lake, sample_id: str, options: ReaderOptions | None = None) -> l
 
 
 def _events(lake: Lake, sample: Row, options: ReaderOptions | None) -> list[Step]:
-    """The raw lines of the target, and where they landed."""
+    """The raw lines of the target, and the rows that they became."""
     names = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
     is_target = pl.all_horizontal(pl.col(name) == sample[name] for name in names)
     steps = []

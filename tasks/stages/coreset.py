@@ -47,7 +47,7 @@ def select_coreset(tonight: Tonight) -> Snapshot:
 
 
 def _scores(tonight: Tonight, needs: set[str]) -> pl.DataFrame:
-    """sample_id, influence and effort of every train sample, sorted by sample_id; null where the method asks for neither.
+    """sample_id, influence and effort of every train sample, sorted by sample_id; null if the method needs neither.
 
     Effort is also null for samples that cannot be chosen.
     """

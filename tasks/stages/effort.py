@@ -28,7 +28,7 @@ def score_effort(tonight: Tonight) -> Snapshot:
     """Writes the gradient norm of each train sample that can be chosen to the table `efforts`, in shards.
 
     A sample is scored when it had no effort when the night opened, or when it is in tonight's share of those that an
-    earlier champion scored. Every shard is one commit, so a killed night goes on after the last whole one.
+    earlier champion scored. Every shard is one commit, so a killed night continues after the last complete one.
     """
     config, train, model = tonight.config, with_content(choosable(tonight)), _model_name(tonight)
     missing, stale = _work(tonight, train, model)

@@ -1,4 +1,4 @@
-"""Scores the influence of every train sample, from what an earlier night left in the lake where that may be used."""
+"""Scores the influence of every train sample, from the sums of an earlier night if they may be used."""
 
 from functools import partial
 
@@ -19,6 +19,7 @@ from dealrec_core.surrogate import checkpoint
 from dealrec_core.surrogate.training import unusable
 from tasks import storage
 from tasks.naming import naming
+from tasks.progress import shown
 from tasks.stage import stage
 from tasks.tonight import Tonight
 
@@ -74,20 +75,21 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
 
 
 def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
-    """The scores of tonight's train samples: from what an earlier night left where that may be used, else anew."""
+    """The scores of tonight's train samples: from the sums of an earlier night if they may be used, else computed again."""
     model, item_ids = tonight.surrogate
     samples, aims = encode(tonight.train, item_ids), encode(risk, item_ids)
     config, seed, device = tonight.config.algorithms.influence, tonight.config.run.seed, tonight.device
     earlier = _earlier(tonight, risk)
     score = partial(continued.score_on, earlier, model, samples, aims, seed=seed, device=device)
-    with naming(tonight.train, lambda: unusable(model, samples).tolist()):
+    with naming(tonight.train, lambda: unusable(model, samples).tolist()), shown("influence", "percent") as progress:
         return with_fewer_tokens(
-            config.batch_tokens, lambda most: score(config=config.model_copy(update={"batch_tokens": most}))
+            config.batch_tokens,
+            lambda most: score(config=config.model_copy(update={"batch_tokens": most}), progress=progress),
         )
 
 
 def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
-    """An earlier night's scores that tonight can go on from, or the reason why there are none."""
+    """An earlier night's scores that tonight can start from, or the reason why there are none."""
     if tonight.config.influence.most_moved == 0:
         return "influence.most_moved is 0"
     last = _last_scored(tonight)
@@ -118,7 +120,7 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
 
 
 def _publish(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]:
-    """Publishes what the next night can go on from; returns its path and hash, None where there is nothing to go on from."""
+    """Publishes the sums that the next night can start from; returns their path and hash, None if there are none."""
     if scored.result.carried is None or tonight.config.influence.most_moved == 0:
         return None, None
     name = tonight.night.name

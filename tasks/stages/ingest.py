@@ -59,7 +59,7 @@ def ingest(tonight: Tonight) -> Snapshot:
 
 @task
 def take_again(config: Config, patterns: list[str], through: date, *, fewer: bool) -> Correction:
-    """Replaces what files have landed by what they hold now, up to the day, or the day of the last ingest if that is later.
+    """Replaces the earlier rows of files by their present rows, up to the day, or the day of the last ingest if that is later.
 
     Raises:
         NightBusy: a night holds the lake.
@@ -71,7 +71,7 @@ def take_again(config: Config, patterns: list[str], through: date, *, fewer: boo
             lake, config.sources, patterns, through=through, partition=partition, fewer=fewer, over=over
         )
     get_run_logger().info(
-        "%d files taken again: %d rows withdrawn, %d landed; the next night makes samples of them",
+        "%d files read again: %d rows withdrawn, %d written; the next night makes samples of them",
         len(report.files), report.withdrawn, report.inserted,
     )  # fmt: skip
     return report
@@ -79,7 +79,7 @@ def take_again(config: Config, patterns: list[str], through: date, *, fewer: boo
 
 @task
 def replay_quarantine(config: Config, through: date) -> IngestReport:
-    """Reads quarantined rows of interactions again; good ones up to the day land.
+    """Reads quarantined rows of interactions again; good ones up to the day are written.
 
     Raises:
         NightBusy: a night holds the lake.
@@ -88,7 +88,7 @@ def replay_quarantine(config: Config, through: date) -> IngestReport:
     with lock(lake, home=config.run.home):
         report = replay.replay(lake, config.sources, through=through, partition=config.lake.partition)
     get_run_logger().info(
-        "%d quarantined rows read again: %d landed, %d were there already, %d are still bad",
+        "%d quarantined rows read again: %d written, %d were there already, %d are still bad",
         report.rows, report.inserted, report.duplicates, report.quarantined,
     )  # fmt: skip
     return report
@@ -105,7 +105,7 @@ def _books(lake: Lake, *, before: int) -> pl.DataFrame:
 
 
 def _nothing_to_redo(manifest: Manifest, earlier: list[Night], rows: int, taken_again: int) -> bool:
-    """Whether a finished night with the same settings and code saw the same log, which only grows unless files are taken again."""
+    """Whether a finished night with the same settings and code saw the same log, which only grows unless files are read again."""
     return any(
         night.finished
         and night.manifest.settings == manifest.settings

@@ -24,7 +24,7 @@ def refit(tonight: Tonight) -> Snapshot:
     """Names the folder to be served: `models/recommender/<night>-refit` where the gate promotes tonight's candidate, else the candidate's.
 
     Start, rate, number of epochs and weights of the calibration are the candidate's. The gate's figures belong to this recipe:
-    no user is left on whom the refitted model could be judged, and the next night's new events will do that.
+    there is no user on whom the refitted model could be judged, and the next night's new events will do that.
     """
     night, tuned = tonight.night, tonight.night.need("fine_tune")
     if (reason := _reason_against(tonight)) is not None:

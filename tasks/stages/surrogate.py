@@ -16,8 +16,8 @@ from tasks.stage import stage
 from tasks.tonight import Tonight
 
 REFERENCE = "reference ndcg@10"
-KEPT = "forced by drift, and kept"
-BESIDE = "forced by drift, but the warm start is better and is kept"
+KEPT = "forced by drift, and used"
+BESIDE = "forced by drift, but the warm start is better and is used"
 
 
 @stage("surrogate")

@@ -118,4 +118,4 @@ def test_a_candidate_that_nobody_answers_for_is_rejected(waiting):
     assert ending.result(120).facts["promoted"] is False
     action, who, reason = decided(lake)
     assert (action, who) == (promotions.REJECTED, "nobody")
-    assert reason.startswith("Rejected by nobody (no word within 0.001 hours): ")
+    assert reason.startswith("Rejected by nobody (no answer within 0.001 hours): ")

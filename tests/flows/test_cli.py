@@ -105,7 +105,7 @@ def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_p
     places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
     assert code == 0
-    assert "/log/new.csv\n1 file with rows that no night has taken, about 300 rows\ntonight takes about " in out
+    assert "/log/new.csv\n1 file with rows that no night has ingested, about 300 rows\ntonight takes about " in out
     assert "by nights on other logs" in out
     assert "\nthis is extrapolated: " in out  # the measured logs begin at 10,000 rows
     sets = [*places, "--set", "language_model.base_model=some/model"]
@@ -273,7 +273,7 @@ def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
     code, out, _ = run(capsys, monkeypatch, "doctor", "--sources", "--config", str(small), *sets)
     assert code == 0
     assert "CSV, utf-8, commas between fields" in out
-    assert "of its first 4 records 3 would land, 0 be filtered out, 1 go to quarantine" in out
+    assert "of its first 4 records 3 would be stored, 0 be filtered out, 1 be quarantined" in out
     assert "rating is not a number" in out
 
 

@@ -93,7 +93,7 @@ def test_the_same_night_again_changes_no_table_and_says_so(town):
     before = versions(place.lake)
     again = place.night(1)
     assert again.outcome == "done before"
-    assert "nothing taken, no table changed" in again.message
+    assert "nothing was ingested and no table changed" in again.message
     assert versions(place.lake) == before
 
 
@@ -340,7 +340,7 @@ def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(
     assert first.need("influence").facts["reused"] == 0
     assert (facts["scored"], facts["reused"]) == (len(new - old), len(new & old))
     assert facts["reused"] > facts["scored"] > 0
-    assert str(facts["why"]).startswith("q kept")
+    assert str(facts["why"]).startswith("the earlier q is used again")
     # The same figures from all of tonight's samples, at the weights that the first night scored with.
     model, item_ids = Tonight(second).surrogate
     train, risk = Tonight(second).train, risk_samples(Tonight(second))

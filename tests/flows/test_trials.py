@@ -78,7 +78,7 @@ def test_every_night_records_how_champion_and_candidate_did_on_events_that_nothi
     facts = second.need("promotion").facts
     assert (facts["gain"], facts["users"]) == (candidate.gain, candidate.users)
     report = two_nights.read_bytes(f"nights/{second.name}/report.html").decode()
-    assert "Recall on events before anything learnt them" in report
+    assert "Recall on new events, before a model learnt them" in report
 
 
 def test_a_shadow_is_judged_on_new_events_alone_and_its_evidence_is_multiplied(second, monkeypatch):

@@ -1,4 +1,4 @@
-"""Unpacks raw files of any compression, told by their first bytes and not by their names."""
+"""Unpacks raw files of any compression, detected from their first bytes and not from their names."""
 
 import bz2
 import gzip

@@ -42,7 +42,7 @@ def test_a_candidate_that_is_better_on_the_same_users_is_promoted():
     assert found.gain == 0.5  # 150/200 - 50/200
     assert found.low > 0
     assert found.reason.startswith("Promoted: ndcg@20 rose from 0.250 to 0.750 (95% interval +")
-    assert found.reason.endswith(" to 1, 20 needed.")
+    assert found.reason.endswith(" to 1, and a promotion needs 20 to 1.")
 
 
 def test_a_candidate_that_is_worse_or_equal_is_not_and_is_no_shadow():
@@ -64,7 +64,9 @@ def test_three_lucky_users_are_not_enough():
     expected = sum((1 + stake) ** 3 for stake in STAKES) / len(STAKES)  # every other user leaves the money as it is
     assert found.evidence == pytest.approx(expected, abs=1e-3)
     assert (found.promoted, found.needed, found.shadow) == (False, 20.0, "tonight")
-    assert found.reason.endswith(" to 1, 20 needed. The champion stays. Night tonight's model stays as shadow.")
+    assert found.reason.endswith(
+        " to 1, and a promotion needs 20 to 1. The champion stays. Night tonight's model stays as shadow."
+    )
 
 
 def test_evidence_of_several_nights_is_multiplied():
@@ -90,6 +92,17 @@ def test_no_stake_is_expected_to_win_where_no_gain_is(gains):
     chances, values = np.array(gains).T
     assert chances @ values == pytest.approx(0)
     assert (chances @ np.exp(gate.winnings(values)) <= 1 + 1e-12).all()
+
+
+def test_no_stake_is_ruined_by_one_user_whatever_the_minimum_gain():
+    assert np.isfinite(gate.winnings(np.array([-1.0, 1.0]), 0.6)).all()
+
+
+def test_a_trial_by_other_stakes_counts_for_nothing():
+    first = trial(BETTER, WORSE)
+    older = first.model_copy(update={"winnings": first.winnings[1:]})
+    again = trial(BETTER, WORSE, before=older, tried={"role": "shadow"})
+    assert (again.all_users, again.winnings) == (first.all_users, first.winnings)
 
 
 def test_the_challenger_with_most_of_what_it_needs_is_promoted_and_the_one_ahead_stays():

@@ -64,7 +64,7 @@ def test_a_kept_q_scores_new_samples_alone_and_gives_every_sample_its_product_wi
     np.testing.assert_allclose(found.result.scores, expected, rtol=1e-9, atol=1e-15)
     assert found.scored == 4
     assert found.result.products == 0
-    assert found.why.startswith("q kept")
+    assert found.why.startswith("the earlier q is used again")
 
 
 def test_a_corrected_q_is_the_one_that_solves_tonights_system() -> None:
@@ -100,7 +100,7 @@ def test_one_that_moved_a_little_is_scored_at_the_earlier_weights() -> None:
     with torch.no_grad():
         near.items.weight.add_(1e-4)
     found = continued.score_on(earlier, near, train, risk, config=EXACTLY, seed=0)
-    assert found.why.startswith("q kept")
+    assert found.why.startswith("the earlier q is used again")
     assert torch.equal(found.model.items.weight, network.items.weight)
     always = EXACTLY.model_copy(update={"most_moved": 0.0})
     assert continued.score_on(earlier, near, train, risk, config=always, seed=0).model is near
@@ -117,7 +117,7 @@ def test_new_items_leave_the_old_samples_with_their_old_catalogue() -> None:
         train=Change(joined(earlier.train.added, bought), earlier.train.removed),
     )
     found = continued.score_on(earlier, tonight, train, risk, config=EXACTLY, seed=0)
-    assert found.why.startswith("q kept")
+    assert found.why.startswith("the earlier q is used again")
     assert found.scored == 5
     # Over the old items alone the softmax is what it was; v has nothing on the new rows yet.
     old, new = (

@@ -315,9 +315,22 @@ def test_bf16_rounds_the_network_and_nothing_else(name: str, which: str) -> None
     assert 1e-5 < error < 0.1
 
 
+def test_the_percent_done_rises_with_every_product_to_the_whole_once_the_scores_are_there() -> None:
+    seen: list[tuple[int, int]] = []
+    config = InfluenceConfig(damping=0.1, tolerance=1e-6, part_samples=4)
+    train, risk = sequences(12, seed=1), sequences(5, seed=2)
+    result = influence.score(model(), train, risk, config=config, progress=lambda *done: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen[0][0] < 90
+    assert seen[-2:] == [(90, 100), (100, 100)]  # at the tolerance, then with the scores
+    assert len(seen) > result.products  # the cheap products count, too
+
+
 def test_too_few_steps_say_what_to_change() -> None:
     config = InfluenceConfig(most_steps=2, tolerance=1e-9, damping=1e-3)
-    with pytest.raises(NotConverged, match=r"residual .* after 2 products, wanted 1.0e-09; raise influence.damping"):
+    with pytest.raises(
+        NotConverged, match=r"residual .* after 2 products, but the tolerance is 1.0e-09; raise influence.damping"
+    ):
         influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
 
 
@@ -346,7 +359,9 @@ def test_an_empty_risk_names_the_next_step() -> None:
 
 def test_lissa_that_runs_out_of_products_says_so() -> None:
     config = InfluenceConfig(solver="lissa", lissa_samples=2, tolerance=1e-6, most_steps=30)
-    with pytest.raises(NotConverged, match=r"after \d+ products, wanted 1.0e-06; .*influence.lissa_samples"):
+    with pytest.raises(
+        NotConverged, match=r"after \d+ products, but the tolerance is 1.0e-06; .*influence.lissa_samples"
+    ):
         influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
 
 
@@ -396,7 +411,9 @@ def test_preparing_with_drawn_outputs_gives_the_q_of_plain_conjugate_gradients(w
 
 def test_preparing_that_runs_out_of_products_says_so() -> None:
     config = InfluenceConfig(part_samples=2, tolerance=1e-9, damping=1e-4, most_steps=3)
-    with pytest.raises(NotConverged, match=r"residual .*wanted 1.0e-09; raise influence.damping .*part_samples"):
+    with pytest.raises(
+        NotConverged, match=r"residual .*the tolerance is 1.0e-09; raise influence.damping .*part_samples"
+    ):
         influence.score(model(), sequences(20, seed=0), sequences(5, seed=1), config=config, seed=0)
 
 

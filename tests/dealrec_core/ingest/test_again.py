@@ -155,7 +155,9 @@ def test_a_name_that_was_used_for_one_log_after_another_is_not_taken_for_a_corre
         ingest(lake, folder)
     (folder / "moved.csv").write_bytes((folder / "today.csv").read_bytes())
     (folder / "today.csv").write_text(lines(*((f"u{user}", "y", 0, 1) for user in range(3))))
-    with pytest.raises(DataError, match="today.csv' landed 8 rows under 2 earlier contents and holds 3 now.*--fewer"):
+    with pytest.raises(
+        DataError, match="today.csv' has 8 rows in the lake, from 2 earlier contents, and holds 3 now.*--fewer"
+    ):
         correct(lake, folder, "today.csv")
     assert correct(lake, folder, "today.csv", fewer=True).withdrawn == 8
     assert len(lake.scan("interactions").collect()) == 7

@@ -17,7 +17,7 @@ def test_rows_are_shown_as_they_would_land_and_as_they_would_not(tmp_path):
     assert first.landing.select("row", "user_id", "item_id", "rating").rows() == [(1, "a", "x", 5.0)]
     [(row, column, reason, raw)] = first.bad.rows()
     assert (row, column, raw) == (2, "timestamp", "b,y,soon,5")
-    assert reason.startswith("unreadable timestamp 'soon'; read are epoch seconds")
+    assert reason.startswith("unreadable timestamp 'soon'; dealrec reads epoch seconds")
     assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
 
 

