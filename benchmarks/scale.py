@@ -193,7 +193,7 @@ def slopes(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for few, many in pairwise(sorted(sizes, key=int)):
         before, after = (sizes[size][FIRST]["stages"] for size in (few, many))
-        for stage in after:
+        for stage in after.keys() & before.keys():
             ratio = max(after[stage][CPU], 0.01) / max(before[stage][CPU], 0.01)
             slope = math.log(ratio) / math.log(int(many) / int(few))
             found.setdefault(stage, {})[f"{few} to {many}"] = round(slope, 2)
@@ -203,20 +203,20 @@ def slopes(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
 def table(results: dict[str, Any]) -> str:
     """The table of docs/scale.md: each stage's processor seconds at every size, its last slope, and what it takes at the largest one.
 
-    The second night is that of the largest log that has one.
+    A night that was stopped has fewer stages. The second night is that of the largest log that has one.
     """
     sizes = dict(sorted(results["sizes"].items(), key=lambda pair: int(pair[0])))
-    largest, second = list(sizes)[-1], [rows for rows in sizes if MORE in sizes[rows]][-1]
+    second = [rows for rows in sizes if MORE in sizes[rows]][-1]
     numbers = [f"{int(rows):,} rows" for rows in sizes]
     names = ["stage", *numbers, "slope", "peak GiB", "MB read", "MB written", f"1% more than {int(second):,}"]
     lines = [f"| {' | '.join(names)} |", "|---" + "|---:" * (len(names) - 1) + "|"]
-    for stage, taken in sizes[largest][FIRST]["stages"].items():
-        seconds = [size[FIRST]["stages"][stage][CPU] for size in sizes.values()]
-        cells = [f"{value:,.1f}" for value in seconds]
-        cells += [f"{slope:.2f}" for slope in list(results["slopes"][stage].values())[-1:]]
-        cells += [f"{taken['peak GiB']:.2f}", f"{taken['MB read']:,.0f}", f"{taken['MB written']:,.0f}"]
-        cells.append(f"{sizes[second][MORE]['stages'][stage][CPU]:,.1f}")
-        lines.append(f"| {stage.replace('_', ' ')} | {' | '.join(cells)} |")
+    for stage, more in sizes[second][MORE]["stages"].items():
+        taken = [size[FIRST]["stages"].get(stage) for size in sizes.values()]
+        largest = [stages for stages in taken if stages][-1]
+        cells = ["" if stages is None else f"{stages[CPU]:,.1f}" for stages in taken]
+        cells.append(f"{list(results['slopes'][stage].values())[-1]:.2f}")
+        cells += [f"{largest['peak GiB']:.2f}", f"{largest['MB read']:,.0f}", f"{largest['MB written']:,.0f}"]
+        lines.append(f"| {stage.replace('_', ' ')} | {' | '.join([*cells, f'{more[CPU]:,.1f}'])} |")
     return "\n".join(lines)
 
 
