@@ -96,7 +96,7 @@ def _measured(stage: str, rows: int) -> float:
     (few, less), (many, more) = next((pair for pair in pairs if rows <= pair[1][0]), pairs[-1])
     slope = math.log(more / less) / math.log(many / few)
     if rows > many:
-        slope = min(slope, STEEPEST.get(stage, slope))
+        slope = min(max(slope, 0.0), STEEPEST.get(stage, math.inf))
     return float(more * (rows / many) ** slope)
 
 
