@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -20,6 +19,7 @@ from dealrec_core.lake.nights import STAGES, TABLES, Night, last_whole_day, nigh
 from dealrec_core.settings import Config
 from flows.printing import counted, place
 from tasks import base_models
+from tasks.forecast import forecast
 
 if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Look
@@ -60,33 +60,40 @@ class Plan(BaseModel):
 
     files: list[str]
     """Paths of the interaction files of which it would take rows."""
+    rows: int
+    """Rows in these files, estimated from their sizes."""
     seconds: dict[str, float]
-    """For each step the median of the last nights; empty where none has finished."""
+    """For each step its estimated time."""
     by: list[str]
-    """Names of these nights."""
+    """Names of the earlier nights whose median this is; none where it follows from measured nights of other logs."""
+    unknown: list[str]
+    """Stages whose time is not known."""
+    extrapolated: bool
+    """Whether rows or settings lie outside of what was measured."""
 
 
 def plan(config: str, overrides: list[str], day: date | None) -> Plan:
-    """Returns the files that a night of this day would read, and its time as estimated from earlier nights. None: yesterday."""
+    """Returns the files that a night of this day would read, and its time as far as it can be told. None: yesterday."""
     loaded = settings.load(config, overrides)
     through = day or last_whole_day(datetime.now(UTC))
-    from dealrec_core.ingest import waiting
+    from dealrec_core.ingest import row_counts, waiting
 
     lake = Lake(loaded.lake.root)
-    files = [file.path for file in waiting.untaken(lake, loaded.sources, through=through)]
-    finished = [night for night in nights(lake) if night.find("promotion") is not None]
-    last = finished[1:][-3:] or finished  # the first night does what no later one does again
-    return Plan(files=files, seconds=_step_seconds(last), by=[night.name for night in last])
-
-
-def _step_seconds(finished: list[Night]) -> dict[str, float]:
-    """The median time of each step over nights, in the order of the steps."""
-    times: dict[str, dict[str, float]] = {}
-    for night in finished:
-        for record in night.snapshots():
-            step = times.setdefault(STAGES[record.stage].removeprefix("dealrec "), {})
-            step[night.name] = step.get(night.name, 0.0) + record.seconds
-    return {step: median(by_night.values()) for step, by_night in times.items()}
+    files = waiting.untaken(lake, loaded.sources, through=through)
+    rows = row_counts.estimate(files)
+    ahead = forecast(loaded, nights(lake), rows)
+    steps: dict[str, float] = {}
+    for stage, seconds in ahead.seconds.items():
+        step = STAGES[stage].removeprefix("dealrec ")
+        steps[step] = steps.get(step, 0.0) + seconds
+    return Plan(
+        files=[file.path for file in files],
+        rows=rows,
+        seconds=steps,
+        by=ahead.by,
+        unknown=ahead.unknown,
+        extrapolated=ahead.extrapolated,
+    )
 
 
 def report(config: str, overrides: list[str], name: str | None, to: str, *, last: int = 1) -> str:

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Preview
 
 looking = typer.Typer()
-NO_TIME = "no night has finished here, so that nothing is known about its time; docs/choosing.md has measured times"
+MEASURED = "by nights on other logs, on one core of the machine of docs/scale.md, since no night has finished here"
+EXTRAPOLATED = "this is extrapolated: the rows or the settings lie outside of what was measured"
 
 
 @looking.command()
@@ -77,17 +78,24 @@ def status(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> N
 
 @looking.command()
 def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Show the files that a night would read, and how long it will take by the nights before."""
+    """Show the files that a night would read, and how long it will take, by earlier nights where there are any."""
     from flows.look import plan as look
 
     ahead = look(config, set or [], day and day.date())
-    lines = [*map(place, ahead.files), f"{counted(len(ahead.files), 'file')} with rows that no night has ingested"]
-    if not ahead.seconds:
-        lines.append(NO_TIME)
-    else:
-        steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
-        total = duration(sum(ahead.seconds.values()))
-        lines.append(f"tonight takes about {total}, by {counted(len(ahead.by), 'earlier night')}: {steps}")
+    lines = [
+        *map(place, ahead.files),
+        f"{counted(len(ahead.files), 'file')} with rows that no night has ingested"
+        + (f", about {ahead.rows:,} rows" if ahead.files else ""),
+    ]
+    steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
+    by = f"by {counted(len(ahead.by), 'earlier night')}" if ahead.by else MEASURED
+    if steps:
+        lines.append(f"tonight takes about {duration(sum(ahead.seconds.values()))}, {by}: {steps}")
+    if ahead.extrapolated:
+        lines.append(EXTRAPOLATED)
+    if ahead.unknown:
+        stages = ", ".join(stage.replace("_", " ") for stage in ahead.unknown)
+        lines.append(f"not known before the first night, since no such model was measured: {stages}")
     say(ahead, lines, json)
 
 

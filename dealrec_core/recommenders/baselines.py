@@ -1,6 +1,6 @@
 """Plain recommenders that every coreset and model is compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,9 @@ from scipy import sparse
 
 from dealrec_core import schema
 from dealrec_core.samples.nearest import nearest
+
+CELLS = 2**22
+"""Numbers of a matrix by items that are in memory at once: 32 MiB, however many users and items there are."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,11 @@ class ItemKNN:
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int) -> list[list[str]]:
         """The k items with the largest summed similarity to each history."""
-        best = np.argsort(-self.scores(histories), axis=1, kind="stable")[:, :k]
-        return [[self.item_ids[item] for item in row] for row in best]
+        lists = []
+        for block in _blocks(len(histories), width=len(self.item_ids)):
+            best = np.argsort(-self.scores(histories[block]), axis=1, kind="stable")[:, :k]
+            lists += [[self.item_ids[item] for item in row] for row in best]
+        return lists
 
     def scores(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
         """Summed similarity of every item to each history, float64 (B, V); items that are not known are skipped."""
@@ -71,9 +77,22 @@ def item_knn(interactions: pl.DataFrame, *, neighbours: int = 100, name: str = "
         (np.ones(len(coded)), (coded["row"].to_numpy(), coded["column"].to_numpy())),
         shape=(coded["row"].n_unique(), len(item_ids)),
     )
-    norm = sparse.diags(1 / np.sqrt(np.asarray(taken.sum(axis=0)).ravel()))
-    cosine = (norm @ (taken.T @ taken) @ norm).tocsr()
-    cosine.setdiag(0)
-    cosine.eliminate_zeros()
     # Columns are in order of popularity: of equal neighbours the more popular ones are kept.
-    return ItemKNN(name, item_ids, nearest(cosine, neighbours))
+    blocks = [nearest(block, neighbours) for block in _cosines(taken)]
+    return ItemKNN(name, item_ids, sparse.vstack(blocks, format="csr"))
+
+
+def _cosines(taken: sparse.csr_matrix) -> Iterator[sparse.csr_matrix]:
+    """Cosines of the columns of `taken` (U, V) without the diagonal, in blocks of rows of (V, V)."""
+    scale, by_item, size = 1 / np.sqrt(np.asarray(taken.sum(axis=0)).ravel()), taken.T.tocsr(), taken.shape[1]
+    for rows in _blocks(size, width=size):
+        cosine = (sparse.diags(scale[rows]) @ (by_item[rows] @ taken) @ sparse.diags(scale)).tocsr()
+        cosine.setdiag(0, k=rows.start)
+        cosine.eliminate_zeros()
+        yield cosine
+
+
+def _blocks(count: int, *, width: int) -> Iterator[slice]:
+    """Slices of `count` rows of a width, each of about CELLS numbers."""
+    step = max(1, CELLS // max(1, width))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))

@@ -132,21 +132,26 @@ def cases(
     Raises:
         DataError: no user has events on both sides.
     """
-    log = interactions.sort(schema.USER_ID, schema.TIMESTAMP, *of_a_moment(interactions.collect_schema().names()))
+    is_past = pl.col(schema.TIMESTAMP) < bounds.test_start
     is_test = (pl.col(schema.TIMESTAMP) >= bounds.test_start) & (pl.col(schema.TIMESTAMP) < bounds.end)
-    past = log.filter(pl.col(schema.TIMESTAMP) < bounds.test_start).group_by(schema.USER_ID, maintain_order=True)
+    earlier, later = (interactions.filter(when).select(schema.USER_ID).unique() for when in (is_past, is_test))
+    held_out = later.join(earlier, on=schema.USER_ID, how="semi").sort(schema.USER_ID).collect()
+    if held_out.is_empty():
+        raise DataError(
+            f"no user has events both before and after {bounds.test_start}; raise samples.test_fraction or wait for more data"
+        )
+    # Drawn before their events are sorted: the whole log is never sorted for a few users.
+    chosen = drawn(held_out, users, np.random.default_rng(seed)).lazy()
+    ties = of_a_moment(interactions.collect_schema().names())
+    log = interactions.join(chosen, on=schema.USER_ID, how="semi").sort(schema.USER_ID, schema.TIMESTAMP, *ties)
+    past = log.filter(is_past).group_by(schema.USER_ID, maintain_order=True)
     future = log.filter(is_test).group_by(schema.USER_ID, maintain_order=True)
-    held_out = (
+    return (
         past.agg(pl.col(schema.ITEM_ID).tail(history_length).alias(schema.HISTORY))
         .join(future.agg(pl.col(schema.ITEM_ID).unique(maintain_order=True).alias("targets")), on=schema.USER_ID)
         .sort(schema.USER_ID)
         .collect()
     )
-    if held_out.is_empty():
-        raise DataError(
-            f"no user has events both before and after {bounds.test_start}; raise samples.test_fraction or wait for more data"
-        )
-    return drawn(held_out, users, np.random.default_rng(seed))
 
 
 def any_held_out(interactions: pl.LazyFrame, bounds: Boundaries) -> bool:

@@ -1,6 +1,7 @@
 """The cost of a night in full, beside an estimate of what tuning on all samples would have cost."""
 
 from dealrec_core.lake.nights import Night
+from tasks.forecast import forecast
 from tasks.report.account import Account, duration, facts, number
 from tasks.report.parts import Bar, Bars, Section, Table
 
@@ -59,8 +60,22 @@ def cost(account: Account) -> Section:
         f"The stages took {duration(total)}. A night that tunes on all {train:,} samples instead of {learnt:,} would take about "
         f"{duration(estimate)}, so tonight cost {share:.0%} of that. This estimate is extrapolated: tuning is scaled by the number of "
         "samples, and everything else stays as it was measured tonight.",
-        [Table(["", "tonight, measured", "all samples"], rows), facts(tuned)],
+        [Table(["", "tonight, measured", "all samples"], rows), _foretold(account.night), facts(tuned)],
         [Bars("Seconds of each part (marked: the choice of samples)", bars, "{:,.1f}")],
+    )
+
+
+def _foretold(night: Night) -> Table:
+    """The seconds of every stage, as `dealrec plan` estimates them before the night and as they were."""
+    ahead = forecast(night.config, night.earlier, night.need("ingest").rows or 0)
+    rows = [
+        [record.stage.replace("_", " "), duration(before), duration(record.seconds)]
+        for record in night.snapshots()
+        if (before := ahead.seconds.get(record.stage)) is not None
+    ]
+    by = "earlier nights" if ahead.by else "nights on other logs"
+    return Table(
+        ["stage", f"estimated by {by}", "measured"], rows, "Time of every stage, as estimated before the night"
     )
 
 

@@ -14,7 +14,7 @@ from dealrec_core.recommenders.features import FeatureInputs, features
 from dealrec_core.samples.contents import with_content
 from tasks import events, storage
 from tasks.stage import stage
-from tasks.stages.effort import choosable, newest_efforts
+from tasks.stages.effort import KEYS, choosable, newest_efforts
 from tasks.tonight import Tonight
 
 EMITTED = "coreset.emitted"
@@ -47,16 +47,19 @@ def select_coreset(tonight: Tonight) -> Snapshot:
 
 
 def _scores(tonight: Tonight, needs: set[str]) -> pl.DataFrame:
-    """sample_id, influence and effort of every train sample, sorted by sample_id; null if the method needs neither."""
-    frame = with_content(tonight.train).select(schema.SAMPLE_ID, schema.CONTENT)
+    """sample_id, influence and effort of every train sample, sorted by sample_id; null if the method needs neither.
+
+    Effort is also null for samples that cannot be chosen.
+    """
     null = pl.lit(None, dtype=pl.Float64)
-    frame = frame.with_columns(null.alias(schema.INFLUENCE), null.alias(schema.EFFORT))
+    frame = tonight.train.select(schema.SAMPLE_ID, null.alias(schema.INFLUENCE), null.alias(schema.EFFORT))
     if schema.INFLUENCE in needs:
         frame = frame.drop(schema.INFLUENCE).join(tonight.rows("influence"), on=schema.SAMPLE_ID, how="left")
     if schema.EFFORT in needs:
         record = tonight.night.need("effort")
         efforts = newest_efforts(tonight.night, str(record.facts["model"]), version=record.version)
-        frame = frame.drop(schema.EFFORT).join(efforts, on=[schema.SAMPLE_ID, schema.CONTENT], how="left")
+        scored = with_content(choosable(tonight)).join(efforts, on=KEYS).select(schema.SAMPLE_ID, schema.EFFORT)
+        frame = frame.drop(schema.EFFORT).join(scored, on=schema.SAMPLE_ID, how="left")
     return frame.select(schema.SAMPLE_ID, schema.INFLUENCE, schema.EFFORT).sort(schema.SAMPLE_ID)
 
 

@@ -26,7 +26,8 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     config, night = tonight.config, tonight.night.name
     last = _last_surrogate(config, tonight.night.earlier)
     start, known_ids = (None, []) if last is None else tonight.load_surrogate(last)
-    new_ids = [item for item in tonight.known_catalogue.item_ids if item not in set(known_ids)]
+    known = set(known_ids)
+    new_ids = [item for item in tonight.known_catalogue.item_ids if item not in known]
     item_ids = [*known_ids, *new_ids]
     slices = [encode(samples, item_ids) for samples in (tonight.train, tonight.validation)]
     reference = None if last is None else last.facts.get(REFERENCE)

@@ -101,13 +101,16 @@ def test_trace_prints_every_stage(capsys, monkeypatch, town):
 
 def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_path):
     (tmp_path / "log").mkdir()
-    (tmp_path / "log" / "new.csv").write_text("userId,itemId,rating,timestamp\n")
+    (tmp_path / "log" / "new.csv").write_text("userId,itemId,rating,timestamp\n" * 300)
     places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
     assert code == 0
-    assert (
-        "/log/new.csv\n1 file with rows that no night has ingested\nno night has finished here, so that nothing" in out
-    )
+    assert "/log/new.csv\n1 file with rows that no night has ingested, about 300 rows\ntonight takes about " in out
+    assert "by nights on other logs" in out
+    assert "\nthis is extrapolated: " in out  # the measured logs begin at 10,000 rows
+    sets = [*places, "--set", "language_model.base_model=some/model"]
+    code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *sets)
+    assert (code, out.splitlines()[-1].split(": ")[1]) == (0, "base model, fine tune, evaluation")
 
 
 def test_the_plan_says_how_long_each_step_takes_by_the_nights_before(capsys, monkeypatch, town):

@@ -31,6 +31,7 @@ from flows.roll_back import roll_back
 from flows.score_samples import score_samples
 from tasks import registry
 from tasks.calibrated import calibrated
+from tasks.report.account import duration
 from tasks.report.outcome import outcome
 from tasks.report.trace import trace
 from tasks.stages.influence import risk_samples
@@ -281,8 +282,11 @@ def test_mlflow_has_a_run_per_night_and_one_below_it_per_stage_with_the_tables_i
 
 def test_the_report_is_one_file_without_script_or_address(town):
     place, _ = town
-    night = nights.nights(place.lake)[1]
+    first, night = nights.nights(place.lake)[:2]
     html = place.lake.read_bytes(f"nights/{night.name}/report.html").decode()
+    seconds = [duration(each.need("fine_tune").seconds) for each in (first, night)]
+    assert f'data-name="estimated by earlier nights">{seconds[0]}</td><td' in html
+    assert f'data-name="measured">{seconds[1]}</td>' in html
     for title in ("What came in", "Surrogate", "Scores", "Coreset", "Cost", "Verdict", "Lineage"):
         assert f"<h2>{title}</h2>" in html
     assert html.index("Outcomes of the last nights") < html.index("<h2>")  # verdict, figures and trend come first

@@ -36,3 +36,13 @@ def test_unknown_items_are_skipped_and_an_empty_history_gets_what_is_popular():
 def test_only_the_nearest_neighbours_are_kept():
     kept = baselines.item_knn(LOG, neighbours=1).similarity
     assert kept.getnnz(axis=1).max() == 1
+
+
+def test_blocks_of_a_few_numbers_give_the_neighbours_and_lists_of_one_block(monkeypatch):
+    histories = [["a"], ["c", "d"], ["?"], ["b", "a"]]
+    whole = baselines.item_knn(LOG)
+    lists = whole.recommend(histories, 3)
+    monkeypatch.setattr(baselines, "CELLS", 8)  # two rows of four items
+    in_blocks = baselines.item_knn(LOG)
+    assert (in_blocks.similarity != whole.similarity).nnz == 0
+    assert in_blocks.recommend(histories, 3) == lists
