@@ -224,7 +224,7 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
 
 
 def _share_at(times: int, problem: Problem, samples: Sequences, risk: Sequences, earlier: Earlier) -> float:
-    """The same with every sample standing there so many times: what a batch costs by itself weighs less."""
+    """The measurement with every sample repeated, so that the fixed cost of a batch weighs less."""
 
     def more(some: Sequences) -> Sequences:
         return some.take(np.repeat(np.arange(len(some)), times))

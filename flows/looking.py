@@ -84,7 +84,8 @@ def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Jso
     ahead = look(config, set or [], day and day.date())
     lines = [
         *map(place, ahead.files),
-        f"{counted(len(ahead.files), 'file')} with rows that no night has ingested, about {ahead.rows:,} rows",
+        f"{counted(len(ahead.files), 'file')} with rows that no night has ingested"
+        + (f", about {ahead.rows:,} rows" if ahead.files else ""),
     ]
     steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
     by = f"by {counted(len(ahead.by), 'earlier night')}" if ahead.by else MEASURED

@@ -54,7 +54,7 @@ def _form() -> type[BaseModel]:
         section, name = key.split(".")
         setting = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
         kind = Annotated[(setting.annotation, *setting.metadata)] if setting.metadata else setting.annotation
-        note = f"{key}. {setting.description or ''}".strip()
+        note = f"Setting {key}. {setting.description or ''}".strip()
         title = (
             f"{section.replace('_', ' ').capitalize()}: {str(setting.title).lower()}"  # two sections have 'Most epochs'
         )
@@ -67,7 +67,7 @@ Changes = _form()
 
 
 class NightRequest(Given):
-    """Which night to run or continue; this is the form in the Prefect UI."""
+    """The night to run or continue."""
 
     day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
         default_factory=lambda: None, title="Day"
@@ -82,7 +82,7 @@ class NightRequest(Given):
     only: list[Step] = Field(default=[], title="Only these steps")
     """Empty runs the whole night. The steps before the first one must have finished."""
     resume: bool = Field(default=False, title="Resume")
-    """Go on with the newest unfinished night, with the settings and the day it was opened with."""
+    """Continue the newest unfinished night, with the settings and the day that it was opened with."""
     night: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
         default_factory=lambda: None, title="Night to continue"
     )

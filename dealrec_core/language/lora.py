@@ -19,7 +19,7 @@ from dealrec_core.settings.language import LoraConfig, Modules
 ATTENTION = (["q_proj", "v_proj"], ["q", "v"])
 """Query and value projections as Llama, Qwen and most others call them, and as T5 does; others stand in peft's table."""
 FUSED = ["qkv_proj"]
-"""As Phi-3 calls them."""
+"""Names of these layers in Phi-3."""
 WEIGHTS = "adapter_model.safetensors"
 SMALL = 1_000_000_000
 """A model with fewer weights is small: every layer learns, and an epoch costs little."""

@@ -296,5 +296,5 @@ def test_the_fidelity_study_runs_from_the_command_line(capsys, monkeypatch, tmp_
     found = json.loads(out)
     assert {"identity", "released", "random"} < set(found["estimators"])
     code, out, _ = run(capsys, monkeypatch, *command)  # from the start that was kept
-    assert f"1 starts are kept in {tmp_path}/starts" in out
+    assert f"1 starts are stored in {tmp_path}/starts" in out
     assert f"| identity | 0 | {found['estimators']['identity']['lds'][0]:.2f} [" in out

@@ -67,7 +67,7 @@ REFUSED = {
     "1.70670E+09": "a rounded number",
     "20240230": "no calendar day",
     "2024-02-30": "dealrec reads epoch seconds to nanoseconds",
-    "2024-01-31 13:00 PM": "read are",
+    "2024-01-31 13:00 PM": "dealrec reads",
     "2024-01-31 10:00 CET": "its zone has no single meaning",
     "soon": "unreadable timestamp 'soon'; dealrec reads epoch .*; set sources.interactions.timestamp_format",
 }
