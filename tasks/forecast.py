@@ -18,9 +18,9 @@ MEASURED_S: dict[str, tuple[float, ...]] = {
     "base_model": (10.2, 11.3, 8.7),
     "effort": (23.7, 239.4, 532.9),
     "coreset": (0.6, 2.1, 1.4),
-    "fine_tune": (18.9, 29.3),
-    "evaluation": (1.2, 2.0),
-    "proxy": (4.1, 10.4),
+    "fine_tune": (18.9, 29.3, 57.8),
+    "evaluation": (1.2, 2.0, 2.1),
+    "proxy": (4.1, 10.4, 47.6),
     "promotion": (4.6, 3.3),
 }
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
