@@ -45,12 +45,12 @@ def page(site) -> Iterator[Page]:
 
 
 def save(page: Page, name: str, *, width: int | None = None) -> None:
-    """Takes a picture of the page, or of its left `width` pixels, for the documentation, with few colours so that it is small."""
+    """Takes a picture of the page, or of its left `width` pixels, for the documentation, with 192 colours so that it is small."""
     if folder := os.environ.get("DEALREC_SCREENSHOTS"):
         page.wait_for_timeout(2500)
         shot = Image.open(io.BytesIO(page.screenshot()))
         shot = shot.crop((0, 0, width or shot.width, shot.height))
-        shot.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(Path(folder) / f"{name}.png", optimize=True)
+        shot.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def field(page: Page, title: str):
