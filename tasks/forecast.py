@@ -21,7 +21,7 @@ MEASURED_S: dict[str, tuple[float, ...]] = {
     "fine_tune": (18.9, 29.3, 57.8),
     "evaluation": (1.2, 2.0, 2.1),
     "proxy": (4.1, 10.4, 47.6),
-    "promotion": (4.6, 3.3),
+    "promotion": (4.6, 3.3, 3.9),
 }
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
 
@@ -32,8 +32,8 @@ TRAIN_SHARE = 0.7
 """Train samples for each interaction of these logs."""
 HELD_OUT_SHARE = 0.06
 """Users who can be judged on, for each interaction of these logs."""
-STEEPEST = {"surrogate": 1.0}
-"""Largest slope of a stage above the measured sizes. The surrogate's softmax grows with the catalogue, up to 4,096 items."""
+STEEPEST = {"surrogate": 1.0, "proxy": 1.0}
+"""Largest slope of a stage above the measured sizes. The softmax in training grows with the catalogue, up to 4,096 items."""
 METHODS = {
     "influence": {"coverage", "dealrec", "greedy", "targeted"},
     "effort": {"coverage", "dealrec", "goracs", "greedy"},
