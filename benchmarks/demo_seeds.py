@@ -52,7 +52,7 @@ def _nights(seed: int, home: Path, result: Path) -> None:
     overrides += [f"registry.tracking_uri=sqlite:///{home}/mlflow.db", f"registry.artifacts={home}/artifacts"]
     home.mkdir()
     rows = []
-    for number in demo.write_weeks(home / "data", log):
+    for number in demo.write_until_night(home / "data", log):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
         day = log.start + timedelta(days=number)
         summary = nightly(NightRequest(day=day, config=town.DEMO, overrides=overrides))

@@ -46,14 +46,13 @@ def main() -> None:
     with town.folder(options.folder) as folder, town.prefect_server(folder):
         for rows in options.sizes:
             place = folder / f"rows-{rows}"
-            town.in_child(write_log, place / "data", rows)  # polars starts threads, which no fork survives
-            town.in_child(_night, place, 0, options.set)
-            town.in_child(write_news, place / "data", rows)
-            town.in_child(_night, place, 1, options.set)
-            first, second = (json.loads((place / f"night-{number}.json").read_text()) for number in (0, 1))
-            results["sizes"][str(rows)] = {FIRST: first, MORE: second, "machine": machine()}
-            results["slopes"] = slopes(results["sizes"])
-            options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            found = results["sizes"][str(rows)] = {"machine": machine()}
+            for number, (name, write) in enumerate({FIRST: write_log, MORE: write_news}.items()):
+                town.in_child(write, place / "data", rows)  # polars starts threads, which no fork survives
+                town.in_child(_night, place, number, options.set)
+                found[name] = json.loads((place / f"night-{number}.json").read_text())
+                results["slopes"] = slopes(results["sizes"])
+                options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             print(table(results), flush=True)
 
 
@@ -194,7 +193,7 @@ def slopes(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for few, many in pairwise(sorted(sizes, key=int)):
         before, after = (sizes[size][FIRST]["stages"] for size in (few, many))
-        for stage in after:
+        for stage in after.keys() & before.keys():
             ratio = max(after[stage][CPU], 0.01) / max(before[stage][CPU], 0.01)
             slope = math.log(ratio) / math.log(int(many) / int(few))
             found.setdefault(stage, {})[f"{few} to {many}"] = round(slope, 2)
@@ -202,19 +201,22 @@ def slopes(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The table of docs/scale.md: each stage's processor seconds at every size, its slopes, and what it takes at the largest."""
-    rows = sorted(results["sizes"], key=int)
-    largest = results["sizes"][rows[-1]]
-    numbers = [f"{int(size):,} rows" for size in rows]
-    ends = ["slope", "peak GiB", "MB read", "MB written", "1% new rows"]
-    lines = ["| stage | " + " | ".join([*numbers, *ends]) + " |", "|---" + "|---:" * (len(numbers) + len(ends)) + "|"]
-    for stage, taken in largest[FIRST]["stages"].items():
-        seconds = [results["sizes"][size][FIRST]["stages"][stage][CPU] for size in rows]
-        more = largest[MORE]["stages"][stage][CPU]
-        cells = [f"{value:,.1f}" for value in seconds]
-        cells += [f"{slope:.2f}" for slope in list(results["slopes"][stage].values())[-1:]]
-        cells += [f"{taken['peak GiB']:.2f}", f"{taken['MB read']:,.0f}", f"{taken['MB written']:,.0f}", f"{more:,.1f}"]
-        lines.append(f"| {stage.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    """The table of docs/scale.md: each stage's processor seconds at every size, its last slope, and what it takes at the largest one.
+
+    A night that was stopped has fewer stages. The second night is that of the largest log that has one.
+    """
+    sizes = dict(sorted(results["sizes"].items(), key=lambda pair: int(pair[0])))
+    second = [rows for rows in sizes if MORE in sizes[rows]][-1]
+    numbers = [f"{int(rows):,} rows" for rows in sizes]
+    names = ["stage", *numbers, "slope", "peak GiB", "MB read", "MB written", f"1% more than {int(second):,}"]
+    lines = [f"| {' | '.join(names)} |", "|---" + "|---:" * (len(names) - 1) + "|"]
+    for stage, more in sizes[second][MORE]["stages"].items():
+        taken = [size[FIRST]["stages"].get(stage) for size in sizes.values()]
+        largest = [stages for stages in taken if stages][-1]
+        cells = ["" if stages is None else f"{stages[CPU]:,.1f}" for stages in taken]
+        cells.append(f"{list(results['slopes'][stage].values())[-1]:.2f}")
+        cells += [f"{largest['peak GiB']:.2f}", f"{largest['MB read']:,.0f}", f"{largest['MB written']:,.0f}"]
+        lines.append(f"| {stage.replace('_', ' ')} | {' | '.join([*cells, f'{more[CPU]:,.1f}'])} |")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,17 @@ def _ask(address: str, history: list[str]) -> float:
     """Seconds of one answered request."""
     began = time.perf_counter()
     request = {"dataframe_split": {"columns": ["history"], "data": [[history]]}}
-    answer = httpx.post(f"{address}/invocations", json=request, timeout=120)
+    answer = _client().post(f"{address}/invocations", json=request)
     answer.raise_for_status()
     if len(answer.json()["predictions"][0]["item_ids"]) != 10:
         raise SystemExit(f"a list without ten items: {answer.text[:200]}")
     return time.perf_counter() - began
+
+
+@cache
+def _client() -> httpx.Client:
+    """One for all threads: a new one for each request would cost more than its answer."""
+    return httpx.Client(timeout=120)
 
 
 def _load(address: str, clients: int, count: int) -> dict[str, float]:
