@@ -50,17 +50,18 @@ def test_the_core_needs_no_server_and_the_pipeline_brings_them(wheel):
     assert {"pipeline", "servers", "ray", "study", "docs"} <= set(described.get_all("Provides-Extra"))
 
 
-def test_the_command_without_the_pipeline_says_in_one_line_what_to_install():
-    program = """
+@pytest.mark.parametrize("absent", [("prefect", "mlflow"), ("matplotlib",)])
+def test_the_command_without_the_pipeline_says_in_one_line_what_to_install(absent):
+    program = f"""
 import importlib.util, sys
 find = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name in ("prefect", "mlflow") else find(name)
+importlib.util.find_spec = lambda name: None if name in {absent} else find(name)
 from flows.command import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: the command dealrec needs prefect, mlflow, which the library alone does not install; "
+        f"error: the command dealrec needs {', '.join(absent)}, which the library alone does not install; "
         "run pip install 'dealrec[pipeline]'\n"
     )
