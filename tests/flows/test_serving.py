@@ -108,7 +108,7 @@ def test_cold_items_unknown_items_and_empty_histories_are_answered_from_the_cata
     answers = ask(address, {"dataframe_split": {"columns": ["history"], "data": data}, "params": {"k": 7}})
     assert [len(set(items)) for items in answers] == [7, 7, 7, 7]
     assert all(set(items) <= set(known) for items in answers)
-    before = datetime.fromisoformat(night.need("samples").facts["test_start"])
+    before = datetime.fromisoformat(night.need("refit").facts["trained through"])  # a refit has learnt the newest days
     counts = place.lake.scan("interactions").filter(pl.col(schema.TIMESTAMP) < before).collect()
     popular = counts.group_by(schema.ITEM_ID).len().sort("len", schema.ITEM_ID, descending=[True, False])
     assert answers[2] == popular[schema.ITEM_ID].head(7).to_list()

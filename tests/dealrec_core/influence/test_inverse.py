@@ -54,7 +54,7 @@ def test_too_many_cheap_products_for_a_direction_say_what_to_raise(monkeypatch) 
     weights = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
     damping = influence.inverse.Damping(0.5, "absolute")
     with pytest.raises(
-        NotConverged, match=r"not found in 1 cheap products at damping 5.0e-01; raise influence.damping"
+        NotConverged, match=r"accurate enough after 1 cheap products at damping 5.0e-01; raise influence.damping"
     ):
         influence.inverse.prepared(
             torch.diag(weights), torch.diag(weights), weights + 1, damping=damping, tolerance=1e-3, most_steps=9
