@@ -198,7 +198,7 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         rows_new=0 if before else ingested.rows or 0,
         warnings=warnings,
         outcome="done before" if before else promotions.outcome(promotion.facts),
-        message=done_before if before else reason + _surrogate_leads(recalls),
+        message=done_before if before else reason + _cheaper_leads(recalls),
         samples=night.need("samples").rows or 0,
         coreset=night.need("coreset").rows or 0,
         version=str(promotion.facts["version"]),
@@ -215,9 +215,10 @@ def _in_charge(promotion: Snapshot, night: str) -> Literal["candidate", "shadow"
     return "champion" if promotion.facts["champion"] else None
 
 
-def _surrogate_leads(recalls: dict[str, float]) -> str:
-    """A sentence where the small network, which costs next to nothing, ranks better than the tuned model."""
-    surrogate, candidate = recalls["surrogate"], recalls["candidate"]
-    if surrogate <= candidate:
+def _cheaper_leads(recalls: dict[str, float]) -> str:
+    """A sentence where a recommender that costs next to nothing, a plain one or the surrogate, ranks better than the tuned model."""
+    best = max(recalls.keys() - {"candidate", "champion", "shadow"}, key=lambda name: (recalls[name], name))
+    if recalls[best] <= recalls["candidate"]:
         return ""
-    return f" WARNING: the surrogate ranks better than the candidate, recall {surrogate:.4f} against {candidate:.4f}"
+    name = "the surrogate" if best == "surrogate" else best
+    return f" WARNING: {name} ranks better than the candidate, recall {recalls[best]:.4f} against {recalls['candidate']:.4f}"

@@ -64,3 +64,11 @@ def test_a_night_is_continued_on_what_is_there_now_with_the_settings_it_was_open
         run = continued.config.run
         assert (run.engine, run.ray_address, run.device) == ("ray", "other:6379", "auto")
         assert continued.config.model_copy(update={"run": opened.run}) == opened
+
+
+def test_the_summary_names_the_best_cheap_recommender_that_ranks_better():
+    recalls = {"candidate": 0.2, "champion": 0.5, "surrogate": 0.1, "popularity": 0.3, "item knn": 0.25}
+    said = nights._cheaper_leads(recalls)
+    assert said == " WARNING: popularity ranks better than the candidate, recall 0.3000 against 0.2000"
+    assert "the surrogate ranks better" in nights._cheaper_leads({**recalls, "surrogate": 0.4})
+    assert nights._cheaper_leads({**recalls, "candidate": 0.4}) == ""
