@@ -81,7 +81,7 @@ def write_later_day(folder: Path, shop: Shop, number: int) -> datetime:
 def _write_log(folder: Path, name: str, shop: Shop, *, first: datetime, days: int, events: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     times = np.sort(random.integers(0, days * 86_400_000, events)) + int(first.timestamp() * 1000)
-    last: dict[int, int] = {}
+    last = _last_items(folder / "log")
     with (folder / "log" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, delimiter=";")
         rows.writerow(["kunde", "artikelnr", "zeitpunkt_ms", "vorgang", "menge"])
@@ -93,6 +93,17 @@ def _write_log(folder: Path, name: str, shop: Shop, *, first: datetime, days: in
             last[user] = item
             kind = "kauf" if random.random() < 0.4 else "ansicht"
             rows.writerow([f"k{user:05}", f"A{item:05}", moment, kind, int(random.integers(1, 4))])
+
+
+def _last_items(log: Path) -> dict[int, int]:
+    """The item that each user took last in the files so far: the next file continues there. Bad rows have no user, item or time."""
+    last: dict[int, int] = {}
+    for path in sorted(log.glob("*.csv")):
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file, delimiter=";"):
+                if row["kunde"] and row["artikelnr"] and row["zeitpunkt_ms"].isdigit():
+                    last[int(row["kunde"][1:])] = int(row["artikelnr"][1:])
+    return last
 
 
 def play(folder: Path, shop: Shop, run: Run, *, nights: int = 3) -> list[Command]:

@@ -12,7 +12,8 @@ from tasks.nights import NightRequest, NightSummary
 
 CONFIG = "deployments/examples/demo.toml"
 NIGHTS = (0, 7, 10)
-"""Days of the nights: a week brings so many new items that a tuned model is seen to be better, and three days later it is still fresh."""
+"""Days of the log after which a night runs. In the first week many items are new, so a newly tuned model is better than the old one; three
+days later the new model is still up to date."""
 
 
 def start_anew() -> str:

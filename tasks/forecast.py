@@ -38,7 +38,7 @@ METHODS = {
     "influence": {"coverage", "dealrec", "greedy", "targeted"},
     "effort": {"coverage", "dealrec", "goracs", "greedy"},
 }
-"""Selection methods whose nights have a stage. The methods themselves take a second to import."""
+"""The selection methods that need a stage. `coreset.methods.NEEDS` says the same but takes a second to import; a test compares both."""
 BY_WEIGHTS = {"base_model", "effort", "fine_tune", "evaluation"}
 """Stages whose time is in proportion to the weights of the language model."""
 NIGHTS = 3
@@ -59,7 +59,7 @@ class Forecast:
 
 
 def forecast(config: Config, earlier: list[Night], rows: int) -> Forecast:
-    """Returns the seconds of a night that takes about so many new rows, after earlier nights of its lake."""
+    """Returns how long each stage of the next night will take, by the earlier nights of its lake and the number of new rows."""
     finished = [night for night in earlier if night.find("promotion") is not None]
     last = finished[1:][-NIGHTS:] or finished  # the first night does what no later one does again
     if last:

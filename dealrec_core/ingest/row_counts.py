@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 import fsspec
 import polars as pl
@@ -9,17 +10,16 @@ import polars as pl
 from dealrec_core.errors import SourceError
 from dealrec_core.ingest.raw import container
 from dealrec_core.ingest.sources import RawFile
-from dealrec_core.lake.store import fsspec_options, line, s3_options
+from dealrec_core.lake.store import fsspec_options, s3_options
 
 SAMPLED_BYTES = 2**22
 """Unpacked bytes of a text file whose lines are counted."""
 
 
 def estimate(files: Iterable[RawFile]) -> int:
-    """Returns about how many rows files hold: the bytes of a row are taken from the largest file of each ending.
+    """Returns about how many rows files hold: the bytes of a row are those of the largest file of each ending that can be read.
 
-    Raises:
-        SourceError: a file cannot be read.
+    An ending without such a file counts as no rows: a night says what is wrong with its files.
     """
     by_ending: dict[str, list[RawFile]] = {}
     for file in files:
@@ -28,14 +28,11 @@ def estimate(files: Iterable[RawFile]) -> int:
 
 
 def _estimate(alike: list[RawFile]) -> float:
-    largest = max(alike, key=lambda file: file.size_bytes)
-    try:
-        rows, size_bytes = _rows(largest)
-    except SourceError:
-        raise
-    except Exception as error:  # polars and botocore share no base with OSError
-        raise SourceError(f"cannot read '{largest.path}': {line(error)}; check its rights") from error
-    return sum(file.size_bytes for file in alike) * rows / max(size_bytes, 1)
+    for file in sorted(alike, key=lambda file: file.size_bytes, reverse=True):
+        with suppress(SourceError, pl.exceptions.PolarsError, OSError):
+            rows, size_bytes = _rows(file)
+            return sum(file.size_bytes for file in alike) * rows / max(size_bytes, 1)
+    return 0.0
 
 
 def _rows(file: RawFile) -> tuple[int, int]:

@@ -19,7 +19,7 @@ NIGHT = SimpleNamespace(earlier=[SimpleNamespace(find={"surrogate": RETRAINED}.g
 
 
 def shown(*, is_terminal: bool) -> str:
-    """What a console receives while the surrogate of a second night trains."""
+    """The text that is written to a console during the training of a second night's surrogate."""
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120, color_system=None)
     with Screen(console) as screen, watched_by(screen):
         watcher().begins(NIGHT, "surrogate")
