@@ -6,7 +6,8 @@
 A surrogate is trained on the first part of the log, and then five nights follow. Three surrogates are compared on each night's test slice:
 `held` is never trained again, `whole` passes over the whole train slice every night, and `new` over the windows of new samples and as many
 others, as a night does. Then influence is scored on the last night's samples at the weights of each, of one that is trained from scratch
-that day, and of a second one from scratch that differs by its seed alone. Writes benchmarks/results/surrogate_nights.json.
+that day, and of a second one from scratch that differs by its seed alone; and by `held` on the risk samples of the day before the nights.
+Writes benchmarks/results/surrogate_nights.json.
 """
 
 import argparse
@@ -71,8 +72,8 @@ def _nights(log: pl.DataFrame, seed: int) -> dict[str, Any]:
     item_ids = log[schema.ITEM_ID].unique().sort().to_list()
     fit: dict[str, Any] = {"item_count": len(item_ids), "config": CONFIG}
     until = 1 - NIGHTS * STEP
-    train, *_ = frames = _slices(log[: int(len(log) * until)])
-    (first, seconds) = _timed(frames, item_ids, seed=seed, **fit)
+    train, risk, _ = frames = _slices(log[: int(len(log) * until)])
+    first, seconds = _timed(frames, item_ids, seed=seed, **fit)
     models = {"held": first, "whole": first, "new": first}
     nights, spent = [], {"first training": seconds, "whole": 0.0, "new": 0.0}
     for number in range(1, NIGHTS + 1):
@@ -93,7 +94,9 @@ def _nights(log: pl.DataFrame, seed: int) -> dict[str, Any]:
         "CPU seconds": {name: round(value, 1) for name, value in spent.items()},
         "test NDCG@10 by night": nights,
         "from scratch on the last day": [_ndcg(models[name], test) for name in ("scratch", "another seed")],
-        "spearman of influence": {name: _agreement(models, frames, item_ids, name) for name in ("loss", "ranking")},
+        "spearman of influence": {
+            name: _agreement(models, frames, risk, item_ids, name) for name in ("loss", "ranking")
+        },
     }
 
 
@@ -115,11 +118,15 @@ def _ndcg(model: Any, samples: Sequences) -> float:
 
 
 def _agreement(
-    models: dict[str, Any], frames: list[pl.DataFrame], item_ids: list[str], objective: str
+    models: dict[str, Any], frames: list[pl.DataFrame], old_risk: pl.DataFrame, item_ids: list[str], objective: str
 ) -> dict[str, float]:
     train, risk = (encode(frame, item_ids) for frame in frames[:2])
     config = InfluenceConfig(objective=objective)  # type: ignore[arg-type]
-    scores = {name: influence.score(model, train, risk, config=config, seed=0).scores for name, model in models.items()}
+    asked = {name: (model, risk) for name, model in models.items()}
+    asked["held, old risk"] = models["held"], encode(old_risk, item_ids)
+    scores = {
+        name: influence.score(model, train, aims, config=config, seed=0).scores for name, (model, aims) in asked.items()
+    }
     return {
         f"{a} and {b}": round(float(spearmanr(scores[a], scores[b]).statistic), 3) for a, b in combinations(scores, 2)
     }

@@ -339,14 +339,22 @@ def test_surrogate_and_influence_compute_new_samples_alone_and_influence_at_the_
             step(few.request(day))
     first, second, third = nights.nights(place.lake)
     facts = second.need("influence").facts
-    print([(n.need("surrogate").facts, n.need("influence").facts) for n in (first,second,third)])
     old, new = (set(Tonight(each).train[schema.SAMPLE_ID]) for each in (first, second))
     assert first.need("influence").facts["reused"] == 0
     assert (facts["scored"], facts["reused"]) == (len(new - old), len(new & old))
     assert facts["reused"] > facts["scored"] > 0
     assert str(facts["why"]).startswith("the earlier q is used again")
-    learnt = [night.need("surrogate").facts["learns from"] for night in (first, second)]
-    assert learnt == ["all samples", f"{len(new - old)} new samples"]
+    learnt = [night.need("surrogate").facts["learns from"] for night in (first, second, third)]
+    assert learnt == [
+        "all samples",
+        f"{len(new - old)} new samples",
+        "all samples",
+    ]  # in two nights more than a tenth is new
+    again = third.need("influence").facts
+    assert (again["reused"], again["why"]) == (
+        0,
+        f"all computed: the surrogate of night {third.name} has passed over all samples",
+    )
     # The same figures from all of tonight's samples, at the weights that the first night scored with.
     train, risk = Tonight(second).train, risk_samples(Tonight(second))
     folder = place.lake.local_path(str(second.need("influence").path))
