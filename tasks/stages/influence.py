@@ -21,7 +21,7 @@ from tasks import storage
 from tasks.naming import naming
 from tasks.progress import shown
 from tasks.stage import stage
-from tasks.stages.surrogate import ALL, LEARNS_FROM
+from tasks.stages.surrogate import GENERATION
 from tasks.tonight import Tonight
 
 FOLDER = "models/influence"
@@ -95,8 +95,9 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     last = _last_scored(tonight)
     if last is None:
         return "no earlier night with these settings and this code has published its scores"
-    if (whole := _pass_over_all(tonight, last[0])) is not None:
-        return f"the surrogate of night {whole} has passed over all samples"
+    ours, theirs = (night.need("surrogate").facts.get(GENERATION) for night in (tonight.night, last[0]))
+    if ours != theirs:
+        return "the surrogate is of a new generation"
     before, record = Tonight(last[0]), last[1]
     folder, device = tonight.local_copy(record), str(tonight.device)
     model, known_ids, _ = checkpoint.load(folder, device=device)
@@ -154,17 +155,6 @@ def _last_scored(tonight: Tonight) -> tuple[Night, Snapshot] | None:
             and storage.published(tonight.lake, record.path, record.sha256)
         ):
             return night, record
-    return None
-
-
-def _pass_over_all(tonight: Tonight, since: Night) -> str | None:
-    """The newest night after `since` whose surrogate learnt from all samples, tonight among them."""
-    for night in (tonight.night, *reversed(tonight.night.earlier)):
-        if night.name == since.name:
-            return None
-        record = night.find("surrogate")
-        if record is not None and record.facts.get(LEARNS_FROM, ALL) == ALL:
-            return night.name
     return None
 
 

@@ -1,5 +1,6 @@
 """Retrains the surrogate, from last night's weights where there are any."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,21 @@ from tasks.tonight import Tonight
 REFERENCE = "reference ndcg@10"
 KEPT = "forced by drift, and used"
 BESIDE = "forced by drift, but the warm start is better and is used"
-LEARNS_FROM, ALL = "learns from", "all samples"
-SINCE = "new samples since a pass over all"
+GENERATION, SINCE = "generation began in", "new samples since then"
+LARGE = 100_000
+"""Train samples up to which every night passes over all of them, which takes seconds."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Surrogates that train on one another while few samples are new; influence is scored at the weights of the first."""
+
+    began: str
+    """Night of the first."""
+    new: int = 0
+    """Train samples that joined since then."""
+    rows: np.ndarray | None = None
+    """Rows of the train samples that tonight learns; None for all."""
 
 
 @stage("surrogate")
@@ -39,10 +53,11 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
     slices = [encode(samples, item_ids) for samples in (tonight.train, tonight.validation)]
     reference = None if last is None else last.facts.get(REFERENCE)
     options = {"item_count": len(item_ids), "config": config.algorithms.surrogate, "seed": config.run.seed}
-    new_rows = None if before is None or last is None else _new_rows(tonight, before, last)
+    generation = _generation(tonight, before, last)
     with naming(tonight.train):
-        trained, drifted = _trained(slices, start, reference, new_rows, device=str(tonight.device), **options)
+        trained, drifted = _trained(slices, start, reference, generation.rows, device=str(tonight.device), **options)
     started_from = None if last is None or drifted["full retrain"] == KEPT else last.path
+    generation = generation if started_from else Generation(night)
     path, lineage = f"models/surrogate/{night}", {"night": night, "started_from": started_from}
     recommender, calibration = calibrated(tonight, SurrogateRecommender(trained.model, item_ids))
     with storage.publishing(tonight.lake, path) as published:
@@ -58,7 +73,9 @@ def retrain_surrogate(tonight: Tonight) -> Snapshot:
         "started from": started_from or "scratch",
         "items": len(item_ids),
         "items new": len(new_ids),
-        **_learnt(None if started_from is None else new_rows, last),
+        GENERATION: generation.began,
+        SINCE: generation.new,
+        "learns": "all samples" if generation.rows is None else f"{len(generation.rows)} new samples",
         "epochs": trained.epochs,
         "best epoch": trained.best.epoch,
         "validation ndcg@10": round(trained.best.ndcg, 4),
@@ -91,25 +108,20 @@ def _trained(
     return followed.trained, facts
 
 
-def _new_rows(tonight: Tonight, before: Night, last: Snapshot) -> np.ndarray | None:
-    """The rows of tonight's train samples that are new since the last surrogate; None where tonight passes over all samples."""
+def _generation(tonight: Tonight, before: Night | None, last: Snapshot | None) -> Generation:
+    """The last surrogate's generation, or a new one: where there is none, its samples are gone, or too many are new since it began."""
+    begins = Generation(tonight.night.name)
+    if before is None or last is None or GENERATION not in last.facts:
+        return begins
     try:
         added, _ = differences(Tonight(before).train, tonight.train.with_row_index("row"))
     except (LakeError, OSError, pl.exceptions.PolarsError):
-        return None  # the samples of that night are gone
-    most = tonight.config.surrogate.most_new * len(tonight.train)
-    return added["row"].to_numpy() if _since(last) + len(added) <= most else None
-
-
-def _learnt(new_rows: np.ndarray | None, last: Snapshot | None) -> dict[str, Fact]:
-    if new_rows is None or last is None:
-        return {LEARNS_FROM: ALL, SINCE: 0}
-    return {LEARNS_FROM: f"{len(new_rows)} new samples", SINCE: _since(last) + len(new_rows)}
-
-
-def _since(record: Snapshot) -> int:
-    """New samples since a pass over all; every night passed over all of them before this was counted."""
-    return int(str(record.facts.get(SINCE, 0)))
+        return begins
+    new = int(str(last.facts[SINCE])) + len(added)
+    if new > tonight.config.surrogate.most_new * len(tonight.train):
+        return begins
+    rows = added["row"].to_numpy() if len(tonight.train) > LARGE else None
+    return Generation(str(last.facts[GENERATION]), new, rows)
 
 
 def _last_surrogate(config: Config, earlier: list[Night]) -> tuple[Night, Snapshot] | tuple[None, None]:
