@@ -102,7 +102,7 @@ def _moments(seen: dict[str, Any], draw: random.Random) -> list[str]:
     files = [f"{side} {name}" for name in seen["writes"] if "." in name for side in ("before", "after")]
     time_in = f"{draw.uniform(0.1, 0.9) * seen['milliseconds']:.0f} ms in"
     after, before = ([f"{side} {table}" for table in tables] for side in ("after", "before"))
-    return [time_in, "before record", *after, "start", "recorded", *before, *draw.sample(files, k=len(files))]
+    return ["before record", time_in, *after, "start", "recorded", *before, *draw.sample(files, k=len(files))]
 
 
 def _place(moment: str, seen: dict[str, Any]) -> float:

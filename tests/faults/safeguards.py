@@ -9,6 +9,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -162,25 +163,45 @@ def page_with_table(page: str) -> str:
     return before + BEGIN + table() + END + rest.split(END)[1]
 
 
-def turns_red(safeguard: Safeguard, folder: Path) -> str:
-    """Returns `red` where the cell's test fails without the safeguard, else exit code and output. The copy is restored."""
+def turns_red(safeguard: Safeguard, folder: Path) -> dict[str, str]:
+    """Returns what became of the cell's test without the safeguard: `red` and its first error, else exit code and output.
+
+    A test that runs past pytest's limit is red, too, if it passes within half of that time with the safeguard.
+    """
     (cell,) = [each for each in matrix.CELLS if each[:2] == safeguard[:2]]
     file = folder / safeguard.path
     whole = file.read_text("utf-8")
     file.write_text(whole.replace(safeguard.code, safeguard.without), "utf-8")
-    process = multiprocessing.get_context("fork").Process(target=_test, args=(folder, cell.test))
+    try:
+        exit_code, said = _outcome(folder, cell.test)
+    finally:
+        file.write_text(whole, "utf-8")
+    because = (re.findall(r"^E +(.+)", said, re.MULTILINE) or [""])[0][:200]
+    if limit := re.search(r"Failed: Timeout \(>([\d.]+)s\)", said):
+        started = time.monotonic()
+        exit_code_with, _ = _outcome(folder, cell.test)
+        spent = time.monotonic() - started
+        because = (
+            f"runs past its limit of {limit[1]} s; with the safeguard it ends with {exit_code_with} after {spent:.0f} s"
+        )
+        is_broken = exit_code_with != 0 or spent > float(limit[1]) / 2
+    else:
+        is_broken = "ERROR " in said or "ImportError" in said  # the code without it must still be code
+    if exit_code == 1 and not is_broken:
+        return {"test": "red", "because": because}
+    return {"test": f"exit {exit_code}: {because or said.strip()[-300:]}"}
+
+
+def _outcome(folder: Path, test: str) -> tuple[int | None, str]:
+    """Exit code and output of a test of the copy; nothing that it started runs on."""
+    process = multiprocessing.get_context("fork").Process(target=_test, args=(folder, test))
     try:
         process.start()
         process.join()
     finally:
         with suppress(ProcessLookupError):  # a test that fails may leave its servers running
             os.killpg(process.pid, signal.SIGKILL)
-        file.write_text(whole, "utf-8")
-    said = (folder / "said.txt").read_text("utf-8")
-    is_broken = (
-        "ERROR " in said or "ImportError" in said or "Failed: Timeout" in said
-    )  # the code without it must still be code
-    return "red" if process.exitcode == 1 and not is_broken else f"exit {process.exitcode}: {said.strip()[-300:]}"
+    return process.exitcode, (folder / "said.txt").read_text("utf-8")
 
 
 def _test(folder: Path, test: str) -> None:
@@ -216,9 +237,10 @@ def main(wanted: list[str]) -> int:
             cell = f"{safeguard.component}: {safeguard.fault}"
             if not wanted or {safeguard.component, cell} & set(wanted):
                 started = time.monotonic()
-                states.append(turns_red(safeguard, Path(name)))
-                cells[cell] = {"without": safeguard.name, "test": states[-1]}
-                sys.stdout.write(f"{states[-1]}: {cell} ({time.monotonic() - started:.0f} s)\n")
+                outcome = turns_red(safeguard, Path(name))
+                states.append(outcome["test"])
+                cells[cell] = {"without": safeguard.name, **outcome}
+                sys.stdout.write(f"{outcome}: {cell} ({time.monotonic() - started:.0f} s)\n")
                 sys.stdout.flush()
                 count = sum(each["test"] == "red" for each in cells.values())
                 result = {"red": count, "of": len(SAFEGUARDS), "cells": cells, "machine": machine()}
