@@ -151,5 +151,8 @@ def test_secrets_are_made_once_for_this_user_alone_and_each_service_has_only_its
     assert "MLFLOW_AUTH_ADMIN_PASSWORD" not in held["other"]
     os.kill(first.process.pid, signal.SIGTERM)
     first.process.wait(120)
+    files["prefect-password"].unlink()  # the way to change it
     start().wait_until_up()
-    assert made == {name: path.read_text().strip() for name, path in files.items() if not path.suffix}
+    again = {name: path.read_text().strip() for name, path in files.items() if not path.suffix}
+    assert [name for name in made if again[name] != made[name]] == ["prefect-password"]
+    assert f"PREFECT_API_AUTH_STRING=dealrec:{again['prefect-password']}" in files["login.sh"].read_text()

@@ -113,6 +113,8 @@ CELLS = [
          f"{UP}/test_zombie.py::test_a_killed_night_is_marked_within_ninety_seconds_and_goes_on_by_itself"),
     Cell("night", "Prefect gone", "requests raise", "waits two minutes, then ends in one line",
          "tests/flows/test_own_server.py::test_a_prefect_server_that_is_gone_is_told_in_one_line_with_what_to_do"),
+    Cell("night", "told to end while Prefect is gone", "SIGTERM and Ctrl-C while the process waits", "ends within ten seconds, in one line",
+         "tests/flows/test_ending.py::test_a_command_that_is_told_to_end_waits_for_a_server_that_is_gone_no_longer_than_its_grace"),
     Cell("night", "hostile titles and ids", "57 titles, 20 ids through all stages", "inert in artifacts, logs, report, emitted files",
          f"{UP}/test_events.py::test_an_emitted_coreset_starts_fine_tuning_and_a_candidate_its_evaluation_and_the_gate"),
     Cell("secrets", "planted", "S3 key, alarm token, all of `make up`", "in no file, log, database or command line",
