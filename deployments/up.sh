@@ -163,7 +163,7 @@ while true; do
         if [ "${starts[place]}" -gt 3 ]; then echo "error: $said; it is not started again" >&2; exit 1; fi
         echo "warning: $said; it is started again (${starts[place]} of 3)" >&2
         case ${names[place]} in
-            worker-*) ;;   # the runs of a worker continue without it
+            worker-*) answers prefect "http://127.0.0.1:$prefect_port/api/health" "${pids[0]}" ;;   # a worker ends without it
             *) kill -KILL -- "-${pids[place]}" 2>/dev/null || true ;;   # a child of a killed server still holds its port
         esac
         launch "$place"

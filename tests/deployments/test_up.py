@@ -5,7 +5,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -60,8 +60,11 @@ class Start:
         return (self.folder / "up.log").read_text()
 
     def wait_until_up(self) -> None:
+        self.wait_for(lambda: "dealrec is up" in self.said())
+
+    def wait_for(self, is_met: Callable[[], bool]) -> None:
         for _ in range(600):
-            if "dealrec is up" in self.said():
+            if is_met():
                 return
             assert self.process.poll() is None, self.said()
             time.sleep(0.1)
@@ -106,21 +109,17 @@ def test_a_service_that_dies_is_named_and_started_again_and_at_its_fourth_end_th
     up.wait_until_up()
     killed, below = set(), set()
     for number in range(1, 5):
-        while (pid := int((tmp_path / "mlflow.pid").read_text() or 0)) in {0, *killed}:
-            time.sleep(0.1)
+        up.wait_for(lambda: (tmp_path / "mlflow.pid").read_text().strip() not in {"", *killed})
         below |= set(up.below())
-        os.kill(pid, signal.SIGKILL)  # its child lives on, as a server's process that holds the port would
+        pid = (tmp_path / "mlflow.pid").read_text().strip()
         killed.add(pid)
-        said = f"mlflow ended with exit status 137; see {tmp_path}/logs/mlflow.log; "
-        said = (
-            f"warning: {said}it is started again ({number} of 3)"
-            if number < 4
-            else f"error: {said}it is not started again"
-        )
-        while said not in up.said():
-            assert up.process.poll() is None or number == 4, up.said()
-            time.sleep(0.1)
+        os.kill(int(pid), signal.SIGKILL)  # its child lives on, as the child of a server that holds the port would
+        if number < 4:
+            up.wait_for(lambda number=number: f"is started again ({number} of 3)" in up.said())
     assert up.process.wait(120) == 1
+    said = f"mlflow ended with exit status 137; see {tmp_path}/logs/mlflow.log; it is"
+    assert up.said().count(f"warning: {said} started again") == 3
+    assert f"error: {said} not started again" in up.said()
     assert len(below) >= 11
     assert alive(list(below)) == []
 

@@ -181,6 +181,7 @@ def turns_red(safeguard: Safeguard, folder: Path) -> dict[str, str]:
         exit_code, said = _outcome(folder, cell.test)
     finally:
         file.write_text(whole, "utf-8")
+    said = said.replace(sys.executable, "python").replace(f"{folder}/", "").replace(f"{ROOT}/", "")
     because = (re.findall(r"^E +(.+)", said, re.MULTILINE) or [""])[0][:200]
     is_broken = "ERROR " in said or "ImportError" in said  # the code without it must still be code
     if limit := re.search(r"Failed: Timeout \(>([\d.]+)s\)", said):
