@@ -1,6 +1,6 @@
-"""Measures what a calibration gains: `python benchmarks/calibration.py`, or a part with `--only surrogate movielens tiger beam`.
+"""Measures what a calibration gains: `python benchmarks/calibration.py`, or a part with `--only surrogate movielens tiger bigrec beam`.
 
-surrogate, tiger: Games, the released split. It has no times, so the newest items before the validation period are taken to
+surrogate, tiger, bigrec: Games, the released split. It has no times, so the newest items before the validation period are taken to
 be the last train item of each user; those before the test period are the validation period. Weights are fitted on
 validation users and measured on test users.
 movielens: MovieLens-small by its real times, cut at seven moments; each cut is a log of its own with its three slices.
@@ -26,7 +26,8 @@ from machine import machine
 
 from dealrec_core import schema
 from dealrec_core.evaluation import calibrating, comparison, metrics
-from dealrec_core.language import language_model
+from dealrec_core.language import fine_tuning, language_model
+from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import baselines, semantic_ids, tiger
 from dealrec_core.recommenders.bigrec import BIGRec
 from dealrec_core.recommenders.decoding import log_probabilities
@@ -35,7 +36,7 @@ from dealrec_core.samples import calibration, items, split
 from dealrec_core.samples.calibration import HALF_LIVES, Priors, Weights, log_shares
 from dealrec_core.samples.sequences import encode
 from dealrec_core.settings.evaluation import EvaluationConfig
-from dealrec_core.settings.language import LanguageModelConfig, PromptConfig
+from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, PromptConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
 from dealrec_core.settings.samples import SamplesConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
@@ -50,7 +51,7 @@ EVALUATION = EvaluationConfig()
 CUTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SASREC = SurrogateConfig(epochs=6)
 TIGER = TigerConfig(
-    layers=1, heads=2, head_width=32, inner_width=256, history_length=10, batch_size=256, epochs=4, learning_rate=2e-3
+    layers=1, heads=4, head_width=32, inner_width=256, history_length=10, batch_size=256, epochs=12, learning_rate=2e-3
 )
 LANGUAGE_MODEL = LanguageModelConfig(width=96, layers=2, steps=300, batch_size=32, history_length=8)
 Lists = list[list[str]]
@@ -92,12 +93,33 @@ def _tiger(options: argparse.Namespace) -> dict[str, Any]:
     train = games.sequences(period="train", most=1)
     trained = tiger.train(train, held, ids, config=TIGER, seed=0, device=torch.device("cpu"))
     model = Tiger("tiger", trained.model, ids, [], TIGER)
-    return _on_games(games, model, fit_users=options.tiger_fit_users, test_users=options.tiger_test_users)
+    return _on_games(games, model, fit_users=options.fit_users, test_users=options.test_users)
+
+
+def _bigrec(options: argparse.Namespace) -> dict[str, Any]:
+    """The embedded model with a night's defaults, tuned on 1,024 train samples that were drawn at random."""
+    games, prompt = Games(DATA / "games"), PromptConfig(items="games", item="game", chosen="played")
+    title_of = games.catalogue.title_of
+    texts = [[title_of[item] for item in items[-11:]] for items in games.train if len(items) > 1]
+    drawn = np.random.default_rng(0).permutation(len(texts))[: 1024 + 256]
+    examples = [Example(texts[row][:-1], texts[row][-1], str(row)) for row in drawn]
+    with tempfile.TemporaryDirectory() as folder:
+        config = LanguageModelConfig()
+        language_model.build(Path(folder), games.catalogue.titles, texts, config=config, prompt=prompt, seed=0)
+        network, tokenizer = language_model.load(folder, device=torch.device("cpu"))
+    prompter = Prompter(tokenizer, prompt)
+    tuned = fine_tuning.fine_tune(network, prompter, examples[256:], examples[:256], config=FineTuneConfig(), seed=0)
+    print("losses", tuned.losses, tuned.validation_losses, flush=True)
+    model = BIGRec("bigrec", tuned.model, tokenizer, games.catalogue, [], BIGRecConfig(prompt=prompt))
+    return _on_games(games, model, fit_users=options.fit_users // 2, test_users=options.test_users)
 
 
 def _on_games(games: Games, model: Any, *, fit_users: int, test_users: int | None) -> dict[str, Any]:
     """Recall of a recommender as it is, calibrated, and of recent popularity, on test users of Games."""
-    before, now = _games_priors(games, [items[-1:] for items in games.train]), _games_priors(games, games.valid)
+    before, now = (
+        replace(_games_priors(games, newest), titles=model.title_chances)
+        for newest in ([items[-1:] for items in games.train], games.valid)
+    )
     held = [
         (str(user), past, list(dict.fromkeys(after)))
         for user, (past, after) in enumerate(zip(games.train, games.valid, strict=True))
@@ -245,6 +267,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "movielens": _movielens,
     "beam": _beam,
     "tiger": _tiger,
+    "bigrec": _bigrec,
 }
 
 
@@ -252,9 +275,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=PARTS, help="make these parts only")
     parser.add_argument("--work", type=Path, default=ROOT / "var" / "benchmarks" / "calibration")
-    parser.add_argument("--fit-users", type=int, default=2000, help="validation users of the surrogate's fit")
-    parser.add_argument("--tiger-fit-users", type=int, default=500)
-    parser.add_argument("--tiger-test-users", type=int, default=2000)
+    parser.add_argument("--fit-users", type=int, default=2000, help="validation users of a fit")
+    parser.add_argument("--test-users", type=int, help="test users of TIGER and BIGRec; all 8,696 by default")
     parser.add_argument("--beam-users", type=int, default=16)
     return parser.parse_args()
 

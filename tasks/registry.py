@@ -67,9 +67,12 @@ def _mlflow(config: RegistryConfig) -> Iterator[MlflowClient]:
         mlflow.set_tracking_uri(config.tracking_uri)
         yield MlflowClient(tracking_uri=config.tracking_uri)
     except MlflowException as error:
-        advice = "is the server up (`make up`), and are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD set?"
-        message = f"MLflow at {config.tracking_uri}: {str(error).splitlines()[0]}; {advice}"
-        raise RegistryError(message) from error
+        line = str(error).splitlines()[0]
+        if "Max retries exceeded" in line:
+            advice = "start it (`make up`) and run the command again: finished stages are kept"
+            raise RegistryError(f"MLflow at {config.tracking_uri} does not answer; {advice}") from error
+        advice = "are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD set?"
+        raise RegistryError(f"MLflow at {config.tracking_uri}: {line}; {advice}") from error
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ follow a changed set of samples through the added and removed samples alone, and
 samples, ‖Gq + dq − v‖ / ‖v‖, costs nothing more. Below `InfluenceConfig.most_residual` q stays and new samples alone are
 scored; above it q takes one correction, (G + dI) δ = v − Gq − dq, which is cheaper than solving anew.
 
-All sums are taken at the weights of one network, the reference. The distance of tonight's network from it is measured in
-scores: 1 − Spearman's correlation of the scores of a few samples along q at both.
+All sums are taken at the weights of one network, the reference. It is older than tonight's network, and its scores are no worse for it
+while few samples are new: two surrogates that differ only by their seed agree less with each other than it does with tonight's
+(docs/decisions/influence.md).
 """
 
 import json
@@ -17,14 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import torch as safetensors
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from dealrec_core.influence import objective, operators
 from dealrec_core.influence.losses import Loss
 from dealrec_core.influence.operators import Problem
 from dealrec_core.influence.parameters import Parameters
-from dealrec_core.samples.rolling_hash import spread
 from dealrec_core.samples.sequences import Sequences, joined
 from dealrec_core.settings.influence import InfluenceConfig
 
@@ -69,13 +68,6 @@ class Change:
     removed: Sequences
 
 
-def moved(reference: Problem, tonight: Problem, samples: Sequences, q: Tensor, *, most: int = 256) -> float:
-    """1 − Spearman's correlation of the scores of `most` samples along q at the weights of both networks, 0 to 2."""
-    some = spread(samples, most)
-    before, after = (operators.directional(problem, some, q) for problem in (reference, tonight))
-    return 1 - float(np.nan_to_num(spearmanr(before, after).statistic))  # NaN where one side is constant
-
-
 def followed(
     problem: Problem, carried: Carried, *, train: Change, risk: Change, config: InfluenceConfig
 ) -> Carried | None:
@@ -99,7 +91,13 @@ def followed(
         if len(samples):
             image = image + sign * len(samples) * operators.gauss_newton(problem, samples, carried.q)
             train_count += sign * len(samples)
-    return replace(carried, v=v / risk_count, image=image / train_count, train_count=train_count, risk_count=risk_count)
+    return replace(
+        carried,
+        v=v / risk_count,
+        image=image / train_count,
+        train_count=train_count,
+        risk_count=risk_count,
+    )
 
 
 def loss_over_old_items(loss: Loss) -> Loss:

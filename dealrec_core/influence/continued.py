@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dealrec_core.influence import operators
-from dealrec_core.influence.carried import Carried, Change, followed, moved, widened
+from dealrec_core.influence.carried import Carried, Change, followed, widened
 from dealrec_core.influence.curvature import Curvature
 from dealrec_core.influence.inverse import Solution
 from dealrec_core.influence.operators import Problem
@@ -43,8 +43,6 @@ class Continued:
     """Number of train samples whose gradient product was computed."""
     why: str
     """Says what was reused, and the figure that decided it."""
-    moved: float | None = None
-    """1 − Spearman's correlation of a few scores at the earlier and at tonight's weights."""
 
 
 def score_on(
@@ -58,14 +56,14 @@ def score_on(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> Continued:
-    """Scores and errors as of `influence.score`, at the earlier weights as long as tonight's weights are near.
+    """Scores and errors as of `influence.score`, at the weights of the earlier scores where these can be followed.
 
     earlier: an earlier night's scores, or the reason why there are none.
     """
 
-    def anew(why: str, distance: float | None = None) -> Continued:
+    def anew(why: str) -> Continued:
         result = score(model, train, risk, config=config, seed=seed, device=device, progress=progress)
-        return Continued(result, model, len(train), f"all computed: {why}", distance)
+        return Continued(result, model, len(train), f"all computed: {why}")
 
     if isinstance(earlier, str):
         return anew(earlier)
@@ -76,15 +74,10 @@ def score_on(
     if model.item_count > earlier.model.item_count:
         old, new = (choose(network, config.parameters) for network in (earlier.model, reference))
         carried = widened(carried, old=old, new=new)
-    before, tonight = (
-        operators.problem(network, carried.loss, config=config, device=device) for network in (reference, model)
-    )
-    distance = moved(before, tonight, train, carried.q)
-    if not distance < config.most_moved:
-        return anew(f"the surrogate moved by {distance:.3f}, not less than {config.most_moved:g}", distance)
+    before = operators.problem(reference, carried.loss, config=config, device=device)
     following = followed(before, carried, train=earlier.train, risk=earlier.risk, config=config)
     if following is None:
-        return anew(f"no target of the risk is within reach {config.reach} of the earlier surrogate", distance)
+        return anew(f"no target of the risk is within reach {config.reach} of the earlier surrogate")
     carried = following
     if carried.residual <= config.most_residual:
         scores, scored = _fresh_scores(before, carried, earlier, train)
@@ -99,7 +92,6 @@ def score_on(
         reference,
         scored,
         why,
-        distance,
     )
 
 

@@ -147,7 +147,7 @@ class OpenedLanguageModel:
         del self.__dict__["_model"]  # tuning changes it
         parameters = model.num_parameters()
         quality = None
-        if config.best_epoch_by == "recall":
+        if config.best_epoch_by == "recall" and stop is None:
             title_of = self.catalogue.title_of
             titles = [title_of[item] for item in self.catalogue.item_ids if item in statistics.popularity]
             quality = title_recall(self._tokenizer, self.examples(held), titles, config=self.settings.bigrec)
@@ -166,7 +166,9 @@ class OpenedLanguageModel:
         )
         given = self._tokenizer, self.catalogue, statistics.popular, self.settings.bigrec, statistics.popularity
         recommender = BIGRec("candidate", trained.model, *given)
-        result = tuned.tuned(recommender, trained, start, parameters=parameters, measure=config.best_epoch_by)
+        result = tuned.tuned(
+            recommender, trained, start, parameters=parameters, measure="recall" if quality else "loss"
+        )
         inside = self.settings.language_model.embedded
         return replace(result, base=Path(self.base) if inside else bases.locate(self.base))
 

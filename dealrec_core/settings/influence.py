@@ -30,13 +30,11 @@ class _Scoring(Section):
     """Method that inverts the curvature."""
     damping: float = Field(default=5.0, gt=0, title="Damping")
     """Number added to every eigenvalue, in multiples of their mean. Raise it when the solver does not converge: larger is blunter."""
-    tolerance: float = Field(default=1e-3, gt=0, lt=1, title="Tolerance")
-    """Largest residual of the solution, relative to the risk's gradient. Raise it to spend less time on the solver."""
-    most_moved: float = Field(default=0.05, ge=0, le=2, title="Most movement")
-    """Largest movement of the surrogate since an earlier night, as 1 − Spearman's correlation of a few scores, at which that
-    night's sums and scores are used again. 0 computes everything every night."""
-    most_residual: float = Field(default=0.05, ge=0, lt=1, title="Most residual of an earlier solution")
-    """Residual above which an earlier night's solution is corrected and all scores computed again. Lower it for fresher scores."""
+    tolerance: float = Field(default=0.03, gt=0, lt=1, title="Tolerance")
+    """Largest residual of the solution, relative to the risk's gradient. Lower it for more exact scores; their order hardly changes."""
+    most_residual: float = Field(default=0.7, ge=0, lt=1, title="Most residual of an earlier solution")
+    """Residual above which an earlier night's solution is corrected and all scores computed again, because the risk samples are others.
+    Lower it for fresher scores; 0.7 is about half of the slice, which changes scores less than another seed of the surrogate does."""
     batch_tokens: int = Field(default=4096, ge=1, title="Batch size in items")
     """Items of histories in one batch. It bounds the memory and changes no score; lower it when memory runs out."""
 

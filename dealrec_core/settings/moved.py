@@ -36,6 +36,7 @@ GONE = {
     "surrogate.history_length": "was removed; a night uses samples.history_length",
     "tiger.history_length": "was removed; a night uses samples.history_length",
     "tiger.beams": "was removed; a night uses recommender.beams for both backends",
+    "influence.most_moved": "was replaced by surrogate.most_new, the share of new samples above which all are computed again",
     "influence.kept_mb": "was removed; the activations of a single layer are no longer stored",
     "influence.recent_share": "was removed; risk = 'recent' always uses the last half of the validation slice",
     "influence.lissa_samples": "moved to the study's settings; a night does not use lissa",

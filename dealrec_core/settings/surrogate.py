@@ -20,6 +20,9 @@ class NightlySurrogate(Section):
     """Largest number of passes over the log; training stops earlier when validation stops improving."""
     learning_rate: float = Field(default=3e-3, gt=0, le=1, title="Learning rate")
     """Step size of Adam. Lower it when a message about the surrogate's weights or loss says so."""
+    most_new: float = Field(default=0.1, ge=0, lt=1, title="Most new samples")
+    """Share of the train samples that may be new before all influence is scored again. Up to it, a night scores new samples alone, at the
+    weights of an earlier surrogate, and a surrogate of more than 100,000 samples learns new ones alone. 0 computes all every night."""
     drift_tolerance: float = Field(default=0.2, ge=0, le=1, title="Drift tolerance")
     """Share of the validation NDCG@10 that warm starts may lose before a full training. Lower it to train from scratch more often."""
 

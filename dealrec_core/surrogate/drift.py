@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from dealrec_core.language.progress import Progress, silent
@@ -35,20 +36,21 @@ def follow(
     *,
     initial: Any,
     reference: float | None,
+    new_rows: np.ndarray | None = None,
     item_count: int,
     config: SurrogateConfig,
     seed: int,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> Followed:
-    """Trains on from `initial`, and also from scratch where the result lies too far below `reference`.
+    """Trains on from `initial` (with `new_rows` as `training.train` has them), and from scratch where that falls too far below `reference`.
 
     Drift is measured from the last reference, not from last night: many small losses add up. Both trainings are compared
     on the same validation samples; the better one is the new reference, so that one lasting change forces one retraining.
     """
     settings: dict[str, Any] = {"config": config, "seed": seed, "device": device, "progress": progress}
     fit = partial(training.train, train, validation, item_count=item_count, **settings)
-    warm = fit(initial=initial)
+    warm = fit(initial=initial, new_rows=new_rows)
     if not reference:
         return Followed(warm, warm.best.ndcg, 0.0, None)
     lost = 1 - warm.best.ndcg / reference

@@ -57,6 +57,7 @@ def train(
     seed: int = 0,
     device: torch.device | str = "cpu",
     initial: Any | None = None,
+    new_rows: np.ndarray | None = None,
     alone: bool = False,
     progress: Progress = silent,
     after_epoch: Callable[[Any], None] | None = None,
@@ -65,9 +66,10 @@ def train(
 
     `train` may hold one sample per user or one per interaction: both become windows in which each transition stands
     once, earlier items of a history included. `initial` (same item numbering) is a warm start: it
-    counts as epoch 0 and is grown when the catalogue is larger. `progress` is called after every epoch, and `after_epoch` with the
-    network as that epoch left it, better or not. `alone` makes each
-    sample one prediction, at the cost of a whole history. Refits on a part of the samples need it: a sample that was left out
+    counts as epoch 0 and is grown when the catalogue is larger. `new_rows` are the places in `train` of samples that `initial` has not
+    learnt: an epoch then passes over the windows that predict one of them and over as many others, not over the whole log.
+    `progress` is called after every epoch, and `after_epoch` with the network as that epoch left it, better or not. `alone` makes
+    each sample one prediction, at the cost of a whole history. Refits on a part of the samples need it: a sample that was left out
     still stands in the histories of later ones, and windows would predict it there.
 
     Raises:
@@ -79,6 +81,8 @@ def train(
     parts = (windows.alone if alone else windows.windows)(train, length=config.history_length)
     predict = partial(_target, model) if alone else model.predictions
     model.read(parts)
+    if new_rows is not None:
+        parts = windows.around(train, new_rows, length=config.history_length, seed=seed)
     cut = [torch.from_numpy(part).to(device) for part in parts]
     validation = validation.sampled(config.validation_samples, seed=seed)
     if initial is not None:

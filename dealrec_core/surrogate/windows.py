@@ -18,9 +18,20 @@ def windows(samples: Sequences, *, length: int) -> list[np.ndarray]:
     it; the choice among several equal ones makes no difference to the transitions. Chains are cut every `length`
     items, and neighbours share one item, so that each item but a chain's first is predicted exactly once.
     """
-    starts, stops, items = _pieces(*_chains(samples), length=length)
-    sizes = stops - starts
-    return [items[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes)]
+    items, offsets, _ = _chains(samples)
+    return _cut(items, *_pieces(offsets, length=length))
+
+
+def around(samples: Sequences, rows: np.ndarray, *, length: int, seed: int) -> list[np.ndarray]:
+    """Those of `windows` that predict the target of one of the samples `rows`, and as many others, drawn by the seed."""
+    items, offsets, places = _chains(samples)
+    starts, stops = _pieces(offsets, length=length)
+    until = np.append(0, np.cumsum(np.bincount(places[rows], minlength=len(items))))
+    wanted = until[stops] > until[starts + 1]
+    others = np.flatnonzero(~wanted)
+    drawn = np.random.default_rng(seed).permutation(others)[: wanted.sum()]
+    wanted[drawn] = True
+    return _cut(items, starts[wanted], stops[wanted])
 
 
 def alone(samples: Sequences, *, length: int) -> list[np.ndarray]:
@@ -29,17 +40,22 @@ def alone(samples: Sequences, *, length: int) -> list[np.ndarray]:
     return [np.column_stack([histories[:, -length:], targets]) for _, histories, targets in batches]
 
 
-def _pieces(items: np.ndarray, offsets: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cut(items: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[np.ndarray]:
+    sizes = stops - starts
+    return [items[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes)]
+
+
+def _pieces(offsets: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.diff(offsets)
     counts = -(-(sizes - 1) // length)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     starts = np.repeat(offsets[:-1], counts) + within * length
     stops = np.minimum(starts + length + 1, np.repeat(offsets[1:], counts))
-    return starts, stops, items
+    return starts, stops
 
 
-def _chains(samples: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Flat items and offsets of the chains: the first history, then every target."""
+def _chains(samples: Sequences) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flat items and offsets of the chains (the first history, then every target), and the place of each sample's target."""
     before = _predecessors(samples)
     head, depth = _heads(before)
     order = np.lexsort((depth, head))
@@ -52,7 +68,9 @@ def _chains(samples: Sequences) -> tuple[np.ndarray, np.ndarray]:
     begins = (stops - lengths)[before[order] < 0]
     inside = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths)
     flat[np.repeat(begins, histories.lengths) + inside] = histories.items
-    return flat, np.append(begins, len(flat))
+    places = np.empty(len(samples), dtype=np.int64)
+    places[order] = stops - 1
+    return flat, np.append(begins, len(flat)), places
 
 
 def _predecessors(samples: Sequences) -> np.ndarray:

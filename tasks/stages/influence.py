@@ -21,6 +21,7 @@ from tasks import storage
 from tasks.naming import naming
 from tasks.progress import shown
 from tasks.stage import stage
+from tasks.stages.surrogate import GENERATION
 from tasks.tonight import Tonight
 
 FOLDER = "models/influence"
@@ -52,7 +53,6 @@ def score_influence(tonight: Tonight) -> Snapshot:
         "share positive": round(float((result.scores > 0).mean()), 4),
         "scored": scored.scored,
         "reused": len(train) - scored.scored,
-        "surrogate moved": None if scored.moved is None else round(scored.moved, 4),
         "why": scored.why,
     }
     return Snapshot(
@@ -90,11 +90,14 @@ def _scored(tonight: Tonight, risk: pl.DataFrame) -> Continued:
 
 def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
     """An earlier night's scores that tonight can start from, or the reason why there are none."""
-    if tonight.config.influence.most_moved == 0:
-        return "influence.most_moved is 0"
+    if tonight.config.surrogate.most_new == 0:
+        return "surrogate.most_new is 0"
     last = _last_scored(tonight)
     if last is None:
         return "no earlier night with these settings and this code has published its scores"
+    ours, theirs = (night.need("surrogate").facts.get(GENERATION) for night in (tonight.night, last[0]))
+    if ours != theirs:
+        return "the surrogate is of a new generation"
     before, record = Tonight(last[0]), last[1]
     folder, device = tonight.local_copy(record), str(tonight.device)
     model, known_ids, _ = checkpoint.load(folder, device=device)
@@ -121,7 +124,7 @@ def _earlier(tonight: Tonight, risk: pl.DataFrame) -> Earlier | str:
 
 def _publish(tonight: Tonight, scored: Continued) -> tuple[str | None, str | None]:
     """Publishes the sums that the next night can start from; returns their path and hash, None if there are none."""
-    if scored.result.carried is None or tonight.config.influence.most_moved == 0:
+    if scored.result.carried is None or tonight.config.surrogate.most_new == 0:
         return None, None
     name = tonight.night.name
     path, lineage = f"{FOLDER}/{name}", {"night": name}

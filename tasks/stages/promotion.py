@@ -92,7 +92,8 @@ def verdict_of(tonight: Tonight) -> Verdict:
     if verdict.promoted or tuning is None:
         return verdict
     reason = verdict.reason.removeprefix("Rejected: ")
-    return verdict.model_copy(update={"reason": f"Unchanged: tuning changed nothing ({tuning}); {reason}"})
+    why = f"tuning changed nothing ({tuning}), and only the calibration is new"
+    return verdict.model_copy(update={"reason": f"Unchanged: {why}; {reason}"})
 
 
 def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:

@@ -21,6 +21,7 @@ from dealrec_core.lake import nights as nights
 from dealrec_core.recommenders import bundle
 from dealrec_core.samples import sequences
 from dealrec_core.samples.calibration import Weights
+from dealrec_core.surrogate import checkpoint
 from flows import cli
 from flows.follow_registry import follow_registry
 from flows.ingest import ingest
@@ -327,24 +328,35 @@ def test_one_page_tells_several_nights_and_examples_name_titles_and_nobody(
     assert best[schema.USER_ID] not in html
 
 
-def test_influence_goes_on_from_the_last_night_while_the_surrogate_stands_still(tmp_path, prefect_server):
+def test_surrogate_and_influence_compute_new_samples_alone_and_influence_at_the_earlier_weights(
+    tmp_path, prefect_server, monkeypatch
+):
+    monkeypatch.setattr("tasks.stages.surrogate.LARGE", 0)
     place = new_town(tmp_path)
-    still = Town([*place.overrides, "surrogate.learning_rate=1e-9", "influence.most_residual=0.9"])
-    for day in range(2):
+    few = Town([*place.overrides, "influence.most_residual=0.9"])
+    for day in range(3):
         place.write(day)
         for step in (ingest, retrain_surrogate, score_samples):
-            step(still.request(day))
-    first, second = nights.nights(place.lake)
+            step(few.request(day))
+    first, second, third = nights.nights(place.lake)
     facts = second.need("influence").facts
     old, new = (set(Tonight(each).train[schema.SAMPLE_ID]) for each in (first, second))
     assert first.need("influence").facts["reused"] == 0
     assert (facts["scored"], facts["reused"]) == (len(new - old), len(new & old))
     assert facts["reused"] > facts["scored"] > 0
     assert str(facts["why"]).startswith("the earlier q is used again")
+    learnt = [night.need("surrogate").facts["learns"] for night in (first, second, third)]
+    assert learnt == [
+        "all samples",
+        f"{len(new - old)} new samples",
+        "all samples",
+    ]  # in two nights more than a tenth is new
+    again = third.need("influence").facts
+    assert (again["reused"], again["why"]) == (0, "all computed: the surrogate is of a new generation")
     # The same figures from all of tonight's samples, at the weights that the first night scored with.
-    model, item_ids = Tonight(second).surrogate
     train, risk = Tonight(second).train, risk_samples(Tonight(second))
     folder = place.lake.local_path(str(second.need("influence").path))
+    model, item_ids, _ = checkpoint.load(folder)
     left, _ = influence.carried.load(folder)
     problem = influence.operators.problem(
         model, left.loss, config=influence.InfluenceConfig(batch_tokens=1000), device="cpu"

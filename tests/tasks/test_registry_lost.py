@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from prefect.logging import disable_run_logger
 
-from dealrec_core.errors import SettingsError
+from dealrec_core.errors import RegistryError, SettingsError
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Champion
 from dealrec_core.settings.run import RegistryConfig
@@ -32,6 +32,14 @@ def version_of(config: RegistryConfig, night: str, sha256: str = "a") -> str:
 
 def aliases(config: RegistryConfig) -> dict[str, str]:
     return registry.aliases(config)[0]
+
+
+def test_a_server_that_is_gone_is_told_in_one_line_with_the_next_step(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    gone = RegistryConfig(tracking_uri="http://127.0.0.1:9")
+    wanted = r"MLflow at http://127.0.0.1:9 does not answer; start it \(`make up`\) and run the command again: finished stages are kept"
+    with pytest.raises(RegistryError, match=f"^{wanted}$"):
+        registry.aliases(gone)
 
 
 @pytest.mark.data  # the case registered-model-deleted

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dealrec_core.errors import DataError, NotFinite, SettingsError
-from dealrec_core.samples.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences, joined
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import base, networks, training
 from dealrec_core.surrogate.sasrec import Shape
@@ -65,6 +65,20 @@ def test_a_warm_start_is_never_worse_on_validation_and_is_left_alone() -> None:
     assert warm.best.ndcg >= warm.history[0].ndcg
     assert warm.model.item_count == ITEMS + 2
     assert torch.equal(cold.model.items.weight, before)
+
+
+def test_a_warm_start_learns_new_samples_from_their_windows_and_as_many_others(monkeypatch) -> None:
+    old, new = cycle(48), Sequences(np.array([0, 3, 1, 7, 2, 5]), np.arange(7), np.full(6, 11))
+    start = training.train(old, cycle(12), item_count=ITEMS, config=SMALL, seed=0).model
+    sizes = []
+    monkeypatch.setattr(training, "_pass", lambda _, cut, *__, **___: sizes.append(sum(map(len, cut))))
+    config = SMALL.model_copy(update={"epochs": 200, "patience": 50})
+    options = {"item_count": ITEMS, "config": config, "initial": start, "new_rows": np.arange(48, 54)}
+    training.train(joined(old, new), new, seed=1, **options)
+    monkeypatch.undo()
+    found = training.train(joined(old, new), new, seed=1, **options)
+    assert set(sizes) == {12}
+    assert found.history[0].ndcg < 0.5 < 0.9 < found.best.ndcg
 
 
 def test_alone_what_was_left_out_is_not_learnt_from_later_histories() -> None:

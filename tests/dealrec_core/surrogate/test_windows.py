@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dealrec_core.samples.sequences import Sequences
-from dealrec_core.surrogate.windows import alone, windows
+from dealrec_core.surrogate.windows import alone, around, windows
 
 
 def samples_of(*pairs: tuple[list[int], int]) -> Sequences:
@@ -46,6 +46,24 @@ def test_a_user_who_repeats_one_item_is_not_lost() -> None:
 def test_alone_each_sample_is_a_window_of_its_latest_items() -> None:
     found = alone(samples_of(([1], 2), ([1, 2, 3], 4), ([1, 2], 3), ([7, 8, 9], 1)), length=2)
     assert rows(found) == [[1, 2], [1, 2, 3], [2, 3, 4], [8, 9, 1]]
+
+
+def test_around_new_samples_stand_the_windows_that_predict_them_and_as_many_others() -> None:
+    cut = [[0, 1, 2], [2, 3, 4], [4, 5], [6, 7, 8], [8, 9]]
+    logs = [0, 1, 2, 3, 4, 5], [6, 7, 8, 9]
+    samples = samples_of(*((log[:place], log[place]) for log in logs for place in range(1, len(log))))
+    assert rows(windows(samples, length=2)) == cut
+    drawn = set()
+    for seed in range(20):
+        found = rows(around(samples, np.array([2, 7]), length=2, seed=seed))
+        assert [2, 3, 4] in found
+        assert [8, 9] in found
+        assert len(found) == 4
+        assert all(window in cut for window in found)
+        drawn |= {tuple(window) for window in found}
+    assert len(drawn) == 5  # each of the others is drawn by some seed
+    assert around(samples, np.array([], dtype=int), length=2, seed=0) == []
+    assert rows(around(samples, np.arange(8), length=2, seed=0)) == cut
 
 
 @pytest.mark.parametrize("seed", range(5))
