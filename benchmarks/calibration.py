@@ -15,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from dealrec_core.recommenders.decoding import log_probabilities
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.samples import calibration, items, split
 from dealrec_core.samples.calibration import HALF_LIVES, Priors, Weights, log_shares
-from dealrec_core.samples.sequences import encode
+from dealrec_core.samples.sequences import encode, joined
 from dealrec_core.settings.evaluation import EvaluationConfig
 from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, PromptConfig
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
@@ -54,6 +56,7 @@ TIGER = TigerConfig(
     layers=1, heads=4, head_width=32, inner_width=256, history_length=10, batch_size=256, epochs=12, learning_rate=2e-3
 )
 LANGUAGE_MODEL = LanguageModelConfig(width=96, layers=2, steps=300, batch_size=32, history_length=8)
+POPULAR = "recent popularity"
 Lists = list[list[str]]
 
 
@@ -91,9 +94,12 @@ def _tiger(options: argparse.Namespace) -> dict[str, Any]:
     held = games.sequences(period="validation", most=1)
     held = held.take(np.arange(0, len(held), max(1, len(held) // 2000)))
     train = games.sequences(period="train", most=1)
-    trained = tiger.train(train, held, ids, config=TIGER, seed=0, device=torch.device("cpu"))
-    model = Tiger("tiger", trained.model, ids, [], TIGER)
-    return _on_games(games, model, fit_users=options.fit_users, test_users=options.test_users)
+    fit = partial(tiger.train, ids=ids, config=TIGER, seed=0, device=torch.device("cpu"))
+    judged = fit(train, held)
+    refitted = fit(joined(train, games.sequences(period="validation", most=1)), held, stop=judged.best_epoch)
+    first, served = (Tiger("tiger", trained.model, ids, [], TIGER) for trained in (judged, refitted))
+    users = {"fit_users": options.fit_users, "test_users": options.test_users}
+    return {"epochs": judged.best_epoch, **_on_games(games, first, served=served, **users)}
 
 
 def _bigrec(options: argparse.Namespace) -> dict[str, Any]:
@@ -114,8 +120,13 @@ def _bigrec(options: argparse.Namespace) -> dict[str, Any]:
     return _on_games(games, model, fit_users=options.fit_users // 2, test_users=options.test_users)
 
 
-def _on_games(games: Games, model: Any, *, fit_users: int, test_users: int | None) -> dict[str, Any]:
-    """Recall of a recommender as it is, calibrated, and of recent popularity, on test users of Games."""
+def _on_games(
+    games: Games, model: Any, *, fit_users: int, test_users: int | None, served: Any | None = None
+) -> dict[str, Any]:
+    """Recall of a recommender as it is, calibrated, and of recent popularity, on test users of Games.
+
+    served: the recommender refitted with the validation period, as a night serves it; it gets the fitted weights of `model`.
+    """
     before, now = (
         replace(_games_priors(games, newest), titles=model.title_chances)
         for newest in ([items[-1:] for items in games.train], games.valid)
@@ -133,16 +144,20 @@ def _on_games(games: Games, model: Any, *, fit_users: int, test_users: int | Non
     lists = {
         "plain": model.recommend(histories, 20),
         "calibrated": replace(model, calibration=now.calibration(fitted.weights)).recommend(histories, 20),
-        "recent popularity": recent.recommend(histories, 20),
+        POPULAR: recent.recommend(histories, 20),
     }
+    if served is not None:
+        learnt = [[*before, *after] for before, after in zip(games.train, games.valid, strict=True)]
+        priors = _games_priors(games, games.valid, learnt)
+        lists["refitted"] = replace(served, calibration=priors.calibration(fitted.weights)).recommend(histories, 20)
     return {"fit": fitted.facts(), **_compared(lists, cases["targets"].to_list())}
 
 
-def _games_priors(games: Games, newest: Lists) -> Priors:
-    """The priors of Games; without times all half-lives have the same recent share."""
+def _games_priors(games: Games, newest: Lists, learnt: Lists | None = None) -> Priors:
+    """The priors of Games; without times all half-lives have the same recent share. learnt: the train period by default."""
     train, recent = (
         log_shares(np.bincount([games.catalogue.place[item] for part in parts for item in part], minlength=size))
-        for parts, size in ((games.train, len(games.catalogue)), (newest, len(games.catalogue)))
+        for parts, size in ((learnt or games.train, len(games.catalogue)), (newest, len(games.catalogue)))
     )
     return Priors(games.catalogue.item_ids, train, dict.fromkeys(HALF_LIVES, recent))
 
@@ -169,7 +184,7 @@ def _movielens(_: argparse.Namespace) -> dict[str, Any]:
         made = {
             "plain": model,
             "calibrated": replace(model, calibration=now.calibration(fitted.weights)),
-            "recent popularity": baselines.popularity(recent),
+            POPULAR: baselines.popularity(recent),
             "item knn": baselines.item_knn(past),
         }
         for name, recommender in made.items():
@@ -256,9 +271,10 @@ def _compared(lists: dict[str, Lists], targets: Lists) -> dict[str, Any]:
     found: dict[str, Any] = {"users": len(targets)}
     for metric, by_name in values.items():
         found[metric] = {name: round(float(recall.mean()), 4) for name, recall in by_name.items()}
-        for name in by_name.keys() - {"calibrated"}:
-            gap = comparison.difference(by_name["calibrated"], by_name[name], resamples=2000, seed=0)
-            found[f"{metric}, calibrated minus {name}"] = [round(value, 4) for value in (gap.mean, gap.low, gap.high)]
+        for ours, theirs in product(("calibrated", "refitted"), by_name):
+            if ours in by_name and ours != theirs:
+                gap = comparison.difference(by_name[ours], by_name[theirs], resamples=2000, seed=0)
+                found[f"{metric}, {ours} minus {theirs}"] = [round(value, 4) for value in (gap.mean, gap.low, gap.high)]
     return dict(sorted(found.items()))
 
 
