@@ -1,9 +1,10 @@
-"""kill -9 at every stage boundary and inside every stage of one night: `python benchmarks/kills.py [--kills 50]`.
+"""kill -9 at every stage boundary and inside every stage of one night: `python benchmarks/kills.py [--kills 50] [--s3]`.
 
 Two towns read the same log. In one, two nights run undisturbed. In the other the second night is killed (SIGKILL, no
 clean-up of any kind) again and again: where a stage starts, right before and right after its writes, in the middle of
 its work, and right after its record. Each start continues the same night. At the end both lakes must hold the same rows,
-the same files, the same stage facts and the same registry. Writes benchmarks/results/kills.json; exit 1 on any difference.
+the same files, the same stage facts and the same registry. With --s3 both lakes are buckets of a mock of S3 (moto). Writes
+benchmarks/results/kills.json, or kills_s3.json; exit 1 on any difference.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -27,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import town as towns
 from benchmarks.town import in_child
 
+PROMOTING = ['gate.first_beats=["popularity"]', "gate.metric=recall", "gate.depth=10", "gate.confidence=0"]
+"""A gate that models of this size can pass, so that there are promotions to get wrong."""
 NOT_COMPARED = {"at", "mlflow run", "resumed at step", "seconds", "taken_at"}
 """Clock times, identifiers that are drawn anew, and the fact that tells of a kill: the only things that may differ."""
 
@@ -44,10 +48,11 @@ class Point:
 def main() -> int:
     """Runs both towns, prints one line per kill and what differs, and writes the results."""
     options = _options()
-    with towns.folder(options.folder) as folder, towns.prefect_server(folder):
+    store = towns.s3_store("quiet", "killed") if options.s3 else nullcontext()
+    with towns.folder(options.folder) as folder, store, towns.prefect_server(folder):
         found = run(folder, kills=options.kills, seed=options.seed, stages=options.stages)
-    if options.results:
-        Path(options.results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    results = options.results or towns.ROOT / "benchmarks" / "results" / f"kills{'_s3' if options.s3 else ''}.json"
+    Path(results).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: found[name] for name in ("kills", "by_stage", "by_moment", "attempts", "differences")}))
     return 1 if found["differences"] or found["not_hit"] else 0
 
@@ -102,7 +107,7 @@ def _moments(seen: dict[str, Any], draw: random.Random) -> list[str]:
     files = [f"{side} {name}" for name in seen["writes"] if "." in name for side in ("before", "after")]
     time_in = f"{draw.uniform(0.1, 0.9) * seen['milliseconds']:.0f} ms in"
     after, before = ([f"{side} {table}" for table in tables] for side in ("after", "before"))
-    return [time_in, "before record", *after, "start", "recorded", *before, *draw.sample(files, k=len(files))]
+    return ["before record", time_in, *after, "start", "recorded", *before, *draw.sample(files, k=len(files))]
 
 
 def _place(moment: str, seen: dict[str, Any]) -> float:
@@ -121,8 +126,13 @@ def _night(folder: Path, town: str, number: int, point: Point | None) -> None:
     watch = _Watch(point, folder / town / "point.json")
     watch.install()
     (folder / town).mkdir(exist_ok=True)
-    nightly(NightRequest(day=towns.day(number), config=towns.DEMO, overrides=towns.overrides(folder, town)))
+    overrides = [*towns.overrides(folder, town), *PROMOTING, f"lake.root={_lake(folder, town)}"]
+    nightly(NightRequest(day=towns.day(number), config=towns.DEMO, overrides=overrides))
     (folder / town / "timeline.json").write_text(json.dumps(watch.timeline))
+
+
+def _lake(folder: Path, town: str) -> str:
+    return f"s3://{town}/lake" if "AWS_ENDPOINT_URL" in os.environ else f"{folder}/{town}/lake"
 
 
 class _Watch(logging.Handler):
@@ -227,7 +237,7 @@ def _state(folder: Path, town: str) -> dict[str, Any]:
     from dealrec_core.lake import Lake
     from dealrec_core.lake.nights import TABLES, nights
 
-    lake = Lake(str(folder / town / "lake"))
+    lake = Lake(_lake(folder, town))
     state: dict[str, Any] = {}
     for table in TABLES:
         frame = lake.scan(table).collect()
@@ -273,7 +283,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stages", nargs="*", help="only in these; all when left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="kept afterwards; a temporary one when left out")
-    parser.add_argument("--results", default=str(towns.ROOT / "benchmarks" / "results" / "kills.json"))
+    parser.add_argument("--s3", action="store_true", help="both lakes are buckets of a mock of S3")
+    parser.add_argument("--results", help="benchmarks/results/kills.json or kills_s3.json when left out")
     return parser.parse_args()
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Starts Prefect's server, MLflow, the bridge between them and two workers on this machine, applies all deployments, and stops them
-# together on Ctrl-C. The pages answer before the deployments are applied. Both servers ask for a password; the first start makes the
-# passwords and keeps them below var/secrets, where only this user can read them (docs/security.md).
+# together on Ctrl-C. A service that ends is started again, three times at most. The pages answer before the deployments are applied.
+# Both servers ask for a password; the first start makes the passwords and keeps them below var/secrets, where only this user can read
+# them (docs/security.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${DEALREC_BIN:-$PWD/.venv/bin}
@@ -53,11 +54,11 @@ export PREFECT_API_AUTH_STRING=$prefect_login MLFLOW_TRACKING_USERNAME=dealrec M
     echo "export MLFLOW_TRACKING_URI=$DEALREC_REGISTRY__TRACKING_URI" >> "$secrets/login.sh"
 )
 
-names=() pids=()
-family() {  # family PID: the process and all that it started
+names=() pids=() starts=() groups=()
+family() {  # family PID: the process and all that it started; the process first, so that it starts nothing while they are killed
     local child
-    for child in $(pgrep -P "$1"); do family "$child"; done
     echo "$1"
+    for child in $(pgrep -P "$1"); do family "$child"; done
 }
 
 gone() {  # gone SECONDS PID...: waits for that long until none of them runs
@@ -66,11 +67,12 @@ gone() {  # gone SECONDS PID...: waits for that long until none of them runs
 }
 
 stop() {  # ends workers and bridge, then the servers, and at last what does not end by itself, such as a worker without a server
-    trap '' INT TERM
+    trap '' INT TERM HUP
     trap - EXIT
     echo "stopping"
     local pid all=()
     for pid in "${pids[@]}"; do all+=($(family "$pid")); done
+    all+=($(pgrep -s 0 -g "$(IFS=,; echo "${groups[*]}")" || true))   # what a killed service has left behind
     kill "${pids[@]:2}" 2>/dev/null || true
     gone 10 "${pids[@]:2}" || true
     kill "${pids[@]:0:2}" 2>/dev/null || true
@@ -78,13 +80,21 @@ stop() {  # ends workers and bridge, then the servers, and at last what does not
     gone 10 "${all[@]}" || true
 }
 trap stop EXIT
-trap 'exit 0' INT TERM
+trap 'exit 0' INT TERM HUP
 
-start() {  # start NAME COMMAND...: in the background, output to var/logs/NAME.log
-    local name=$1; shift
-    "$@" > "$logs/$name.log" 2>&1 &
-    names+=("$name")
-    pids+=($!)
+launch() {  # launch PLACE: the service of that place, in the background and a process group of its own, output to var/logs/NAME.log
+    local name=${names[$1]}
+    starts[$1]=$((${starts[$1]:-0} + 1))
+    set -m
+    "run-$name" < /dev/null >> "$logs/$name.log" 2>&1 &
+    set +m
+    pids[$1]=$! groups+=($!)
+}
+
+start() {  # start NAME: for the first time; its log begins anew
+    : > "$logs/$1.log"
+    names+=("$1")
+    launch $((${#names[@]} - 1))
 }
 
 answers() {  # answers NAME URL PID: waits until the address answers, for as long as the service works on it
@@ -100,20 +110,31 @@ answers() {  # answers NAME URL PID: waits until the address answers, for as lon
     exit 1
 }
 
-PREFECT_SERVER_API_AUTH_STRING=$prefect_login \
-    start prefect "$bin/python" -m prefect server start --host 127.0.0.1 --port "$prefect_port"
-MLFLOW_AUTH_ADMIN_PASSWORD=$mlflow_password MLFLOW_FLASK_SERVER_SECRET_KEY=$mlflow_page_key MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=$webhook_key \
-    start mlflow "$bin/python" -m mlflow server --app-name basic-auth --host 127.0.0.1 --port "$mlflow_port" --workers 1 \
-    --backend-store-uri "sqlite:///$var/mlflow.db" --default-artifact-root "$var/mlflow-artifacts"
+run-prefect() {
+    PREFECT_SERVER_API_AUTH_STRING=$prefect_login \
+        exec "$bin/python" -m prefect server start --host 127.0.0.1 --port "$prefect_port"
+}
+run-mlflow() {
+    MLFLOW_AUTH_ADMIN_PASSWORD=$mlflow_password MLFLOW_FLASK_SERVER_SECRET_KEY=$mlflow_page_key \
+        MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=$webhook_key \
+        exec "$bin/python" -m mlflow server --app-name basic-auth --host 127.0.0.1 --port "$mlflow_port" --workers 1 \
+        --backend-store-uri "sqlite:///$var/mlflow.db" --default-artifact-root "$var/mlflow-artifacts"
+}
+run-bridge() { DEALREC_WEBHOOK_SECRET=$webhook_secret exec "$bin/python" -m flows.cli bridge --port "$bridge_port"; }
+run-deploy() { DEALREC_WEBHOOK_SECRET=$webhook_secret exec "$bin/python" -m flows.cli deploy; }
+run-worker-cpu() { exec "$bin/python" -m prefect worker start --pool cpu --limit 2; }
+run-worker-gpu() { exec "$bin/python" -m prefect worker start --pool gpu --limit 1; }
+
+start prefect
+start mlflow
 answers mlflow "http://127.0.0.1:$mlflow_port/health" "${pids[1]}"
 answers prefect "http://127.0.0.1:$prefect_port/api/health" "${pids[0]}"
-DEALREC_WEBHOOK_SECRET=$webhook_secret start bridge "$bin/python" -m flows.cli bridge --port "$bridge_port"
-DEALREC_WEBHOOK_SECRET=$webhook_secret \
-    start deploy "$bin/python" -m flows.cli deploy
+start bridge
+start deploy
 wait "${pids[-1]}" || { echo "error: the deployments could not be applied; see $logs/deploy.log" >&2; exit 1; }
-unset 'names[-1]' 'pids[-1]'
-start worker-cpu "$bin/python" -m prefect worker start --pool cpu --limit 2
-start worker-gpu "$bin/python" -m prefect worker start --pool gpu --limit 1
+unset 'names[-1]' 'pids[-1]' 'starts[-1]'
+start worker-cpu
+start worker-gpu
 
 nights=$(grep -o 'http.*viewStateShareKey=nights' "$logs/deploy.log" || true)   # `dealrec deploy` makes this view
 
@@ -132,8 +153,19 @@ if [ -n "$first" ] && [ -t 1 ]; then   # once, and never into a file
     echo "Shown this once: Prefect's page asks for    $prefect_login"
     echo "                 this link opens MLflow     http://dealrec:$mlflow_password@127.0.0.1:$mlflow_port/"
 fi
-wait -n "${pids[@]}" || true
-for place in "${!pids[@]}"; do
-    kill -0 "${pids[place]}" 2>/dev/null || echo "error: ${names[place]} ended; see $logs/${names[place]}.log" >&2
+while true; do
+    wait -n "${pids[@]}" || true
+    for place in "${!pids[@]}"; do
+        if kill -0 "${pids[place]}" 2>/dev/null; then continue; fi
+        status=0
+        wait "${pids[place]}" || status=$?
+        said="${names[place]} ended with exit status $status; see $logs/${names[place]}.log"
+        if [ "${starts[place]}" -gt 3 ]; then echo "error: $said; it is not started again" >&2; exit 1; fi
+        echo "warning: $said; it is started again (${starts[place]} of 3)" >&2
+        case ${names[place]} in
+            worker-*) answers prefect "http://127.0.0.1:$prefect_port/api/health" "${pids[0]}" ;;   # a worker ends without it
+            *) kill -KILL -- "-${pids[place]}" 2>/dev/null || true ;;   # a child of a killed server still holds its port
+        esac
+        launch "$place"
+    done
 done
-exit 1

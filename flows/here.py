@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dealrec_core.errors import plain
+from flows.ending import ends_when_told
 from flows.own_server import own_server, told_when_gone
 
 LOG = "logs/dealrec.log"
@@ -44,7 +45,7 @@ def in_this_process(home: str, *, computes: bool = True) -> Iterator[None]:
     setup_logging()
     file, console = Path(home) / LOG, Console(stderr=True, soft_wrap=True)
     server = nullcontext() if PREFECT_API_URL.value() else temporary_settings(own_server())
-    with logged_to(file), server, Screen(console) as screen, watched_by(screen):
+    with ends_when_told(), logged_to(file), server, Screen(console) as screen, watched_by(screen):
         console.print(Text(f"log: {plain(file)}"))
         try:
             with told_when_gone():

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import psutil
 import pytest
 
 from benchmarks import town as towns
@@ -189,8 +190,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]
             alarms[1],
         )
     finally:
+        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         os.kill(process.pid, signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: nothing else is in the group
+            for each in [process, *below]:  # the script first: it starts its services again
+                each.kill()

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import websockets
 from mlflow.server import app as mlflow_app
+from mlflow.server import get_app_client
 from mlflow.server.auth import routes as auth_routes
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -55,6 +56,9 @@ def test_a_login_alone_changes_nothing_without_the_token_against_forged_requests
     logged_in = httpx.Client(base_url=f"{site.prefect}/api", auth=site.client.auth)
     assert logged_in.get("/work_pools/cpu").status_code == 200
     assert logged_in.post("/flow_runs/count", json={}).status_code == 403
+    forged = {**FOREIGN, "Prefect-Csrf-Token": "a guess", "Prefect-Csrf-Client": "evil"}
+    refused = logged_in.post("/flow_runs/count", json={}, headers=forged)
+    assert (refused.status_code, refused.json().keys()) == (403, {"detail"})  # holds no data, for it names every origin
     assert site.client.post("/flow_runs/count", json={}).status_code == 200
 
 
@@ -71,6 +75,27 @@ def test_mlflow_answers_no_route_but_health_and_server_info_without_a_login(site
     answers = walk(site.mlflow, routes | others)
     opened = {route for status, group in answers.items() if status not in (401, 403) for route in group}
     assert opened == OPEN_MLFLOW | STATIC
+
+
+def test_a_new_user_of_mlflow_may_do_nothing(site, monkeypatch):
+    administrator = {name: site.login[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD")}
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", administrator["USERNAME"])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", administrator["PASSWORD"])
+    get_app_client("basic-auth", site.mlflow).create_user("new", "a long password")
+    names = {"name": "hidden"}
+    with httpx.Client(base_url=f"{site.mlflow}/api/2.0/mlflow", auth=tuple(administrator.values())) as client:
+        client.post("/registered-models/create", json=names).raise_for_status()
+        experiment = client.post("/experiments/create", json=names).raise_for_status().json()["experiment_id"]
+    with httpx.Client(base_url=f"{site.mlflow}/api/2.0/mlflow", auth=("new", "a long password")) as client:
+        answers = [
+            client.get("/registered-models/get", params=names),
+            client.get("/experiments/get", params={"experiment_id": experiment}),
+            client.post("/registered-models/alias", json={**names, "alias": "champion", "version": "1"}),
+            client.post("/runs/create", json={"experiment_id": experiment}),
+        ]
+        assert [answer.status_code for answer in answers] == [403] * 4
+        assert not client.get("/registered-models/search").json().get("registered_models")
+        assert not client.post("/experiments/search", json={"max_results": 100}).json().get("experiments")
 
 
 def test_a_foreign_page_is_told_nothing(site):
