@@ -48,6 +48,7 @@ test: setup
 soak: setup
 	DEALREC_FAULT_STRIDE=1 $(BIN)/python -m pytest tests/faults
 	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/kills.py --s3
 	$(BIN)/python benchmarks/torture_kill.py
 	$(BIN)/python tests/faults/lost_answers.py 1000
 	$(BIN)/python tests/faults/outages.py

@@ -1,6 +1,6 @@
 """Nights with 1% more rows each: the surrogate that learns new samples alone, the one that passes over the whole log, and their influence.
 
-    python benchmarks/surrogate_nights.py --seeds 0 1 2                       # MovieLens-small, ten minutes
+    python benchmarks/surrogate_nights.py --seeds 0 1 2                       # MovieLens-small, half an hour
     python benchmarks/surrogate_nights.py --log synthetic --seeds 0 1 2       # the demo's log
 
 A surrogate is trained on the first part of the log, and then five nights follow. Three surrogates are compared on each night's test slice:
@@ -41,7 +41,7 @@ SLICES = ("train", "validation", "test")
 
 
 def main() -> None:
-    """Runs every seed and writes the results beside those of the other log."""
+    """Runs every seed and writes the results after each, beside those of the other log."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--log", choices=["movielens", "synthetic"], default="movielens")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -52,9 +52,9 @@ def main() -> None:
     for seed in options.seeds:
         found[str(seed)] = _nights(log, seed)
         print(seed, json.dumps(found[str(seed)], indent=1), flush=True)
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results[options.log] = {"rows": len(log), "seeds": found, "machine": machine()}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        results[options.log] = {"rows": len(log), "seeds": found, "machine": machine()}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _demo() -> pl.DataFrame:
