@@ -11,17 +11,17 @@ from dealrec_core.settings import Config
 MEASURED_ROWS = (10_000, 100_000, 300_000, 1_000_000)
 """Interactions of the measured logs."""
 MEASURED_S: dict[str, tuple[float, ...]] = {
-    "ingest": (0.9, 1.1, 1.6, 2.7),
-    "samples": (0.5, 0.7, 1.7, 3.7),
-    "surrogate": (2.8, 22.6, 131.7),
-    "influence": (7.5, 52.8, 181.3),
-    "base_model": (10.2, 11.3, 8.7),
+    "ingest": (0.9, 1.2, 1.1, 2.7),
+    "samples": (0.5, 0.9, 1.2, 3.7),
+    "surrogate": (2.3, 22.5, 99.6),
+    "influence": (5.0, 33.1, 65.4),
+    "base_model": (10.0, 10.3, 8.3),
     "effort": (23.7, 239.4, 532.9),
-    "coreset": (0.6, 2.1, 1.4),
-    "fine_tune": (18.9, 29.3, 57.8),
-    "evaluation": (1.2, 2.0, 2.1),
-    "proxy": (4.1, 10.4, 47.6),
-    "promotion": (4.6, 3.3, 3.9),
+    "coreset": (0.5, 1.0, 1.4),
+    "fine_tune": (17.9, 25.5, 54.3),
+    "evaluation": (1.2, 1.5, 1.8),
+    "proxy": (3.4, 10.1, 42.5),
+    "promotion": (2.9, 4.4, 3.2),
 }
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
 
