@@ -16,7 +16,7 @@ MEASURED_S: dict[str, tuple[float, ...]] = {
     "surrogate": (2.3, 22.5, 99.6),
     "influence": (5.0, 33.1, 65.4),
     "base_model": (10.0, 10.3, 8.3),
-    "effort": (23.7, 239.4, 532.9),
+    "effort": (20.8, 217.6, 504.1),
     "coreset": (0.5, 1.0, 1.4),
     "fine_tune": (17.9, 25.5, 54.3),
     "evaluation": (1.2, 1.5, 1.8),
