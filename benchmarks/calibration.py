@@ -5,7 +5,7 @@ be the last train item of each user; those before the test period are the valida
 validation users and measured on test users.
 movielens: MovieLens-small by its real times, cut at seven moments; each cut is a log of its own with its three slices.
 beam: how many of the ten best titles of an exhaustive search the beam finds, with and without the bounds of the prior.
-The trained surrogate of Games is kept in the work folder. Writes benchmarks/results/calibration.json; CPU seconds are of one thread.
+Writes benchmarks/results/calibration.json; CPU seconds are of one thread.
 """
 
 import argparse
@@ -42,9 +42,8 @@ from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, 
 from dealrec_core.settings.recommenders import BIGRecConfig, SemanticIdsConfig, TigerConfig
 from dealrec_core.settings.samples import SamplesConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
-from dealrec_core.surrogate import networks, training
+from dealrec_core.surrogate import training
 from dealrec_core.surrogate.recommender import SurrogateRecommender
-from dealrec_core.surrogate.sasrec import Shape
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = (ROOT / os.environ.get("DEALREC_DATA", "../shared/data")).resolve()
@@ -64,7 +63,6 @@ def main() -> None:
     """Makes the parts that are asked for and writes the results."""
     options = _options()
     torch.set_num_threads(1)
-    options.work.mkdir(parents=True, exist_ok=True)
     for name in options.only or PARTS:
         start = time.process_time()
         part = PARTS[name](options)
@@ -76,16 +74,14 @@ def main() -> None:
 
 
 def _surrogate(options: argparse.Namespace) -> dict[str, Any]:
-    games, path = Games(DATA / "games"), options.work / "sasrec.pt"
-    if not path.exists():
-        samples = [games.sequences(period=period) for period in ("train", "validation")]
-        trained = training.train(*samples, item_count=len(games.catalogue), config=SASREC, seed=0)
-        torch.save(trained.model.state_dict(), path)
-    shape = Shape(len(games.catalogue), width=SASREC.width, history_length=SASREC.history_length)
-    network = networks.build("sasrec", shape, seed=0)
-    network.load_state_dict(torch.load(path, weights_only=True))
-    model = SurrogateRecommender(network.eval(), games.catalogue.item_ids)
-    return _on_games(games, model, fit_users=options.fit_users, test_users=None)
+    games = Games(DATA / "games")
+    learnt, held = (games.sequences(period=period) for period in ("train", "validation"))
+    fit = partial(training.train, item_count=len(games.catalogue), seed=0)
+    judged = fit(learnt, held, config=SASREC)
+    epochs = {"epochs": judged.best.epoch, "patience": judged.best.epoch}
+    refitted = fit(joined(learnt, held), held, config=SASREC.model_copy(update=epochs))
+    model, served = (SurrogateRecommender(trained.model, games.catalogue.item_ids) for trained in (judged, refitted))
+    return _on_games(games, model, served=served, fit_users=options.fit_users, test_users=None)
 
 
 def _tiger(options: argparse.Namespace) -> dict[str, Any]:
@@ -290,7 +286,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=PARTS, help="make these parts only")
-    parser.add_argument("--work", type=Path, default=ROOT / "var" / "benchmarks" / "calibration")
     parser.add_argument("--fit-users", type=int, default=2000, help="validation users of a fit")
     parser.add_argument("--test-users", type=int, help="test users of TIGER and BIGRec; all 8,696 by default")
     parser.add_argument("--beam-users", type=int, default=16)
