@@ -92,8 +92,7 @@ def verdict_of(tonight: Tonight) -> Verdict:
     if verdict.promoted or tuning is None:
         return verdict
     reason = verdict.reason.removeprefix("Rejected: ")
-    why = f"tuning changed nothing ({tuning}), and only the calibration is new"
-    return verdict.model_copy(update={"reason": f"Unchanged: {why}; {reason}"})
+    return verdict.model_copy(update={"reason": f"Unchanged: tuning changed next to nothing ({tuning}); {reason}"})
 
 
 def final_verdict(tonight: Tonight) -> tuple[Verdict, str]:
