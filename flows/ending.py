@@ -14,7 +14,7 @@ GRACE_S = 10.0
 
 @contextmanager
 def ends_when_told(grace_s: float = GRACE_S) -> Iterator[None]:
-    """Ends this process at most so many seconds after SIGTERM or Ctrl-C, with the exit status 128 plus the signal's number.
+    """Sees to it that SIGTERM or Ctrl-C ends this process within `grace_s` seconds; the exit status is 128 plus the number of the signal.
 
     Prefect reports the crash of every flow of the stack to its server, and waits two minutes in each where the server is gone.
     Whatever the main thread waits for, Python's own handler writes the number of a signal to the pipe that a thread reads here.

@@ -5,9 +5,8 @@ follow a changed set of samples through the added and removed samples alone, and
 samples, ‖Gq + dq − v‖ / ‖v‖, costs nothing more. Below `InfluenceConfig.most_residual` q stays and new samples alone are
 scored; above it q takes one correction, (G + dI) δ = v − Gq − dq, which is cheaper than solving anew.
 
-All sums are taken at the weights of one network, the reference. It is older than tonight's network, and its scores are no worse for it
-while few samples are new: two surrogates that differ only by their seed agree less with each other than it does with tonight's
-(docs/decisions/influence.md).
+All sums are taken at the weights of one network, the reference. It is older than tonight's network. While few samples are new, its scores
+agree with those of a surrogate from scratch as well as tonight's do (docs/decisions/influence.md).
 """
 
 import json
@@ -91,13 +90,7 @@ def followed(
         if len(samples):
             image = image + sign * len(samples) * operators.gauss_newton(problem, samples, carried.q)
             train_count += sign * len(samples)
-    return replace(
-        carried,
-        v=v / risk_count,
-        image=image / train_count,
-        train_count=train_count,
-        risk_count=risk_count,
-    )
+    return replace(carried, v=v / risk_count, image=image / train_count, train_count=train_count, risk_count=risk_count)
 
 
 def loss_over_old_items(loss: Loss) -> Loss:

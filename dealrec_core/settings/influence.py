@@ -34,7 +34,7 @@ class _Scoring(Section):
     """Largest residual of the solution, relative to the risk's gradient. Lower it for more exact scores; their order hardly changes."""
     most_residual: float = Field(default=0.7, ge=0, lt=1, title="Most residual of an earlier solution")
     """Residual above which an earlier night's solution is corrected and all scores computed again, because the risk samples are others.
-    Lower it for fresher scores; 0.7 is about half of the slice, which changes scores less than another seed of the surrogate does."""
+    Lower it for fresher scores. When half of the risk samples are others, scores change no more than with another seed of the surrogate."""
     batch_tokens: int = Field(default=4096, ge=1, title="Batch size in items")
     """Items of histories in one batch. It bounds the memory and changes no score; lower it when memory runs out."""
 

@@ -346,11 +346,8 @@ def test_surrogate_and_influence_compute_new_samples_alone_and_influence_at_the_
     assert facts["reused"] > facts["scored"] > 0
     assert str(facts["why"]).startswith("the earlier q is used again")
     learnt = [night.need("surrogate").facts["learns"] for night in (first, second, third)]
-    assert learnt == [
-        "all samples",
-        f"{len(new - old)} new samples",
-        "all samples",
-    ]  # in two nights more than a tenth is new
+    # In two nights more than a tenth is new.
+    assert learnt == ["all samples", f"{len(new - old)} new samples", "all samples"]
     again = third.need("influence").facts
     assert (again["reused"], again["why"]) == (0, "all computed: the surrogate is of a new generation")
     # The same figures from all of tonight's samples, at the weights that the first night scored with.
