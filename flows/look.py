@@ -18,7 +18,7 @@ from dealrec_core.lake import Lake, checkup, lock, promotions, scrub
 from dealrec_core.lake.nights import STAGES, TABLES, Night, last_whole_day, nights, reopen, served_sha256
 from dealrec_core.settings import Config
 from flows.printing import counted, place
-from tasks import base_models
+from tasks import base_models, registry_file
 from tasks.forecast import forecast
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ FIXES = {
     "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
     "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
     "lake": "give this user the right to write there, or set lake.root to another place",
-    "registry": "start MLflow again (`make up`), or correct [registry] of the settings file",
+    "registry": "do what the line above says; else start MLflow again (`make up`), or correct [registry] of the settings file",
     "device": "set run.device to auto, or install the driver of the GPU",
     "base model": "`dealrec get-model NAME` puts a model on this machine; language_model.base_model = 'embedded' needs none",
     "scrub": "`dealrec doctor --repair` repairs what can be repaired",
@@ -139,7 +139,7 @@ FIXES = {
 def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[Check]:
     """Whether a night could run: sources, lake and registry answer, the aliases say what the promotions say, no file is damaged.
 
-    repair: whether damage in the lake is repaired first, where it can be.
+    repair: whether damage in the lake is repaired first, where it can be, and MLflow is told where a moved folder lies now.
 
     Raises:
         NightBusy: a lake to repair is in use.
@@ -149,6 +149,7 @@ def doctor(config: str, overrides: list[str], *, repair: bool = False) -> list[C
     if repair:
         with lock(lake, home=loaded.run.home), lock(lake, home=loaded.run.home, name="upkeep"):
             checkup.repair(lake, checkup.damages(lake))
+            registry_file.follow_move(loaded.registry)
     looks = {
         "interactions": _interactions,
         "items": _items,
@@ -221,12 +222,11 @@ def _lake(config: Config) -> str:
 
 
 def _registry(config: Config) -> str:
-    from tasks import registry_file
-
     store: Any = registry_file
     if not registry_file.can_read(config.registry):
         from tasks import registry as store  # MLflow takes seconds to import
     store.require_experiment(config.registry)
+    registry_file.require_artifacts(config.registry)
     lake = Lake(config.lake.root)
     present, champion = store.aliases(config.registry)[0].get(registry_file.CHAMPION), promotions.champion(lake)
     version = store.version_of(config.registry, champion, served_sha256(lake, champion)) if champion else None

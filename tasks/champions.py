@@ -9,7 +9,7 @@ from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Champion, Night, reopen, served_sha256
 from dealrec_core.settings.run import RegistryConfig
 from tasks import events, registry
-from tasks.registry_file import ADVICE, CANDIDATE, CHAMPION, PREVIOUS
+from tasks.registry_file import ADVICE, CANDIDATE, CHAMPION, PREVIOUS, require_artifacts
 
 
 def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) -> list[str]:
@@ -77,8 +77,9 @@ def require_experiment(config: RegistryConfig) -> None:
     """Stops a night at its start whose results MLflow could not keep; a registry that does not answer may do so later.
 
     Raises:
-        SettingsError: the experiment was deleted.
+        SettingsError: the experiment was deleted, or the project's folder was moved and MLflow does not know it.
     """
+    require_artifacts(config)
     try:
         registry.require_experiment(config)
     except RegistryError as error:

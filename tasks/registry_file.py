@@ -1,11 +1,13 @@
-"""Reads MLflow's SQLite file for a look, without MLflow, which takes seconds to import. Nothing is written.
+"""Reads MLflow's SQLite file for a look, without MLflow, which takes seconds to import.
 
-The functions are those of `tasks.registry` with these names, and return what those return.
+The functions that `tasks.registry` has by the same name return what those return. Only `follow_move` writes.
 """
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from dealrec_core.errors import RegistryError, SettingsError
 from dealrec_core.lake.nights import Champion
@@ -19,6 +21,13 @@ SHA256_TAG = "dealrec.sha256"
 """Stands on a version: the hash of the recommender's bundle."""
 ADVICE = "`dealrec register-champion` registers it again, `dealrec rollback` puts the one before in charge"
 PREFIX = "sqlite:///"
+PLACES = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+"""Columns in which MLflow keeps whole addresses of files."""
 
 
 def can_read(config: RegistryConfig) -> bool:
@@ -65,8 +74,47 @@ def version_of(config: RegistryConfig, model: Champion, sha256: str | None) -> s
     return model.version if model.version in versions else next(iter(versions), None)
 
 
+def require_artifacts(config: RegistryConfig) -> None:
+    """Lets a registry through whose artifacts are where MLflow looks for them, or whose place this machine cannot know.
+
+    Raises:
+        SettingsError: the project's folder was moved, and MLflow's file still names the old one.
+    """
+    if (before := _moved_from(config)) is not None:
+        raise SettingsError(
+            f"MLflow's file {config.tracking_uri} names the folder {before} for artifacts, which is gone, and they are in "
+            f"{config.artifacts}; after a move, `dealrec doctor --repair` tells MLflow the new folder"
+        )
+
+
+def follow_move(config: RegistryConfig) -> None:
+    """Tells MLflow's file the folder of the artifacts, where the one that it names is gone."""
+    if (before := _moved_from(config)) is None:
+        return
+    old, new = before.as_uri(), Path(str(config.artifacts)).resolve().as_uri()
+    with closing(sqlite3.connect(_file(config))) as store, store:
+        for table, column in PLACES.items():
+            change = f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?"  # noqa: S608 - of PLACES
+            store.execute(change, (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
+
+
+def _moved_from(config: RegistryConfig) -> Path | None:
+    """The folder of artifacts that MLflow's file names, if only the one of the settings is there."""
+    if not can_read(config) or not config.artifacts or not Path(config.artifacts).is_dir():
+        return None
+    named = _rows(config, "select artifact_location from experiments where name = ?", config.experiment)
+    if not named or not str(named[0][0]).startswith("file://"):
+        return None
+    folder = Path(url2pathname(urlsplit(str(named[0][0])).path))
+    return None if folder.exists() else folder
+
+
+def _file(config: RegistryConfig) -> Path:
+    return Path(config.tracking_uri.removeprefix(PREFIX))
+
+
 def _rows(config: RegistryConfig, query: str, *values: str | None) -> list[tuple[str, ...]]:
-    file = Path(config.tracking_uri.removeprefix(PREFIX))
+    file = _file(config)
     if not file.exists():
         return []
     try:

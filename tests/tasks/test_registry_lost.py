@@ -11,7 +11,7 @@ from dealrec_core.errors import RegistryError, SettingsError
 from dealrec_core.lake import Lake, promotions
 from dealrec_core.lake.nights import Champion
 from dealrec_core.settings.run import RegistryConfig
-from tasks import champions, registry
+from tasks import champions, registry, registry_file
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -88,3 +88,23 @@ def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(config):
         champions.require_experiment(config)
     client.restore_experiment(number)
     champions.require_experiment(config)
+
+
+def test_after_a_move_of_the_folder_a_night_stops_until_mlflow_knows_the_new_one(config, tmp_path):
+    run = mlflow.MlflowClient(tracking_uri=config.tracking_uri)
+    experiment = run.create_experiment(config.experiment, artifact_location=(tmp_path / "artifacts").as_uri())
+    run.log_text(run.create_run(experiment).info.run_id, "kept", "note.txt")
+    (moved := tmp_path / "moved%20here").mkdir()
+    for name in ("mlflow.db", "artifacts"):
+        (tmp_path / name).rename(moved / name)
+    here = RegistryConfig(tracking_uri=f"sqlite:///{moved}/mlflow.db", artifacts=str(moved / "artifacts"))
+    with disable_run_logger():
+        with pytest.raises(
+            SettingsError, match=f"names the folder {tmp_path}/artifacts .* which is gone.*doctor --repair"
+        ):
+            champions.require_experiment(here)
+        registry_file.follow_move(here)
+        champions.require_experiment(here)
+    client = mlflow.MlflowClient(tracking_uri=here.tracking_uri)
+    (found,) = client.search_runs([experiment])
+    assert Path(client.download_artifacts(found.info.run_id, "note.txt")).read_text() == "kept"
