@@ -121,10 +121,10 @@ def read(name: str, data: Path) -> Log:
     games = Games(data / "games")
     place, numbers = games.catalogue.place, categories(games.catalogue)
     category = np.array([numbers[item] for item in games.catalogue.item_ids])
-    users = [
-        tuple([place[item] for item in part] for part in parts)
-        for parts in zip(games.train, games.valid, games.test, strict=True)
-    ]
+    first, second, third = (
+        [[place[item] for item in user] for user in part] for part in (games.train, games.valid, games.test)
+    )
+    users = list(zip(first, second, third, strict=True))
     return Log(category, users, every_step=False)
 
 
@@ -194,7 +194,7 @@ class Bench:
             started = time.process_time()
             model = self._kept("surrogate", surrogate)
             most = 8192 if self.log.every_step else None  # a curvature of long histories costs minutes
-            config = InfluenceConfig(objective=objective, curvature_samples=most)
+            config = InfluenceConfig.model_validate({"objective": objective, "curvature_samples": most})
             result = influence.score(model, self.pool, self.log.recent, config=config, seed=0)
             return {"scores": result.scores, "counted": result.risk_count, "cpu_s": time.process_time() - started}
 
