@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from games import Games
-from machine import machine
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core.language import effort, language_model
 from dealrec_core.language.answer_loss import answer_losses, length_batches
 from dealrec_core.language.language_model import padded

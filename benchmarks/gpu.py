@@ -22,9 +22,9 @@ import gpu_cells
 import numpy as np
 import polars as pl
 import torch
-from machine import machine
 from scipy.stats import spearmanr
 
+from benchmarks.machine import machine
 from dealrec_core import influence
 from dealrec_core.language import fine_tuning, language_model
 from dealrec_core.language.prompts import Example, Prompter

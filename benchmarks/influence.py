@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
 from scipy.stats import spearmanr
 
+from benchmarks.machine import machine
 from dealrec_core import influence
 from dealrec_core.influence import continued, operators
 from dealrec_core.influence.carried import Change, followed

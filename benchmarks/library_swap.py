@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from games import Games
-from machine import machine
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core.ingest import synthetic
 from dealrec_core.recommenders import semantic_ids
 from dealrec_core.samples import clusters

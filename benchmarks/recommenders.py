@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from games import Games
-from machine import machine
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core import schema
 from dealrec_core.evaluation import comparison, metrics
 from dealrec_core.language import language_model

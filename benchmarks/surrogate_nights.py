@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from calibration import _ratings
-from machine import machine
 from scipy.stats import spearmanr
 
+from benchmarks.calibration import _ratings
+from benchmarks.machine import machine
 from dealrec_core import influence, schema
 from dealrec_core.ingest import synthetic
 from dealrec_core.samples import split

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from games import Games
-from machine import machine
-from quota import best_of_each, quotas
 from scipy.stats import t as student
 from torch.nn import functional
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
+from benchmarks.quota import best_of_each, quotas
 from dealrec_core import influence
 from dealrec_core.coreset import targeted
 from dealrec_core.coreset.base import highest
