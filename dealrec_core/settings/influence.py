@@ -22,8 +22,9 @@ Solver = Literal[NightlySolver, "lissa", "exact", "released"]
 class _Scoring(Section):
     risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
     """Samples whose mean loss is the risk: the validation slice, its most recent half (for a log that drifts quickly), or train (paper)."""
-    loss: LossName = Field(default="softmax", title="Loss")
-    """Loss of a sample: softmax over the catalogue, or, if that is too large, sampled softmax or bce with fixed negatives."""
+    loss: LossName = Field(default="sampled", title="Loss")
+    """Loss of a sample. sampled: softmax, in a catalogue of more than `negatives` items over fixed ones that stand for all; softmax: over
+    the whole catalogue, at a cost of samples times items; bce: binary, with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")
     """Number of fixed random items in the sampled and bce losses; sampled draws them by the surrogate. More are more exact and slower."""
     solver: Solver = Field(default="cg", title="Solver")
