@@ -145,7 +145,7 @@ def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.resume:
         unfinished = [night.name for night in nights(lake) if not night.finished]
         if not unfinished:
-            nothing = "nothing to resume; leave `resume` off to open a new one"
+            nothing = "nothing to resume; switch `resume` off to open a new night"
             raise DataError(f"every night in {lake.root} has finished: {nothing}")
         return reopen(unfinished[-1], lake, run=config.run)
     now = datetime.now(UTC)
@@ -191,7 +191,9 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         return summary(outcome="done before" if before else "empty", message=reason, rows_new=rows, warnings=warnings)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
-    done_before = f"night {night.name} was finished before: nothing was ingested and no table changed (then: {reason})"
+    done_before = (
+        f"night {night.name} had finished before: nothing was ingested and no table changed (its verdict was: {reason})"
+    )
     named = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
     recalls = {name.removesuffix(" recall"): float(str(value)) for name, value in named.items()}
     return summary(
