@@ -72,15 +72,15 @@ class NightRequest(Given):
     day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
         default_factory=lambda: None, title="Day"
     )
-    """The last day whose rows are ingested (UTC). Empty means yesterday, the last whole day."""
+    """The last day whose rows are ingested (UTC). If it is empty, that is yesterday, the last day that has ended."""
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
     change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
-    """An empty field leaves the setting as it is in the file."""
+    """If a field is empty, the setting of the file is used."""
     overrides: list[str] = Field(default=[], title="Any other setting")
     """Lines like coreset.ratio=0.05; they win over the file and over the settings above."""
     only: list[Step] = Field(default=[], title="Only these steps")
-    """Empty runs the whole night. The steps before the first one must have finished."""
+    """If it is empty, the whole night runs. The steps before the first chosen step must have finished."""
     resume: bool = Field(default=False, title="Resume")
     """Continue the newest unfinished night, with the settings and the day that it was opened with."""
     night: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
