@@ -147,7 +147,7 @@ def test_recommendations_of_champion_surrogate_and_popularity_stand_side_by_side
     assert (code, out.splitlines()[0].startswith("history: ")) == (0, True)
     for wrong, error in (
         (["nobody"], "user 'nobody' has no interaction"),
-        (["--history", "x"], "no item 'x' in the cat"),
+        (["--history", "x"], "the catalogue has no item 'x'"),
     ):
         code, _, err = run(capsys, monkeypatch, "recommend", *wrong, "--config", DEMO, *sets)
         assert (code, error in err) == (1, True)
