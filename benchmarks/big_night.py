@@ -63,7 +63,8 @@ def missing() -> list[str]:
 
 def run(folder: Path, *, count: int) -> dict[str, Any]:
     """The nights of both towns, the last one killed once, and their comparison."""
-    started, seconds = time.monotonic(), {}
+    started = time.monotonic()
+    seconds: dict[str, Any] = {}
     for number in range(count):
         towns.write_day(folder, number)
     with servers.prefect(folder) as api:
@@ -179,10 +180,10 @@ def _upload(folder: Path) -> None:
 def _compare(small: Lake, big: Lake) -> dict[str, Any]:
     """How many things are the same, and which are not; the nights have other names, since they read other addresses."""
     names = {theirs.name: ours.name for ours, theirs in zip(nights(small), nights(big), strict=True)}
-    ours = {**_tables(small, {}), **_coresets(small, nights(small), {})}
+    ours: dict[str, Any] = {**_tables(small, {}), **_coresets(small, nights(small), {})}
     theirs = {**_tables(big, names), **_coresets(big, nights(big), names)}
     differences = [key for key in sorted(ours.keys() | theirs.keys()) if not _same(ours.get(key), theirs.get(key))]
-    rows = {table: int(ours[f"table {table}"].height) for table in TABLES}
+    rows = {table: len(ours[f"table {table}"]) for table in TABLES}
     files = {key: len(value) for key, value in ours.items() if isinstance(value, bytes)}
     chosen = {night.name: night.need("coreset").rows for night in nights(small)}
     return {"differences": differences, "rows": rows, "bytes of coresets and weights": files, "coreset samples": chosen}

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from games import Games
-from machine import machine
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core import schema
 from dealrec_core.evaluation import calibrating, comparison, metrics
 from dealrec_core.language import fine_tuning, language_model
@@ -36,6 +36,7 @@ from dealrec_core.recommenders.decoding import log_probabilities
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.samples import calibration, items, split
 from dealrec_core.samples.calibration import HALF_LIVES, Priors, Weights, log_shares
+from dealrec_core.samples.recommender import Recommender
 from dealrec_core.samples.sequences import encode, joined
 from dealrec_core.settings.evaluation import EvaluationConfig
 from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, PromptConfig
@@ -160,7 +161,8 @@ def _games_priors(games: Games, newest: Lists, learnt: Lists | None = None) -> P
 
 def _movielens(_: argparse.Namespace) -> dict[str, Any]:
     log = _ratings()
-    fits, targets, lists = [], [], {name: [] for name in ("plain", "calibrated", "recent popularity", "item knn")}
+    fits, targets = [], []
+    lists: dict[str, list[list[str]]] = {name: [] for name in ("plain", "calibrated", "recent popularity", "item knn")}
     for share in CUTS:
         part = log[: int(len(log) * share)]
         bounds = split.boundaries(part.lazy(), SamplesConfig(), not_before=None)
@@ -177,7 +179,7 @@ def _movielens(_: argparse.Namespace) -> dict[str, Any]:
         )
         fitted = calibrating.fit(model, held, before, EVALUATION, seed=0)
         fits.append({"until": str(bounds.end.date()), "cases": len(cases), **fitted.facts()})
-        made = {
+        made: dict[str, Recommender] = {
             "plain": model,
             "calibrated": replace(model, calibration=now.calibration(fitted.weights)),
             POPULAR: baselines.popularity(recent),
@@ -202,9 +204,12 @@ def _ratings() -> pl.DataFrame:
     )
 
 
+SLICES: tuple[split.Split, ...] = ("train", "validation")
+
+
 def _trained(log: pl.DataFrame, bounds: split.Boundaries, item_ids: list[str]) -> SurrogateRecommender:
     samples = split.build(log.lazy(), SamplesConfig(history_length=50))
-    parts = [encode(split.split(samples, bounds, which), item_ids) for which in ("train", "validation")]
+    parts = [encode(split.split(samples.lazy(), bounds, which).collect(), item_ids) for which in SLICES]
     config = SurrogateConfig(epochs=12, history_length=50)
     return SurrogateRecommender(training.train(*parts, item_count=len(item_ids), config=config, seed=0).model, item_ids)
 

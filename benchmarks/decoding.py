@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import torch
-from games import Games
-from machine import machine
-from recommenders import LANGUAGE_MODEL, PROMPT
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
+from benchmarks.recommenders import LANGUAGE_MODEL, PROMPT
 from dealrec_core.language import language_model
 from dealrec_core.recommenders import semantic_ids, tiger
 from dealrec_core.recommenders.bigrec import BIGRec

@@ -31,25 +31,26 @@ def main() -> None:
     """Runs the seeds one after the other, prints the table and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="*", default=[], help="more settings for every night")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     found: dict[str, Any] = {"seeds": {}}
     with tempfile.TemporaryDirectory() as folder, town.prefect_server(Path(folder)):
         for seed in options.seeds:
             result = Path(folder) / f"{seed}.json"
-            town.in_child(_nights, seed, Path(folder) / f"seed-{seed}", result)
+            town.in_child(_nights, seed, Path(folder) / f"seed-{seed}", result, options.set)
             found["seeds"][seed] = json.loads(result.read_text())
             print(json.dumps({seed: found["seeds"][seed]}, indent=1), flush=True)
     found["machine"] = machine()
     options.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _nights(seed: int, home: Path, result: Path) -> None:
+def _nights(seed: int, home: Path, result: Path, more: list[str]) -> None:
     from flows.nightly import nightly
 
     log = synthetic.SyntheticConfig(seed=seed)
     overrides = [f"sources.root={home}/data", *town.overrides(home, "town", size=[])[:2]]
-    overrides += [f"registry.tracking_uri=sqlite:///{home}/mlflow.db", f"registry.artifacts={home}/artifacts"]
+    overrides += [f"registry.tracking_uri=sqlite:///{home}/mlflow.db", f"registry.artifacts={home}/artifacts", *more]
     home.mkdir()
     rows = []
     for number in demo.write_until_night(home / "data", log):

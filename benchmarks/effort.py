@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from games import Games
-from machine import machine
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core.language import effort, language_model
 from dealrec_core.language.answer_loss import answer_losses, length_batches
 from dealrec_core.language.language_model import padded
@@ -137,7 +137,8 @@ def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
     ids = semantic_ids.fit(games.catalogue, config=SemanticIdsConfig(), seed=0)
     lora = LoraConfig(modules="attention", dropout=0)
     torch.manual_seed(0)
-    model = tiger.network(NETWORK, ids).to(DEVICE).eval()
+    model: Any = tiger.network(NETWORK, ids)
+    model = model.to(DEVICE).eval()
     tuned: Any = with_lora(copy.deepcopy(model), lora, seed=0).to(DEVICE).eval()
     batches = list(tiger.exact_batches(sample, NETWORK, batch_tokens=effort.MOST_TOKENS, ids=ids))
 
@@ -149,7 +150,7 @@ def _tiger(games: Games, sample: Sequences, repeats: int) -> dict[str, Any]:
     def scored(which: str, batch_tokens: int = effort.MOST_TOKENS) -> np.ndarray:
         config = EffortConfig.model_validate({"parameters": which, "batch_tokens": batch_tokens})
         with borrowed(model, lora, seed=0, device=DEVICE) as adapted:
-            losses = tiger.sample_losses(adapted, sample, ids, config=NETWORK, batch_tokens=config.batch_tokens)
+            losses = tiger.sample_losses(adapted, sample, ids, config=NETWORK, batch_tokens=batch_tokens)
             return effort.norms(adapted, losses, list(map(str, range(len(sample)))), parameters=config.parameters)
 
     works: dict[str, Callable[[], Any]] = {

@@ -26,6 +26,11 @@ def main() -> None:
     print(json.dumps(found, indent=1))
 
 
+def _work(stage: Any) -> Any:
+    """What a stage does, without Prefect."""
+    return stage.fn.__wrapped__
+
+
 def _built(folder: Path) -> dict[str, Any]:
     import torch
     from prefect.logging import disable_run_logger
@@ -43,9 +48,9 @@ def _built(folder: Path) -> dict[str, Any]:
     request = NightRequest(day=log.start, config=towns.DEMO, overrides=towns.overrides(folder, "demo", size=[]))
     with disable_run_logger(), one_night(request) as night:
         for stage in (ingest, build_samples):
-            night.record(stage.fn.__wrapped__(Tonight(night)))
+            night.record(_work(stage)(Tonight(night)))
         wall, cpu = time.monotonic(), time.process_time()
-        night.record(provide_base_model.fn.__wrapped__(Tonight(night)))
+        night.record(_work(provide_base_model)(Tonight(night)))
         seconds = {"seconds": round(time.monotonic() - wall, 1), "CPU seconds": round(time.process_time() - cpu, 1)}
         model, _ = language_model.load(str(Tonight(night).folder("base_model")), device=torch.device("cpu"))
         settings = night.config.algorithms.language_model.model_dump()

@@ -73,7 +73,7 @@ def _judged(
     folder: Path, size: dict[str, int], titles: list[str], learnt: list[list[str]], later: list[Example]
 ) -> dict[str, float]:
     started = time.process_time()
-    language_model.build(folder, titles, learnt, config=LanguageModelConfig(**size), prompt=PROMPT, seed=0)
+    language_model.build(folder, titles, learnt, config=LanguageModelConfig.model_validate(size), prompt=PROMPT, seed=0)
     seconds = time.process_time() - started
     model, tokenizer = language_model.load(str(folder), device=torch.device("cpu"))
     prompter = Prompter(tokenizer, PROMPT)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
 from matplotlib.figure import Figure
 
+from benchmarks.machine import machine
 from dealrec_core import settings
 from dealrec_core.study import fidelity
 from dealrec_core.study.fidelity import FidelityConfig

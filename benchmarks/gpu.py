@@ -14,6 +14,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ import gpu_cells
 import numpy as np
 import polars as pl
 import torch
-from machine import machine
 from scipy.stats import spearmanr
 
+from benchmarks.machine import machine
 from dealrec_core import influence
 from dealrec_core.language import fine_tuning, language_model
 from dealrec_core.language.prompts import Example, Prompter
@@ -96,8 +97,7 @@ def _selection(job: gpu_cells.Job) -> dict[str, Any]:
     for objective in ("loss", "ranking"):
         config = settings.influence.model_copy(update={"objective": objective})
         scored, seconds = _timed(
-            lambda config=config: influence.score(trained.model, pool, recent, config=config, seed=0, device=device),
-            device,
+            partial(influence.score, trained.model, pool, recent, config=config, seed=0, device=device), device
         )
         np.save(Path(job.work) / f"influence-{objective}.npy", scored.scores)
         result |= {f"influence seconds, {objective}": round(seconds, 2), f"residual, {objective}": scored.residual}

@@ -181,7 +181,7 @@ def _cell(job: Job, method: str, seed: int, ends: float) -> dict[str, Any] | Non
     torch.set_num_threads(2)
     torch.set_float32_matmul_precision("high")
     data = job.data()
-    opened = job.backend(seed=seed).open(job.base, data.catalogue)
+    opened: Any = job.backend(seed=seed).open(job.base, data.catalogue)
     facts: dict[str, Any] = {"method": method, "seed": seed}
     started = time.perf_counter()
     if method == "base":

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
 from scipy.stats import spearmanr
 
+from benchmarks.machine import machine
 from dealrec_core import influence
 from dealrec_core.influence import continued, operators
 from dealrec_core.influence.carried import Change, followed
@@ -104,7 +104,7 @@ def _mean_loss(problem: Problem, samples: Sequences) -> float:
 
 
 def _measure(model: Any, samples: Sequences, recent: Sequences, *, loss: str, which: str) -> dict[str, Any]:
-    config = InfluenceConfig(loss=loss, parameters=which, tolerance=TOLERANCE)
+    config = InfluenceConfig.model_validate({"loss": loss, "parameters": which, "tolerance": TOLERANCE})
     problem = problem_of(model, samples, config=config, seed=0)
     direction = torch.randn(problem.parameters.size, generator=torch.Generator().manual_seed(0))
     steps: dict[str, Callable[[], Any]] = {
@@ -182,28 +182,29 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
     start = time.process_time()
     before = influence.score(model, samples.take(old), risk_then, config=config, seed=0)
     whole = time.process_time() - start
-    assert before.carried is not None
+    carried = before.carried
+    assert carried is not None
     known = np.full(len(samples), np.nan)
     known[old] = before.scores
     nothing = samples.take(np.arange(0))
     earlier = Earlier(
         model=model,
-        carried=before.carried,
+        carried=carried,
         scores=known,
         train=Change(samples.take(new), nothing),
         risk=Change(recent.take(np.arange(len(recent) - slid, len(recent))), recent.take(np.arange(slid))),
     )
-    problem = operators.problem(model, before.carried.loss, config=config, device="cpu")
+    problem = operators.problem(model, carried.loss, config=config, device="cpu")
     unit = _seconds(lambda: _mean_loss(problem, samples))
     v_s = _seconds(lambda: operators.gradient(problem, risk_now))
-    product_s = _seconds(lambda: operators.gauss_newton(problem, samples, before.carried.q))
-    follow_s = _seconds(lambda: followed(problem, before.carried, train=earlier.train, risk=earlier.risk))
+    product_s = _seconds(lambda: operators.gauss_newton(problem, samples, carried.q))
+    follow_s = _seconds(lambda: followed(problem, carried, train=earlier.train, risk=earlier.risk, config=config))
     trained = train(samples, recent, item_count=model.item_count, config=surrogate, seed=1, initial=model)
     found: dict[str, Any] = {
         "v and Gq of all, in forward passes": round((v_s + product_s) / unit, 2),
         "v and Gq carried on, in forward passes": round(follow_s / unit, 3),
         "share of a full pass": round(follow_s / (v_s + product_s), 4),
-        "share of a full pass, four times the samples": _share_at(4, problem, samples, risk_now, earlier),
+        "share of a full pass, four times the samples": _share_at(4, problem, samples, risk_now, earlier, config),
         "stage of the first night": round(whole / unit, 1),
     }
     for name, most in (("q kept", 0.9), ("q corrected", 0.0)):
@@ -218,11 +219,11 @@ def _next_night(model: Any, samples: Sequences, recent: Sequences, surrogate: Su
             kept = again.result.scores
         else:
             found["kept against corrected"] = _agreement(kept, again.result.scores)
-    tonight = operators.problem(trained.model, before.carried.loss, config=config, device="cpu")
+    tonight = operators.problem(trained.model, carried.loss, config=config, device="cpu")
     found["movement of a warm start"] = {
         "epochs": trained.epochs,
         "best epoch": trained.best.epoch,
-        "1 - spearman": round(_moved(problem, tonight, samples, before.carried.q), 4),
+        "1 - spearman": round(_moved(problem, tonight, samples, carried.q), 4),
     }
     return found
 
@@ -234,7 +235,9 @@ def _moved(reference: Problem, tonight: Problem, samples: Sequences, q: torch.Te
     return 1 - float(spearmanr(before, after).statistic)
 
 
-def _share_at(times: int, problem: Problem, samples: Sequences, risk: Sequences, earlier: Earlier) -> float:
+def _share_at(
+    times: int, problem: Problem, samples: Sequences, risk: Sequences, earlier: Earlier, config: InfluenceConfig
+) -> float:
     """The measurement with every sample repeated, so that the fixed cost of a batch weighs less."""
 
     def more(some: Sequences) -> Sequences:
@@ -244,15 +247,14 @@ def _share_at(times: int, problem: Problem, samples: Sequences, risk: Sequences,
     many, aims = more(samples), more(risk)
     whole = _seconds(lambda: (operators.gradient(problem, aims), operators.gauss_newton(problem, many, q)))
     train, changed = (Change(more(each.added), more(each.removed)) for each in (earlier.train, earlier.risk))
-    part = _seconds(lambda: followed(problem, earlier.carried, train=train, risk=changed))
+    part = _seconds(lambda: followed(problem, earlier.carried, train=train, risk=changed, config=config))
     return round(part / whole, 4)
 
 
 def _agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     best = [set(np.argsort(-scores, kind="stable")[:1024]) for scores in (first, second)]
-    ranks = [scores.argsort().argsort() for scores in (first, second)]
     return {
-        "spearman": round(float(np.corrcoef(*ranks)[0, 1]), 4),
+        "spearman": round(float(spearmanr(first, second).statistic), 4),
         "shared of top 1024": round(len(best[0] & best[1]) / 1024, 4),
     }
 

@@ -228,7 +228,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--steps", nargs="+", choices=["polars", "lake", "duckdb"], default=["polars", "lake", "duckdb"]
     )
-    parser.add_argument("--growth", action="store_true", help="also a night with 1% new rows")
+    parser.add_argument("--growth", action="store_true", help="also a night with 1%% new rows")
     parser.add_argument("--flat", action="store_true", help="also a log of five times the rows")
     parser.add_argument("--scratch", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "lake.json")

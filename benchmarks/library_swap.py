@@ -11,16 +11,17 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from games import Games
-from machine import machine
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core.ingest import synthetic
 from dealrec_core.recommenders import semantic_ids
 from dealrec_core.samples import clusters
@@ -70,7 +71,11 @@ def _semantic_ids(catalogue: Catalogue) -> dict[str, Any]:
         "before": lambda seed: old_fit(catalogue, config, seed=seed),
         "scikit-learn": lambda seed: new_fit(catalogue, config, seed=seed),
     }
-    return {way: _over_seeds(lambda seed, fit=fit: _quality(*_timed(fit, seed), similar)) for way, fit in ways.items()}
+
+    def judged(fit: Callable[[int], Coded], seed: int) -> dict[str, float]:
+        return _quality(*_timed(fit, seed), similar)
+
+    return {way: _over_seeds(partial(judged, fit)) for way, fit in ways.items()}
 
 
 def _clusters(catalogue: Catalogue) -> dict[str, Any]:
@@ -82,11 +87,12 @@ def _clusters(catalogue: Catalogue) -> dict[str, Any]:
         "scikit-learn": lambda count, seed: clusters.k_means(vectors, count=count, iterations=50, seed=seed),
     }
 
-    def figures(centres: np.ndarray, seconds: float) -> dict[str, float]:
+    def figures(fit: Callable[[int, int], np.ndarray], count: int, seed: int) -> dict[str, float]:
+        centres, seconds = _timed(partial(fit, count), seed)
         return {"error": _error(vectors - centres[nearest(vectors, centres)], vectors), "seconds": seconds}
 
     return {
-        f"{count} clusters, {way}": _over_seeds(lambda seed, k=count, f=fit: figures(*_timed(lambda s: f(k, s), seed)))
+        f"{count} clusters, {way}": _over_seeds(partial(figures, fit, count))
         for count in (10, 50)
         for way, fit in ways.items()
     }

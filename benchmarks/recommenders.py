@@ -13,13 +13,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from games import Games
-from machine import machine
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
 from dealrec_core import schema
 from dealrec_core.evaluation import comparison, metrics
 from dealrec_core.language import language_model
@@ -185,7 +186,7 @@ def _report(games: Games, cases: pl.DataFrame, work: Path) -> None:
             "ndcg@20": metrics.ndcg(lists, targets, k=20),
         }
         plain = values["recall@10"] if plain is None else plain
-        row = {metric: _interval(found, np.zeros(len(found))) for metric, found in values.items()}
+        row: dict[str, Any] = {metric: _interval(found, np.zeros(len(found))) for metric, found in values.items()}
         row["recall@10 more than popularity"] = _interval(values["recall@10"], plain)
         row["coverage@10"] = round(metrics.coverage(lists, item_count=len(games.catalogue), k=10), 4)
         rows[name] = row

@@ -71,7 +71,7 @@ def main() -> None:
 def measured(name: str, samples: int, repeats: int) -> dict[str, float]:
     """Seconds of so many selections, by the clock and of the processor, and the peak memory of this process in GiB."""
     frame = scores(samples)
-    config = CoresetConfig(method=name)
+    config = CoresetConfig.model_validate({"method": name})
     seconds, of_processor = [], []
     for seed in range(repeats):
         started, worked = time.perf_counter(), time.process_time()

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from calibration import _ratings
-from machine import machine
 from scipy.stats import spearmanr
 
+from benchmarks.calibration import _ratings
+from benchmarks.machine import machine
 from dealrec_core import influence, schema
 from dealrec_core.ingest import synthetic
 from dealrec_core.samples import split
@@ -37,7 +37,7 @@ from dealrec_core.surrogate import training
 RESULTS = Path(__file__).resolve().parent / "results" / "surrogate_nights.json"
 LENGTH, NIGHTS, STEP = 10, 5, 0.01
 CONFIG = SurrogateConfig(history_length=LENGTH, width=32, layers=1)
-SLICES = ("train", "validation", "test")
+SLICES: tuple[split.Split, ...] = ("train", "validation", "test")
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def _nights(log: pl.DataFrame, seed: int) -> dict[str, Any]:
 def _slices(log: pl.DataFrame) -> list[pl.DataFrame]:
     bounds = split.boundaries(log.lazy(), SamplesConfig(), not_before=None)
     samples = split.build(log.lazy(), SamplesConfig(history_length=LENGTH))
-    return [split.split(samples, bounds, name) for name in SLICES]
+    return [split.split(samples.lazy(), bounds, name).collect() for name in SLICES]
 
 
 def _timed(frames: list[pl.DataFrame], item_ids: list[str], **options: Any) -> tuple[Any, float]:

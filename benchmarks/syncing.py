@@ -13,6 +13,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -58,11 +59,15 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
+def _nothing(fd: Any) -> None:
+    """In the place of a sync."""
+
+
 def _ingest(folder: Path, is_synced: bool) -> None:
     shutil.rmtree(folder / "lake", ignore_errors=True)
     os.sync()  # what an earlier turn has left to be written is not this one's cost
     if not is_synced:
-        os.fsync = lambda _: None
+        os.fsync = _nothing
     config = SourcesConfig(root=str(folder / "raw"), interactions=large.SOURCE)
     started = time.perf_counter()
     report = interactions.ingest(Lake(str(folder / "lake")), config, through=date(2027, 1, 1), partition="day")

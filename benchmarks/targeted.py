@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from games import Games
-from machine import machine
-from quota import best_of_each, quotas
 from scipy.stats import t as student
 from torch.nn import functional
 
+from benchmarks.games import Games
+from benchmarks.machine import machine
+from benchmarks.quota import best_of_each, quotas
 from dealrec_core import influence
 from dealrec_core.coreset import targeted
 from dealrec_core.coreset.base import highest
@@ -121,10 +121,10 @@ def read(name: str, data: Path) -> Log:
     games = Games(data / "games")
     place, numbers = games.catalogue.place, categories(games.catalogue)
     category = np.array([numbers[item] for item in games.catalogue.item_ids])
-    users = [
-        tuple([place[item] for item in part] for part in parts)
-        for parts in zip(games.train, games.valid, games.test, strict=True)
-    ]
+    first, second, third = (
+        [[place[item] for item in user] for user in part] for part in (games.train, games.valid, games.test)
+    )
+    users = list(zip(first, second, third, strict=True))
     return Log(category, users, every_step=False)
 
 
@@ -194,7 +194,7 @@ class Bench:
             started = time.process_time()
             model = self._kept("surrogate", surrogate)
             most = 8192 if self.log.every_step else None  # a curvature of long histories costs minutes
-            config = InfluenceConfig(objective=objective, curvature_samples=most)
+            config = InfluenceConfig.model_validate({"objective": objective, "curvature_samples": most})
             result = influence.score(model, self.pool, self.log.recent, config=config, seed=0)
             return {"scores": result.scores, "counted": result.risk_count, "cpu_s": time.process_time() - started}
 

@@ -35,6 +35,7 @@ from dealrec_core.samples import split
 from dealrec_core.samples.split import Boundaries
 
 RESULTS = town.ROOT / "benchmarks" / "results" / "thirty_nights.json"
+DAYS = "days.json"
 MOVIELENS = str(town.ROOT / "deployments" / "examples" / "movielens.toml")
 ARMS: dict[str, list[str]] = {
     "product": [],
@@ -63,15 +64,20 @@ def main() -> None:
         for seed in options.seeds:
             place = folder / f"seed-{seed}"
             place.mkdir(exist_ok=True)
-            days = _days(options, place, seed)
+            town.in_child(_write_days, options, place, seed)  # polars starts threads, which no fork survives
+            days = [date.fromisoformat(day) for day in json.loads((place / DAYS).read_text())]
             for arm in options.arms:
                 town.in_child(_nights, place, arm, days, options, seed)
             result = place / "result.json"
             town.in_child(_judge, place, options.arms, result)
             found["seeds"][seed] = json.loads(result.read_text())
+            found["machine"] = machine()
             print(json.dumps({seed: found["seeds"][seed]}, indent=1), flush=True)
-    found["machine"] = machine()
-    options.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            options.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_days(options: argparse.Namespace, place: Path, seed: int) -> None:
+    (place / DAYS).write_text(json.dumps([str(day) for day in _days(options, place, seed)]))
 
 
 def _days(options: argparse.Namespace, place: Path, seed: int) -> list[date]:

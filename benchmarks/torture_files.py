@@ -143,7 +143,9 @@ def _apart(context: Any, place: Path, spoilt: list[Spoilt], delimiter: str | Non
 
 
 def _ingest(place: str, delimiter: str | None) -> None:
-    source = InteractionSource(files=["*"], delimiter=delimiter, filter="user_id <> 'u7'", **NAMES)
+    source = InteractionSource.model_validate(
+        {"files": ["*"], "delimiter": delimiter, "filter": "user_id <> 'u7'", **NAMES}
+    )
     config = SourcesConfig(root=f"{place}/raw", interactions=source, max_bad_fraction=1)
     word = Path(place) / "word"
     try:
@@ -331,7 +333,7 @@ def _csv(world: random.Random, rows: list[list[str]], mark: str) -> bytes:
         plain = [[field.replace("\n", " ").replace('"', "").replace(mark, "") for field in fields] for fields in rows]
         return "".join(mark.join(fields) + "\n" for fields in [COLUMNS, *plain]).encode()
     out = io.StringIO()
-    style = world.choice([csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+    style: Any = world.choice([csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
     writer = csv.writer(out, delimiter=mark, quoting=style, lineterminator=world.choice(["\n", "\r\n"]))
     out.write(mark.join(COLUMNS) + "\n")
     writer.writerows(rows)

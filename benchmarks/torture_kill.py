@@ -293,7 +293,12 @@ def _write(oracle: Oracle, path: Path, records: list[Event | None]) -> None:
         (_json_line(each) if is_json else _csv_line(each)) if each else _bad_line(spoilt + place, is_json)
         for place, each in enumerate(records)
     )
-    content = {".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress}.get(path.suffix, bytes)(text)
+    packed: dict[str, Callable[[bytes], bytes]] = {
+        ".gz": gzip.compress,
+        ".zst": zstandard.compress,
+        ".bz2": bz2.compress,
+    }
+    content = packed.get(path.suffix, bytes)(text)
     oracle.contents[hashlib.sha256(content).hexdigest()] = records
     oracle.current[path] = hashlib.sha256(content).hexdigest()
     _place(path, content)

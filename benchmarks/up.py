@@ -59,7 +59,8 @@ def _up(clone: Path) -> dict[str, Any]:
         "mlflow": f"http://127.0.0.1:{ports['MLFLOW_PORT']}/",  # asks for a login
     }
     environment = {**os.environ, **{name: str(port) for name, port in ports.items()}}
-    log, started, found = clone / "up.log", time.monotonic(), {}
+    log, started = clone / "up.log", time.monotonic()
+    found: dict[str, Any] = {}
     with log.open("w") as output:
         process = subprocess.Popen(
             ["make", "up"],

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -14,13 +15,17 @@ SETTINGS = {"format": "format", "encoding": "encoding", "delimiter": "delimiter"
 """The setting of sources.interactions for each kind of form."""
 
 
+def _filled(table: str, found: re.Match[str]) -> str:
+    return found[1] + table + found[2]
+
+
 def page() -> str:
     """Returns the page with its tables as the tests say."""
     text = PAGE.read_text("utf-8")
     for name, table in (("forms", _forms()), ("times", _times())):
         text = re.sub(
             rf"(<!-- {name} -->\n\n).*?(\n\n<!-- end -->)",
-            lambda found, rows=table: found[1] + rows + found[2],
+            partial(_filled, table),
             text,
             flags=re.S,
         )

@@ -23,7 +23,7 @@ def of_night(account: Account) -> Summary:
         f"Night of {night.day:%-d %B %Y}",
         known.word,
         known.sentence,
-        [_new_rows([night]), _coreset([night]), _recall([night]), _champion(night), _time([night])],
+        [_new_rows([night]), _coreset([night]), _judged(night), _champion(night), _time([night])],
         _trends(account),
         _outcomes(account),
     )
@@ -71,6 +71,17 @@ def _coreset(nights: Sequence[Night]) -> Tile:
     rows = sum(night.need("coreset").rows or 0 for night in chosen)
     train = sum(int(number(night.need("samples").facts["train"]) or 0) for night in chosen)
     return Tile("samples chosen", f"{rows:,}", f"{rows / train:.1%} of {train:,}" if train else NONE)
+
+
+def _judged(night: Night) -> Tile:
+    """The figure that decided, and recall, which the chart of all nights shows."""
+    recall, promotion = _recall([night]), night.find("promotion")
+    if promotion is None or promotion.facts["winner"] != night.name:
+        return recall
+    facts = promotion.facts
+    own, other = (float(number(facts[name]) or 0) for name in ("candidate", "incumbent"))
+    note = f"{facts['against']} {other:.3f}; recall@{night.need('evaluation').facts['k']} {recall.value}"
+    return Tile(f"{facts['metric']} of the candidate", f"{own:.3f}", note)
 
 
 def _recall(nights: Sequence[Night]) -> Tile:

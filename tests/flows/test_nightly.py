@@ -292,6 +292,8 @@ def test_the_report_is_one_file_without_script_or_address(town):
         assert f"<h2>{title}</h2>" in html
     assert html.index("Outcomes of the last nights") < html.index("<h2>")  # verdict, figures and trend come first
     assert html.count("<dt>") == 5
+    verdict = night.need("promotion").facts
+    assert f"<dt>{verdict['metric']} of the candidate</dt><dd>{verdict['candidate']:.3f}<" in html  # what decided
     assert html.count("<svg") == html.count('role="img"') >= 8
     assert not any(word in html for word in ("<script", "http://", "https://", "src="))
 
