@@ -13,9 +13,10 @@ from dealrec_core.settings.section import leaves, section_of
 
 HEAD = """# Settings
 
-All settings of a night, in a TOML file like `deployments/pipeline.toml`; what the file leaves out has its default. The
-environment wins over the file (`DEALREC_CORESET__RATIO=0.05`), and `--set coreset.ratio=0.05` over both. A misspelt
-name is an error that names the nearest one. `docs/settings.py` writes this page.
+This page lists all settings of a night. They are written in a TOML file like `deployments/pipeline.toml`; a setting that the
+file does not name has its default. An environment variable (`DEALREC_CORESET__RATIO=0.05`) wins over the file, and
+`--set coreset.ratio=0.05` wins over both. A misspelt name is an error that names the nearest setting. `docs/settings.py`
+writes this page.
 """
 
 FIRST = (
@@ -39,13 +40,13 @@ FIRST = (
 
 APPENDIX = """# Appendix: all settings by section
 
-Most nights need none of these. One history length holds for all: `samples.history_length` bounds the history of a
-sample, and so what the surrogate, TIGER and the evaluation read. `recommender.titles` is smaller on purpose, because
+Most nights need none of these. There is one length of histories: `samples.history_length` limits the history of a
+sample, and therefore what the surrogate, TIGER and the evaluation read. `recommender.titles` is smaller, because
 every title in a prompt of BIGRec costs tokens. Switches for research, such as the curvature or the shape of TIGER's
 layers, are settings of a study (`dealrec_core/study/config.py`); a night uses their defaults.
 """
 
-COLUMNS = "| setting | default | may be | what it controls, in which unit, and when to change it |\n|---|---|---|---|"
+COLUMNS = "| setting | default | values | what it controls, in which unit, and when to change it |\n|---|---|---|---|"
 
 
 def page() -> str:
@@ -75,7 +76,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as it stands in TOML, which has no none: such a setting is left out."""
+    """A value as TOML writes it. TOML has no none: such a setting is left out."""
     if value is None:
         return "none"
     text = str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')

@@ -17,53 +17,55 @@ PAGE = Path(__file__).resolve().parent / "walk.md"
 HEAD = """# One row, from the raw log to the tuned model
 
 This page follows one row of a small synthetic log through two nights. Every block is the output of `dealrec trace SAMPLE_ID`
-for that row; names of nights, folders and hashes are shortened. After `make demo` you can follow a row of the demo's
+for that row, with shorter names of nights, folders and hashes. After `make demo` you can follow a row of the demo's
 log: `dealrec trace SAMPLE_ID --config deployments/examples/demo.toml`, with a sample_id from
 `var/demo/lake/emitted/coresets/*/coreset.parquet`.
 """
 STAGES = {
     "raw line": (
         "A raw line",
-        "The row begins as one line of a raw file. `dealrec_core/ingest/sources.py` lists the files and detects their format, and "
-        "`dealrec_core/ingest/raw/` cuts them into records. A line that cannot be read is written to the table `quarantine` with "
-        "the reason, so no row is lost silently.",
+        "The row begins as one line of a raw file. `dealrec_core/ingest/sources.py` lists the files and detects their format, "
+        "and `dealrec_core/ingest/raw/` cuts them into records. A line that cannot be read is written to the table `quarantine`"
+        " with the reason, so no row is lost silently.",
     ),
     "interaction": (
         "An interaction",
-        "`dealrec_core/ingest/events.py` turns the record into typed columns, and `dealrec_core/ingest/landing.py` writes it to the "
-        "table `interactions`, in one commit with the transaction id of its file. Therefore no file is ever ingested twice.",
+        "`dealrec_core/ingest/events.py` turns the record into typed columns, and `dealrec_core/ingest/landing.py` writes it to"
+        " the table `interactions`. The commit also holds a transaction with the hash of the file, so no file is ever ingested "
+        "twice.",
     ),
     "sample": (
         "A sample",
-        "`dealrec_core/samples/histories.py` joins the interaction with the items that the user took before it. The pair of "
-        "history and next item is a sample. Its `sample_id` is a hash of user, item and time, and every later table uses it.",
+        "`dealrec_core/samples/histories.py` joins the interaction with the items of the user before it. The pair of history "
+        "and next item is a sample. Its `sample_id` is a hash of user, item and time, and every later table uses it.",
     ),
     "influence": (
         "Influence",
-        "The stage `tasks/stages/influence.py` estimates by how much the surrogate's error would change without the "
-        "sample. `dealrec_core/influence/` computes that for all samples at once, without a single retraining.",
+        "The stage `tasks/stages/influence.py` estimates by how much the surrogate's error would change without the sample. "
+        "`dealrec_core/influence/` computes this estimate for all samples at once, without training a network again.",
     ),
     "effort": (
         "Effort",
-        "The stage `tasks/stages/effort.py` measures how strongly the language model would have to change to learn the sample: the "
-        "norm of its gradient, from `dealrec_core/language/effort.py`. An effort is used again until the sample or the model changes, "
-        "so the second night did not compute it again.",
+        "The stage `tasks/stages/effort.py` measures how strongly the language model would have to change to learn the sample: "
+        "the norm of its gradient, from `dealrec_core/language/effort.py`. An effort is used again until the sample or the "
+        "model changes, so the second night did not compute this effort again.",
     ),
     "coreset": (
         "The coreset",
-        "The stage `tasks/stages/coreset.py` selects the samples worth learning by the method of the settings. Each method is a file "
-        "in `dealrec_core/coreset/`. The row has the score with which the sample was chosen, and the group it was chosen from.",
+        "The stage `tasks/stages/coreset.py` selects the samples worth learning by the method of the settings. Each method is a"
+        " file in `dealrec_core/coreset/`. The block shows the score with which the sample was chosen, the group from which it "
+        "was chosen, and how many of all samples the method chose.",
     ),
     "text": (
         "The text that is learnt",
-        "`dealrec_core/language/prompts.py` writes the sample as a prompt and an answer. The files below `emitted/coresets/` hold "
-        "the text, so that any other trainer can learn it too.",
+        "`dealrec_core/language/prompts.py` writes the sample as a prompt and an answer. The files below `emitted/coresets/` "
+        "hold the text, so that other trainers can use it, too.",
     ),
     "model": (
         "The model",
-        "The stage `tasks/stages/fine_tune.py` tunes the base model on the coreset, `tasks/stages/evaluation.py` compares it with the "
-        "champion, the surrogate and plain baselines, and the gate in `dealrec_core/evaluation/gate.py` gives the verdict. The "
-        "table `promotions` stores it.",
+        "The stage `tasks/stages/fine_tune.py` tunes the base model on the coreset. `tasks/stages/evaluation.py` compares the "
+        "tuned model with the champion, the surrogate and plain baselines. The gate in `dealrec_core/evaluation/gate.py` gives "
+        "the verdict, which the table `promotions` stores.",
     ),
 }
 

@@ -107,7 +107,7 @@ def ingest(
 ) -> None:
     """Read new raw files into the lake and build samples."""
     if again and replay_quarantine:
-        raise SettingsError("--again reads quarantined rows, too; leave --replay-quarantine out")
+        raise SettingsError("--again also reads quarantined rows; omit --replay-quarantine")
     if again:
         show(_run("take_again", day, config, set, patterns=again, fewer=fewer), json)
         return
@@ -172,10 +172,10 @@ def erase_user(
 def study(
     context: typer.Context, config: StudyFile = None, set: Set = None, tables: Tables = False, json: Json = False
 ) -> None:
-    """Compare selection methods: run what has not finished, then write tables and plots."""
+    """Compare selection methods: run the cells that have not finished, then write tables and plots."""
     if context.invoked_subcommand:
         if config or set or tables or json:
-            raise SettingsError(f"options of 'study {context.invoked_subcommand}' stand after its name")
+            raise SettingsError(f"write the options of 'study {context.invoked_subcommand}' after its name")
         return
     if config is None:
         raise SettingsError("dealrec study needs a settings file; name one with --config")
@@ -185,13 +185,13 @@ def study(
     request.settings()  # a wrong setting is an error before a server starts
     with in_this_process("var"):
         summary = flow.study(request)
-    ended = f"{summary.ran} cells ran, {summary.kept} were done before; tables and plots are in {summary.folder}"
+    ended = f"{summary.ran} cells ran, and {summary.kept} had finished before; tables and plots are in {summary.folder}"
     say(summary, [*summary.table.splitlines(), ended], json)
 
 
 @studies.command("fidelity")
 def fidelity(config: FidelityFile = FIDELITY, set: Set = None, json: Json = False) -> None:
-    """Compare influence scores with what retraining without samples does, for every estimator."""
+    """Compare the influence scores of every estimator with the result of training without samples."""
     from dealrec_core import settings
     from dealrec_core.study import fidelity as core
 
@@ -210,7 +210,7 @@ def deploy(pool_type: PoolType = "process", config: ConfigFile = FOUND) -> None:
 
 @app.command("get-model", rich_help_panel=CARE)
 def get_model(name: ModelName, source: From = None, json: Json = False) -> None:
-    """Put a base model into this machine's folder of models (DEALREC_MODELS)."""
+    """Fetch a base model into this machine's folder of models (DEALREC_MODELS)."""
     from flows.get_model import get_model as get
 
     show(get(name, source), json)

@@ -37,7 +37,7 @@ def _watch(reader: int, grace_s: float) -> None:
         if number[0] in (signal.SIGTERM, signal.SIGINT):
             threading.Event().wait(grace_s)
             sys.stderr.write(
-                f"error: told to end, the command still ran after {grace_s:g} s (does Prefect's server answer?) and was ended; "
+                f"error: the command was told to end, still ran after {grace_s:g} s (does Prefect's server answer?), and was ended; "
                 "run it again: finished stages are kept\n"
             )
             sys.stderr.flush()

@@ -13,8 +13,8 @@ from dealrec_core.ingest import guess, preview
 from dealrec_core.ingest.guess import Guess
 
 QUESTIONS = {
-    "user_id": ("--user", "Which column names the user?"),
-    "item_id": ("--item", "Which column names the item?"),
+    "user_id": ("--user", "Which column holds the user?"),
+    "item_id": ("--item", "Which column holds the item?"),
     "timestamp": ("--time", "Which column holds the time?"),
 }
 """The option and the question of each role that must have a column."""
@@ -65,7 +65,7 @@ class Begun:
             f"a night would stop: {text}" for text in self.problems
         ]
         option = "" if self.file == "pipeline.toml" else f" --config {self.file}"
-        told.append(f"wrote {self.file}; every line in it may be changed")
+        told.append(f"wrote {self.file}; you may change every line in it")
         return [*told, f"next: dealrec {'doctor --sources' if self.problems else 'nightly'}{option}"]
 
 
@@ -77,9 +77,7 @@ def init(folder: str, answers: Answers, *, to: Path, force: bool) -> Begun:
         SourceError: the folder is missing or holds no interactions.
     """
     if to.exists() and not force:
-        raise SettingsError(
-            f"'{to}' is there already; edit it, name another file with --to, or replace it with --force"
-        )
+        raise SettingsError(f"'{to}' exists already; edit it, name another file with --to, or replace it with --force")
     found = guess.guess(folder, interactions=answers.interactions, items=answers.items)
     for role, name in answers.roles.items():
         _require_column(name, found.interactions.frame.columns, QUESTIONS[role][0])
@@ -115,14 +113,16 @@ def text(folder: str, found: Guess) -> str:
         _line("root", folder, "a folder, or s3://bucket/prefix"),
         "",
         "[sources.interactions]",
-        _line("files", [found.interactions.pattern], "files that come later must match, too"),
+        _line("files", [found.interactions.pattern], "later files must match this pattern, too"),
         *[_line(role, columns[role], note) for role, note in NOTES.items()],
     ]
     if "rating" in columns:
         lines.append(f'# rating = {json.dumps(columns["rating"])}   # with it: filter = "rating >= 4"')
     if "event_type" in columns:
         kinds = found.interactions.frame[columns["event_type"]].unique().drop_nulls().sort().head(4).to_list()
-        lines.append(f"# event_type = {json.dumps(columns['event_type'])}   # {', '.join(kinds)}; all of them count")
+        lines.append(
+            f"# event_type = {json.dumps(columns['event_type'])}   # {', '.join(kinds)}; without this line all types count"
+        )
     if found.items is not None:
         lines += [
             "",
@@ -145,13 +145,13 @@ REST = """
 [lake]
 root = "var/lake"                        # the tables, models and reports of all nights
 
-[recommender.prompt]                     # words of the prompt; set them to your domain
+[recommender.prompt]                     # words of the prompt; choose those of your domain
 items = "products"
 item = "product"
 chosen = "purchased"
 
 [language_model]
-base_model = "embedded"                  # a small one, made from your titles; docs/operations.md names larger ones
+base_model = "embedded"                  # a small model, made from your titles; docs/recommenders.md names larger ones
 
 [registry]
 tracking_uri = "sqlite:///var/mlflow.db"

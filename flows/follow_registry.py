@@ -1,4 +1,4 @@
-"""Takes over a champion that someone set in MLflow."""
+"""Records a champion that a person has set in MLflow."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -12,9 +12,9 @@ from tasks.nights import PIPELINE
 
 @flow(name="follow-registry", result_serializer="json")
 def follow_registry(config: str = PIPELINE, overrides: list[str] = []) -> Champion | None:  # noqa: B006 - Prefect shows it
-    """Makes the alias `champion`, where it was set in MLflow, a row of `promotions`, with the gate's verdict on it.
+    """Writes a row to `promotions` if a person has set the alias `champion` in MLflow, with the gate's verdict on that version.
 
-    Nightly does the same when it opens, so an event that is lost is made up for.
+    Every night also does this when it opens, so a lost event does no harm.
     """
     loaded = settings.load(config, overrides)
     lake = Lake(loaded.lake.root)

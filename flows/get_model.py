@@ -34,7 +34,7 @@ def get_model(name: str, source: Path | None = None) -> GotModel:
         was_there = not known.get(name, bases.models_folder() / name, source=source)
         base = bases.locate(name)
     elif source is not None:
-        raise SettingsError(f"'{source}' is no folder; only {', '.join(known.MODELS)} is made from a file")
+        raise SettingsError(f"'{source}' is not a folder; only {', '.join(known.MODELS)} can be made from a file")
     else:
         base = bases.locate(name)
     return GotModel(name=base.name, folder=str(base.folder), sha256=base.sha256, was_there=was_there)

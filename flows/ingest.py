@@ -1,4 +1,4 @@
-"""Takes new raw files into the lake and builds samples."""
+"""Reads new raw files into the lake and builds samples."""
 
 from prefect import flow
 
@@ -11,7 +11,7 @@ from tasks.stages import samples
 
 @flow(name="ingest", flow_run_name="ingest {request}", result_serializer="json")
 def ingest(request: NightRequest = NightRequest()) -> Snapshot:
-    """Takes new raw files into the lake and builds samples; on an empty day it ends early and says so."""
+    """Reads new raw files into the lake and builds samples. If nothing new arrived, the run ends early and says so."""
     with one_night(request) as night:
         taken = files.ingest(night)
         events.watch_quarantine(night, taken)

@@ -126,10 +126,10 @@ class Check(BaseModel):
 FIXES = {
     "interactions": "correct [sources.interactions] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
     "items": "correct [sources.items] of the settings file; `dealrec doctor --sources` shows how the rows would be stored",
-    "lake": "give this user the right to write there, or set lake.root to another place",
-    "registry": "do what the line above says; else start MLflow again (`make up`), or correct [registry] of the settings file",
+    "lake": "allow this user to write to lake.root, or set lake.root to another place",
+    "registry": "do what the line above says; otherwise start MLflow again (`make up`), or correct [registry] of the settings file",
     "device": "set run.device to auto, or install the driver of the GPU",
-    "base model": "`dealrec get-model NAME` puts a model on this machine; language_model.base_model = 'embedded' needs none",
+    "base model": "run `dealrec get-model NAME`, or set language_model.base_model = 'embedded', which needs no model from outside",
     "scrub": "`dealrec doctor --repair` repairs what can be repaired",
     "damage": "`dealrec doctor --repair` repairs what can be repaired",
 }
@@ -236,7 +236,7 @@ def _registry(config: Config) -> str:
             f"{config.registry.tracking_uri}; {registry_file.ADVICE}"
         )
     if present != version:
-        message = f"the alias champion is version {present}, but the table promotions has version {version}; the next night moves the alias"
+        message = f"the alias champion is on version {present}, but promotions has version {version}; the next night moves the alias"
         raise DealrecError(message)
     return f"{config.registry.tracking_uri} answers; {f'version {version} is champion' if version else 'there is no champion yet'}"
 
@@ -245,7 +245,7 @@ def _device(config: Config) -> str:
     """The device that a night computes on, as the driver tells; importing torch to ask would take seconds."""
     driver = shutil.which("nvidia-smi")
     if config.run.device == "cuda" and driver is None:
-        message = "run.device is 'cuda', and nvidia-smi is not on this machine; install the driver or use 'auto'"
+        message = "run.device is 'cuda', but this machine has no nvidia-smi; install the driver or use 'auto'"
         raise DealrecError(message)
     return "cuda" if driver and config.run.device != "cpu" else "cpu"
 

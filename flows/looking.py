@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from dealrec_core.ingest.preview import Preview
 
 looking = typer.Typer()
-MEASURED = "by nights on other logs, on one core of the machine of docs/scale.md, since no night has finished here"
-EXTRAPOLATED = "this is extrapolated: the rows or the settings lie outside of what was measured"
+MEASURED = "nights on other logs, on one core of the machine of docs/scale.md, because no night has finished here"
+EXTRAPOLATED = "this estimate is extrapolated, because the rows or the settings lie outside of what was measured"
 
 
 @looking.command()
@@ -78,7 +78,7 @@ def status(config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> N
 
 @looking.command()
 def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Json = False) -> None:
-    """Show the files that a night would read, and how long it will take, by earlier nights where there are any."""
+    """Show the files that a night would read, and estimate how long the night will take."""
     from flows.look import plan as look
 
     ahead = look(config, set or [], day and day.date())
@@ -88,14 +88,14 @@ def plan(day: Day = None, config: ConfigFile = FOUND, set: Set = None, json: Jso
         + (f", about {ahead.rows:,} rows" if ahead.files else ""),
     ]
     steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in ahead.seconds.items())
-    by = f"by {counted(len(ahead.by), 'earlier night')}" if ahead.by else MEASURED
+    by = counted(len(ahead.by), "earlier night") if ahead.by else MEASURED
     if steps:
-        lines.append(f"tonight takes about {duration(sum(ahead.seconds.values()))}, {by}: {steps}")
+        lines.append(f"tonight will take about {duration(sum(ahead.seconds.values()))}, estimated from {by}: {steps}")
     if ahead.extrapolated:
         lines.append(EXTRAPOLATED)
     if ahead.unknown:
         stages = ", ".join(stage.replace("_", " ") for stage in ahead.unknown)
-        lines.append(f"not known before the first night, since no such model was measured: {stages}")
+        lines.append(f"no estimate before the first night, because no such model was measured: {stages}")
     say(ahead, lines, json)
 
 
@@ -128,7 +128,7 @@ def doctor(
     sources: Sources = False,
     repair: Repair = False,
 ) -> None:
-    """Check settings, sources, lake, registry, device and every file of the lake; exit 1 when something is wrong."""
+    """Check settings, sources, lake, registry, device and every file of the lake; exit with 1 if something is wrong."""
     from flows.look import doctor as look
     from flows.look import first_rows
 
@@ -139,7 +139,7 @@ def doctor(
         said = [f"warning: {text}" for text in found.warnings] + [
             f"a night would stop: {text}" for text in found.problems
         ]
-        say(asdict(found), [*rows, f"{found.files} files looked at; {mapping}", *said], json)
+        say(asdict(found), [*rows, f"{counted(found.files, 'file')} looked at; {mapping}", *said], json)
         if found.problems:
             raise typer.Exit(1)
         return
@@ -183,8 +183,8 @@ def trace(sample_id: str, config: ConfigFile = FOUND, set: Set = None, json: Jso
 
 def _preview(preview: "Preview") -> list[str | Table]:
     good = preview.records - preview.filtered - preview.quarantined
-    filtered, bad = f"{preview.filtered:,} be filtered out", f"{preview.quarantined:,} be quarantined"
-    counts = f"of its first {preview.records:,} records {good:,} would be stored, {filtered}, {bad}"
+    filtered, bad = f"{preview.filtered:,} would be filtered out", f"{preview.quarantined:,} would be quarantined"
+    counts = f"of its first {preview.records:,} records, {good:,} would be stored, {filtered}, and {bad}"
     frames = {"would be stored": preview.landing, "would be quarantined": preview.bad}
     tables = [table(title, rows.to_dicts()) for title, rows in frames.items() if rows.height]
     return [f"{place(preview.file.path)}: {preview.form}", counts, *tables]

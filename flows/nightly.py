@@ -1,4 +1,4 @@
-"""One night: take what is new, choose what is worth learning, tune, and promote only if better.
+"""One night: read new rows, choose the samples worth learning, tune on them, and promote the model only if it is better.
 
 raw logs ─ ingest ─▶ samples ─┬─ retrain_surrogate ─▶ surrogate ─┐
                               └─ score_samples ◀─────────────────┘ ─▶ influence, effort

@@ -15,7 +15,7 @@ from tasks.tonight import Tonight
 
 
 class Word(RunInput):
-    """The form of a paused run: a better candidate waits for a person's word."""
+    """The form of a paused run, in which a person decides on a better candidate."""
 
     approve: bool = Field(title="Make it champion")
     comment: str = Field(default="", title="Comment")
@@ -24,7 +24,7 @@ class Word(RunInput):
 
 @flow(name="promote", flow_run_name="promote {request}", result_serializer="json")
 def promote(request: NightRequest = NightRequest()) -> Snapshot:
-    """Registers tonight's model and promotes it if it is better, and if a person agrees where the gate needs an approval."""
+    """Registers tonight's model, and promotes it if it is better. With `gate.approval`, a person must agree, too."""
     with one_night(request) as night:
         is_open = night.find("promotion") is None and promotion.approval_of(night) is None
         if night.config.gate.approval and is_open and promotion.verdict_of(Tonight(night)).promoted:

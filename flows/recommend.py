@@ -76,7 +76,7 @@ def _history(tonight: Tonight, names: list[str]) -> list[str]:
     rows = tonight.log.filter(pl.col(schema.USER_ID) == names[0]).sort(schema.TIMESTAMP, schema.EVENT_ID)
     if rows.is_empty():
         example = tonight.log[schema.USER_ID][0]
-        raise DataError(f"user '{names[0]}' has no interaction; users are named as in the log, such as '{example}'")
+        raise DataError(f"user '{names[0]}' has no interaction; write the id as in the log, for example '{example}'")
     items: list[str] = rows[schema.ITEM_ID].tail(tonight.config.samples.history_length).to_list()
     return items
 
@@ -84,6 +84,6 @@ def _history(tonight: Tonight, names: list[str]) -> list[str]:
 def _known(items: list[str], title_of: dict[str, str]) -> list[str]:
     if unknown := [item for item in items if item not in title_of]:
         raise SettingsError(
-            f"no item '{unknown[0]}' in the catalogue; items are named by id, such as '{next(iter(title_of))}'"
+            f"the catalogue has no item '{unknown[0]}'; name an item by its id, such as '{next(iter(title_of))}'"
         )
     return items

@@ -1,4 +1,4 @@
-"""Registers the champion in MLflow again, where the registered model was deleted or the server has begun anew."""
+"""Registers the champion in MLflow again, if the registered model was deleted or the server is new."""
 
 from prefect import flow
 

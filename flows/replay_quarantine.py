@@ -12,5 +12,5 @@ from tasks.stages import ingest
 
 @flow(name="replay-quarantine", result_serializer="json")
 def replay_quarantine(request: NightRequest = NightRequest()) -> IngestReport:
-    """Lands quarantined rows that are good by the settings of now; the next night makes samples of them."""
+    """Writes quarantined rows that are good with the present settings; the next night makes samples of them."""
     return ingest.replay_quarantine(request.settings(), request.day or last_whole_day(datetime.now(UTC)))

@@ -14,7 +14,7 @@ RESTARTED = "started-again"
 
 @flow(name="restart", result_serializer="json")
 def restart(flow_run: str) -> str:
-    """Starts the deployment of a crashed run again with its parameters; a run that was started in this way is not started again.
+    """Starts the deployment of a crashed run again with its parameters, unless that run was itself started in this way.
 
     flow_run: its id, also as `prefect.flow-run.<id>`.
     """

@@ -1,4 +1,4 @@
-"""Removes what nobody will look at again from MLflow; Prefect's server cleans its own database."""
+"""Removes old runs and versions from MLflow; Prefect's server cleans its own database."""
 
 from datetime import UTC, datetime, timedelta
 

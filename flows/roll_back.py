@@ -1,4 +1,4 @@
-"""Puts the previous champion back in charge."""
+"""Puts the champion before the last promotion in charge again."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact

@@ -101,7 +101,7 @@ def _score(records: Records) -> str:
         parts.append("base model built")
     if found := records.get("effort"):
         parts.append(f"effort of {found.facts['computed']:,}, {found.facts['kept']:,} reused")
-    return "; ".join(parts) or "no score is needed"
+    return "; ".join(parts) or "the method needs no score"
 
 
 def _select(records: Records) -> str:
@@ -125,7 +125,7 @@ def _evaluate(records: Records) -> str:
         named = ", ".join(f"{name} {value}" for name, value in recalls.items())
         parts.append(f"{found.facts['users']:,} users, recall: {named}")
     if found := records.get("refit"):
-        parts += ["refitted with the newest days"] if found.path and found.path.endswith("-refit") else []
+        parts += ["tuned again with the newest days"] if found.path and found.path.endswith("-refit") else []
     return "; ".join(parts)
 
 

@@ -80,7 +80,7 @@ def _deployments() -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *deploy]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SettingsError(f"the deployments were refused: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+        raise SettingsError(f"Prefect refused the deployments: {done.stdout[-1500:]}{done.stderr[-1500:]}")
 
 
 def _show_present_values(client: SyncPrefectClient, config: str) -> None:

@@ -1,4 +1,4 @@
-"""Compares selection methods on one's own data: every cell that has not finished, then tables and plots."""
+"""Compares selection methods: runs the cells that have not finished, then writes tables and plots."""
 
 from prefect import flow
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +17,7 @@ class StudyRequest(Section):
     overrides: list[str] = Field(default=[], title="Settings to change")
     """Lines like grids.methods.seeds=[0, 1]; they win over the file."""
     tables_only: bool = Field(default=False, title="Only the tables")
-    """Write the tables of what has finished, run nothing."""
+    """Only write the tables of the cells that have finished."""
 
     def settings(self) -> StudyConfig:
         """The settings of this request."""

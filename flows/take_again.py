@@ -1,4 +1,4 @@
-"""Takes raw files again after a correction of the settings or of the files, by hand."""
+"""Reads raw files again after a correction of the settings or of the files, by hand."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Looks after the lake: joins small files, removes what nothing needs, reports what every table holds."""
+"""Looks after the lake: joins small files, removes files that nothing needs, and reports on every table."""
 
 from prefect import flow
 
@@ -9,5 +9,5 @@ from tasks.upkeep import UpkeepReport, look_after
 
 @flow(name="upkeep", result_serializer="json")
 def upkeep(config: str = PIPELINE, overrides: list[str] = []) -> UpkeepReport:  # noqa: B006 - Prefect shows it
-    """Compaction beside whatever runs, vacuum and checkpoints when no night does; no version that a night names is lost."""
+    """Joins small files at any time; removes files and writes checkpoints if no night runs. No version that a night names is lost."""
     return look_after(settings.load(config, overrides))

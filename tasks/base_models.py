@@ -10,7 +10,7 @@ def look(config: Config) -> str:
         SettingsError: it is not on this machine or cannot be tuned.
     """
     if config.recommender.backend != "bigrec" or config.language_model.embedded:
-        return "a night builds its own"
+        return "the first night builds a small one"
     from dealrec_core.language import suitability  # it takes seconds to import
 
     return suitability.look(config.language_model.base_model, config.fine_tune.lora)

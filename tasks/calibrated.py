@@ -26,7 +26,7 @@ def calibrated(tonight: Tonight, recommender: R) -> tuple[R, dict[str, Fact]]:
     try:
         cases = tonight.validation_cases
     except DataError:
-        return recommender, {"calibration": "none: no user with a history took anything in the validation slice"}
+        return recommender, {"calibration": "none: no user with a history has an interaction in the validation slice"}
     before, now = (
         replace(tonight.priors(moment), titles=recommender.title_chances)
         for moment in (bounds.validation_start, bounds.test_start)

@@ -25,7 +25,7 @@ def heal(config: RegistryConfig, lake: Lake, *, candidate: str | None = None) ->
     try:
         version = registered(config, lake, champion)
         if version is None:
-            raise RegistryError(f"'{config.model}' has no version that this night made")
+            raise RegistryError(f"'{config.model}' has no version of this night")
         previous = registered(config, lake, before) if before else None
         versions = {CHAMPION: version, PREVIOUS: previous}
         return [*changed, *registry.heal_aliases(config, versions=versions)]
@@ -65,7 +65,7 @@ def _taken_over(config: RegistryConfig, lake: Lake) -> Champion | None:
         return None
     night = reopen(made_by, lake)
     promoted = night.find("promotion")
-    verdict = f"the gate said: {promoted.facts['reason']}" if promoted else "the gate has not decided on it"
+    verdict = f"the gate's verdict was: {promoted.facts['reason']}" if promoted else "the gate has not decided on it"
     reason = f"alias champion set in MLflow; {verdict}"
     champion, action = model_of(night, version), promotions.SET_BY_HAND
     promotions.record(lake, night=champion, action=action, reason=reason, who="MLflow", now=datetime.now(UTC))

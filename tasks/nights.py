@@ -72,15 +72,15 @@ class NightRequest(Given):
     day: Annotated[date | None, WithJsonSchema({"type": "string", "format": "date"})] = Field(
         default_factory=lambda: None, title="Day"
     )
-    """The last day whose rows are ingested (UTC). Empty means yesterday, the last whole day."""
+    """The last day whose rows are ingested (UTC). If it is empty, that is yesterday, the last day that has ended."""
     config: str = Field(default=PIPELINE, title="Settings file")
     """Path of the TOML file, from the checkout's root."""
     change: Changes = Field(default=Changes(), title="Often changed settings")  # type: ignore[valid-type]
-    """An empty field leaves the setting as it is in the file."""
+    """If a field is empty, the setting of the file is used."""
     overrides: list[str] = Field(default=[], title="Any other setting")
     """Lines like coreset.ratio=0.05; they win over the file and over the settings above."""
     only: list[Step] = Field(default=[], title="Only these steps")
-    """Empty runs the whole night. The steps before the first one must have finished."""
+    """If it is empty, the whole night runs. The steps before the first chosen step must have finished."""
     resume: bool = Field(default=False, title="Resume")
     """Continue the newest unfinished night, with the settings and the day that it was opened with."""
     night: Annotated[str | None, WithJsonSchema({"type": "string"})] = Field(
@@ -145,7 +145,7 @@ def _open(request: NightRequest, config: Config, lake: Lake) -> Night:
     if request.resume:
         unfinished = [night.name for night in nights(lake) if not night.finished]
         if not unfinished:
-            nothing = "nothing to resume; leave `resume` off to open a new one"
+            nothing = "nothing to resume; switch `resume` off to open a new night"
             raise DataError(f"every night in {lake.root} has finished: {nothing}")
         return reopen(unfinished[-1], lake, run=config.run)
     now = datetime.now(UTC)
@@ -191,7 +191,9 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         return summary(outcome="done before" if before else "empty", message=reason, rows_new=rows, warnings=warnings)
     promotion, evaluated = night.need("promotion"), night.need("evaluation")
     reason = str(promotion.facts["reason"])
-    done_before = f"night {night.name} was finished before: nothing was ingested and no table changed (then: {reason})"
+    done_before = (
+        f"night {night.name} had finished before: nothing was ingested and no table changed (its verdict was: {reason})"
+    )
     named = {name: value for name, value in evaluated.facts.items() if name.endswith(" recall")}
     recalls = {name.removesuffix(" recall"): float(str(value)) for name, value in named.items()}
     return summary(

@@ -38,9 +38,10 @@ HEADLINES = ("recall", "champion_recall", "surrogate_recall", "total_minutes")
 
 WEBHOOK = "dealrec-champion"
 ABOUT = (
-    "A version a night, with what it was made from as tags and the gate's verdict as description. `champion` is in charge: move that "
-    "alias to put another version there (the next night starts from it); `previous` is what `dealrec rollback` restores; `candidate` is "
-    "the newest. The button 'Promote model' copies a version to another registered model: it does not move the alias `champion`."
+    "Each night registers a version. Its tags say what it was made from, and its description is the gate's verdict. The version with "
+    "the alias `champion` is in charge: move this alias to put another version in charge, and the next night starts from it. "
+    "`previous` is the version that `dealrec rollback` restores, and `candidate` is the newest. The button 'Promote model' copies a "
+    "version to another registered model: it does not move the alias `champion`."
 )
 """Text that a person reads above the versions of a registered model."""
 

@@ -19,7 +19,7 @@ NIGHT_TAG, CHAMPION_TAG = "dealrec.night", "dealrec.champion"
 by hand."""
 SHA256_TAG = "dealrec.sha256"
 """Stands on a version: the hash of the recommender's bundle."""
-ADVICE = "`dealrec register-champion` registers it again, `dealrec rollback` puts the one before in charge"
+ADVICE = "`dealrec register-champion` registers it again, and `dealrec rollback` puts the champion before it in charge"
 PREFIX = "sqlite:///"
 PLACES = {
     "experiments": "artifact_location",
@@ -82,8 +82,8 @@ def require_artifacts(config: RegistryConfig) -> None:
     """
     if (before := _moved_from(config)) is not None:
         raise SettingsError(
-            f"MLflow's file {config.tracking_uri} names the folder {before} for artifacts, which is gone, and they are in "
-            f"{config.artifacts}; after a move, `dealrec doctor --repair` tells MLflow the new folder"
+            f"MLflow's file {config.tracking_uri} names the folder {before} for artifacts, but this folder is gone and they are in "
+            f"{config.artifacts}; run `dealrec doctor --repair`, which tells MLflow the new folder"
         )
 
 

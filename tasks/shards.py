@@ -79,7 +79,9 @@ def _on_worker(function: Callable[[Any], Any], threads: int, code: str, shard: A
 
 def _check(run: RunConfig) -> None:
     if find_spec("prefect_ray") is None:
-        raise SettingsError("run.engine = 'ray' needs the extra: pip install -e '.[ray]', or set it to 'threads'")
+        raise SettingsError(
+            "run.engine = 'ray' needs an extra; run pip install -e '.[ray]', or set run.engine to 'threads'"
+        )
     if not PREFECT_API_URL.value():
         server = "a Prefect server that the workers reach; set PREFECT_API_URL (`make up` starts one)"
         raise SettingsError(f"run.engine = 'ray' needs {server}")
@@ -101,7 +103,7 @@ def _places(cpus: int, gpus: int) -> int:
     places = sum(int(min(has.get("CPU", 0) // cpus, has.get("GPU", 0) // gpus if gpus else math.inf)) for has in nodes)
     if places == 0:
         raise SettingsError(
-            f"no machine of the Ray cluster has {cpus} CPUs and {gpus} GPUs, which a shard takes; "
+            f"no machine of the Ray cluster has {cpus} CPUs and {gpus} GPUs, which a shard needs; "
             "set OMP_NUM_THREADS or run.device, or add a machine"
         )
     return places

@@ -227,12 +227,12 @@ def _reason(trial: Trial, metric: str, config: GateConfig, *, shadow: str | None
         because += f"; {evidence}" if is_better else f", but {evidence}"
     head = "Promoted" if is_promoted else "Rejected"
     if trial.role == "shadow":
-        head = f"{head}: night {trial.model}'s model, judged again"
+        head = f"{head}: the model of night {trial.model}, judged again"
     sentences = [f"{head}: {because}."]
     if not is_promoted:
         sentences.append("The champion stays." if trial.champion else "There is no champion yet.")
     if shadow:
-        sentences.append(f"Night {shadow}'s model stays as shadow.")
+        sentences.append(f"The model of night {shadow} stays as shadow: the next nights judge it again.")
     return " ".join(sentences)
 
 
@@ -269,4 +269,4 @@ def _loss(trial: Trial, config: GateConfig) -> str | None:
     allowed = {name: max(limit, CLEAR_LOSS * error) for name, (_, error) in trial.slices.items()}
     worst = min(trial.slices, key=lambda name: trial.slices[name][0] + allowed[name])
     gain = trial.slices[worst][0]
-    return f"{worst} lose {-gain:.3f}, at most {allowed[worst]:.3g} allowed" if gain < -allowed[worst] else None
+    return f"{worst} lose {-gain:.3f}, and at most {allowed[worst]:.3g} is allowed" if gain < -allowed[worst] else None

@@ -140,8 +140,8 @@ class Delivery:
             kind, count = worst.reasons.most_common(1)[0]
             raise DataError(
                 f"{bad:,} of {rows:,} rows are bad, more than sources.max_bad_fraction = {max_bad_fraction:g}; nothing was "
-                f"written. Most often: {worst.examples.get(kind, kind)} ({count:,} × in {worst.file.path}); correct the mapping "
-                "or the file"
+                f"written. Most often: {worst.examples.get(kind, kind)} ({count:,} × in {worst.file.path}); correct "
+                "[sources.interactions] of the settings or the file"
             )
         if is_first and rows and counts["filtered"] + bad == rows:
             raise DataError(f"{warnings[0]}; nothing was written. Correct the setting and start again")

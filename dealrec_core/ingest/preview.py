@@ -173,7 +173,7 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str],
     future = sum(count for day, count in total.days.items() if day > today)
     if future > config.max_bad_fraction * total.readable:
         found.warnings.append(
-            f"{future:,} of {total.readable:,} rows are later than today, the last of {max(total.days)}: they wait until that day; "
+            f"{future:,} of {total.readable:,} rows are later than today, the last on {max(total.days)}, and wait until that day; "
             "is the form of the times right?"
         )
     share = total.bad_bytes / total.bytes if total.bytes else 0
@@ -196,7 +196,7 @@ def _judge(found: Look, total: _Rows, config: SourcesConfig, refused: list[str],
     found.warnings += [f"column '{raw}' has no value in any record that was looked at" for raw in empty]
     if hidden := sources.hidden(config.root, config.interactions.files):
         found.warnings.append(
-            f"{len(hidden)} files are not read, because their names mark them as no data, for instance {hidden[0].path}"
+            f"{len(hidden)} files are not read, because their names say that they hold no data, for instance {hidden[0].path}"
         )
 
 

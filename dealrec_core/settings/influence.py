@@ -26,22 +26,25 @@ class _Scoring(Section):
     """Loss of a sample. sampled: softmax, in a catalogue of more than `negatives` items over fixed ones that stand for all; softmax: over
     the whole catalogue, at a cost of samples times items; bce: binary, with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")
-    """Number of fixed random items in the sampled and bce losses; sampled draws them by the surrogate. More are more exact and slower."""
+    """Number of fixed random items in the losses sampled and bce; sampled draws items to which the surrogate gives a high probability. More
+    items are more exact and slower."""
     solver: Solver = Field(default="cg", title="Solver")
     """Method that inverts the curvature."""
     damping: float = Field(default=5.0, gt=0, title="Damping")
-    """Number added to every eigenvalue, in multiples of their mean. Raise it when the solver does not converge: larger is blunter."""
+    """Number added to every eigenvalue of the curvature, in multiples of their mean. Raise it if the solver does not converge. With a
+    larger number, scores depend less on the curvature."""
     tolerance: float = Field(default=0.03, gt=0, lt=1, title="Tolerance")
     """Largest residual of the solution, relative to the risk's gradient. Lower it for more exact scores; their order hardly changes."""
     most_residual: float = Field(default=0.7, ge=0, lt=1, title="Most residual of an earlier solution")
-    """Residual above which an earlier night's solution is corrected and all scores computed again, because the risk samples are others.
-    Lower it for fresher scores. When half of the risk samples are others, scores change no more than with another seed of the surrogate."""
+    """Residual above which the solution of an earlier night is corrected and all scores are computed again, because other samples are the
+    risk now. Lower it for fresher scores. If half of the risk samples are new, scores change no more than with another seed of the
+    surrogate."""
     batch_tokens: int = Field(default=4096, ge=1, title="Batch size in items")
-    """Items of histories in one batch. It bounds the memory and changes no score; lower it when memory runs out."""
+    """Items of histories in one batch. It limits the memory and changes no score. Lower it if memory runs out."""
 
 
 class NightlyInfluence(_Scoring):
-    """How a night computes what leaving a sample out would do to the surrogate's risk."""
+    """How a night estimates what would happen to the surrogate's risk if a sample were left out."""
 
     solver: NightlySolver = Field(default="cg", title="Solver")
     """Method that inverts the curvature: cg (conjugate gradients), or identity, which ignores the curvature and is cheapest."""
@@ -51,18 +54,22 @@ class InfluenceConfig(_Scoring):
     """All settings of influence; a study sets those that a night does not have."""
 
     solver: Solver = Field(default="cg", title="Solver")
-    """Method that inverts the curvature: cg for any size, exact for few parameters, identity for none; lissa and released to compare."""
+    """Method that inverts the curvature: cg for any size, exact for few parameters, identity to ignore the curvature; lissa and released
+    for comparisons."""
     parameters: str = Field(default="all", title="Parameters", pattern=r"^(all|released|layer:.+)$")
     """Weights that are differentiated: all, layer:<name>, or released (one weight)."""
     curvature: Literal["gauss_newton", "hessian"] = Field(default="gauss_newton", title="Curvature")
     """Matrix that is inverted. The Hessian may have negative eigenvalues; they are detected, not repaired."""
     target: Literal["included", "released"] = Field(default="included", title="Target")
-    """Item that a sample predicts. released: as in the released code the history's last item; a history of one item scores 0."""
+    """Item that a sample predicts. included: the target; released: the last item of the history, as in the released code; a history of one
+    item scores 0."""
     objective: Objective | None = Field(default=None, title="Objective")
-    """Risk samples that count. loss: all of them (paper); ranking: those whose target the surrogate ranks among its first 100, because what
-    helps the many targets that no list can hold makes lists worse. None: ranking for method targeted, loss for the others."""
+    """Risk samples that count. loss: all of them, as in the paper; ranking: those whose target the surrogate ranks among its first 100.
+    Other targets will not appear in any list, and samples that help them make lists worse. None: ranking for method targeted, loss for the
+    others."""
     reach: int = Field(default=100, ge=1, title="Reach")
-    """Places of the surrogate's ranking within which a target counts for the objective ranking. Raise it when few samples count."""
+    """For the objective ranking: a risk sample counts if its target is among this many first items of the surrogate. Raise it if few
+    samples count."""
     lissa_samples: int = Field(default=4096, ge=1, title="Batch of lissa")
     """Samples in each step of lissa."""
     curvature_samples: int | None = Field(default=None, ge=1, title="Samples of the curvature")
@@ -71,9 +78,9 @@ class InfluenceConfig(_Scoring):
     """Size of the subsample of train samples that preconditions conjugate gradients. It is capped at the number of weights, and at a
     quarter of the train samples if outputs are sampled. Larger is slower per step but needs fewer full passes. None: no preconditioner."""
     part_outputs: int = Field(default=16, ge=2, title="Outputs of cheap products")
-    """Outputs of each of those samples, drawn by probability. Fewer than four times as many are used whole."""
+    """Outputs of each of those samples, drawn by probability. If there are fewer than four times as many outputs, all are used."""
     damping_rule: DampingRule = Field(default="trace", title="Damping rule")
-    """Unit of the damping. trace: multiples of the mean eigenvalue, over as many as there are weights or samples,
+    """Unit of the damping. trace: multiples of the mean eigenvalue; the mean is over as many eigenvalues as there are weights or samples,
     whichever are fewer. top: a share of the largest eigenvalue. absolute: the number itself."""
     most_steps: int = Field(default=100, ge=1, title="Most products")
     """Number of curvature products over all samples after which cg gives up."""
@@ -82,6 +89,6 @@ class InfluenceConfig(_Scoring):
 
 
 def of_method(config: InfluenceConfig, method: str) -> InfluenceConfig:
-    """The settings with the objective of a selection method, where they name none."""
+    """The settings, with the objective of a selection method if they name none."""
     own: Objective = "ranking" if method == "targeted" else "loss"
     return config if config.objective else config.model_copy(update={"objective": own})

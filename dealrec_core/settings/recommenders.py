@@ -11,21 +11,22 @@ from dealrec_core.settings.section import Section
 class _Answer(Section):
     prompt: PromptConfig = PromptConfig()
     decoding: Literal["trie", "ground"] = Field(default="trie", title="Decoding")
-    """How a list is written. trie: beam search over the catalogue's titles; ground: free generation, then the nearest titles."""
+    """How BIGRec makes a list. trie: beam search over the titles of the catalogue; ground: free generation, then the nearest titles."""
     beams: int = Field(default=20, ge=1, le=1000, title="Beams")
-    """Number of beams of the search over titles or codes, at least the length of the list. More miss fewer items and cost time."""
+    """Number of beams of the search over titles or codes; it must be at least the length of the list. More beams miss fewer items and cost
+    time."""
     batch_size: int = Field(default=32, ge=1, title="Histories decoded at once")
-    """Number of histories decoded at once. It bounds the memory; lower it when memory runs out."""
+    """Number of histories decoded at once. It limits the memory; lower it if memory runs out."""
 
 
 class NightlyRecommender(_Answer):
-    """Which recommender a night tunes, and how it answers; prompt and decoding are for BIGRec alone."""
+    """Which recommender a night tunes, and how it answers; only BIGRec uses prompt and decoding."""
 
     backend: Literal["bigrec", "tiger"] = Field(default="bigrec", title="Backend")
-    """Kind of model. bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids.
-    Take tiger when there is no GPU for a language model, and compare both with `dealrec study`."""
+    """Kind of model. bigrec: a language model that writes titles; tiger: an encoder-decoder that writes semantic ids. Use tiger if you have
+    no GPU for a language model, and compare both with `dealrec study`."""
     titles: int = Field(default=10, ge=1, le=1000, title="Titles in a prompt")
-    """Number of the newest titles in a prompt of BIGRec. Every title costs tokens; raise it when there is time."""
+    """Number of the newest titles in a prompt of BIGRec. Every title costs tokens; raise it if a night has time left."""
 
 
 class BIGRecConfig(_Answer):
@@ -66,14 +67,15 @@ class NightlySemanticIds(Section):
     """How TIGER's items get codes."""
 
     embedding: str = Field(default=TF_IDF, min_length=1, title="Content vectors")
-    """Vectors of the items' content. 'tfidf': words of titles and categories; else a sentence model of Hugging Face, by name or folder."""
+    """Vectors of the items' content. 'tfidf': words of titles and categories; any other value names a sentence model of Hugging Face, by
+    name or folder."""
 
 
 class SemanticIdsConfig(NightlySemanticIds):
-    """Everything that semantic ids take; what a night does not set is set by studies."""
+    """All settings of semantic ids; a study sets those that a night does not have."""
 
     levels: int = Field(default=3, ge=1, le=8, title="Levels")
-    """Number of codes of an item, one a level, without the one that tells equals apart."""
+    """Number of codes of an item, one for each level, without the code that distinguishes items with equal codes."""
     codes: int = Field(default=256, ge=2, le=65536, title="Codes of a level")
     """Number of codes of each level."""
     width: int = Field(default=64, ge=1, le=4096, title="Width of the TF-IDF vectors")
@@ -95,7 +97,7 @@ class NightlyTiger(Section):
     tuning: Literal["full", "lora"] = Field(default="full", title="Tuning")
     """Weights that a night tunes. full: all; lora: a low-rank adapter, merged at the end, so that a night changes the model little."""
     epochs: int = Field(default=50, ge=1, le=10_000, title="Most epochs")
-    """Largest number of passes over the coreset; training stops earlier when the validation loss stops falling."""
+    """Largest number of passes over the coreset. Training stops earlier if the validation loss no longer falls."""
     pretraining_epochs: int = Field(default=10, ge=1, le=10_000, title="Epochs of pretraining")
     """Number of passes over the older half of the train samples, on which the first night trains a model to start later nights from."""
     learning_rate: float = Field(default=1e-3, gt=0, title="Learning rate")

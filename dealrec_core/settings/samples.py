@@ -13,9 +13,11 @@ class SamplesConfig(Section):
     mode: Literal["sliding", "last"] = Field(default="sliding", title="Samples per user")
     """Number of samples that a user gives. sliding: one for every interaction that has a history; last: one, as in the paper."""
     history_length: int = Field(default=20, ge=1, le=1000, title="History length")
-    """Largest number of items in a history; older ones are dropped in samples, surrogate, TIGER and evaluation. Raise
-    it if old items still predict the next one; memory and time grow with it."""
+    """Largest number of items in a history. Older items are dropped in samples, surrogate, TIGER and evaluation. Raise it if old items
+    still help to predict the next item; memory and time grow with it."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Validation share")
-    """Share of the log just before the test slice. It stops training early and is the risk that influence is computed on."""
+    """Share of the log in the validation slice, just before the test slice. This slice decides when training stops, and influence is
+    computed for its loss."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, title="Test share")
-    """Share of the log, the most recent, on which models are compared, not trained. Raise it when there are too few users to compare on."""
+    """Share of the log in the test slice: its most recent part, on which models are compared and not trained. Raise it if too few users
+    have events in it."""

@@ -13,18 +13,20 @@ class NightlySurrogate(Section):
     """The small network whose gradients stand in for the language model's."""
 
     network: NetworkName = Field(default="sasrec", title="Network")
-    """Architecture of the surrogate. Compare them with `dealrec study` before you change it."""
+    """Architecture of the surrogate. Compare the architectures with `dealrec study` before you change it."""
     width: int = Field(default=64, ge=2, le=1024, title="Width")
-    """Length of an item's vector, an even number. Raise it for a large catalogue; influence costs memory and time with it."""
+    """Length of an item's vector, an even number. Raise it for a large catalogue; the memory and time of influence grow with it."""
     epochs: int = Field(default=40, ge=1, le=10000, title="Most epochs")
     """Largest number of passes over the log; training stops earlier when validation stops improving."""
     learning_rate: float = Field(default=3e-3, gt=0, le=1, title="Learning rate")
     """Step size of Adam. Lower it when a message about the surrogate's weights or loss says so."""
     most_new: float = Field(default=0.1, ge=0, lt=1, title="Most new samples")
-    """Share of the train samples that may be new before all influence is scored again. Up to it, a night scores new samples alone, at the
-    weights of an earlier surrogate, and a surrogate of more than 100,000 samples learns new ones alone. 0 computes all every night."""
+    """Share of the train samples that may be new before the influence of all samples is computed again. Below this share, a night scores
+    only new samples, with the weights of an earlier surrogate; and if there are more than 100,000 samples, the surrogate learns from new
+    samples and as many others. 0 computes everything every night."""
     drift_tolerance: float = Field(default=0.2, ge=0, le=1, title="Drift tolerance")
-    """Share of the validation NDCG@10 that warm starts may lose before a full training. Lower it to train from scratch more often."""
+    """Share of the validation NDCG@10 that may be lost by warm starts before a night trains the surrogate from scratch. Lower it to train
+    from scratch more often."""
 
 
 class SurrogateConfig(NightlySurrogate):
@@ -39,19 +41,19 @@ class SurrogateConfig(NightlySurrogate):
     dropout: float = Field(default=0.2, ge=0, lt=1, title="Dropout")
     """Share of values dropped in training; the paper has 0.5."""
     weight_decay: float = Field(default=1e-4, ge=0, le=1, title="Weight decay")
-    """Weight decay of AdamW, which also keeps the influence's curvature away from zero."""
+    """Weight decay of AdamW. It also keeps the eigenvalues of the curvature away from zero."""
     patience: int = Field(default=4, ge=1, le=1000, title="Patience")
     """Epochs without a better validation NDCG@10 before training stops."""
     batch_tokens: int = Field(default=2048, ge=1, title="Batch size in items")
     """Items of histories in one training step."""
     negatives: int = Field(default=4096, ge=1, title="Sampled negatives")
-    """Random items in the softmax of a training step; a catalogue no larger than this is used whole."""
+    """Number of random items in the softmax of a training step. A smaller catalogue is used as a whole."""
     validation_samples: int = Field(default=5000, ge=1, title="Most validation samples")
-    """Number of validation samples above which the slice is sampled once."""
+    """Largest number of validation samples; from a larger slice this many are drawn once."""
 
 
 class EarlyConfig(Section):
-    """Briefly trained surrogates that the methods el2n and grand score samples with."""
+    """Surrogates with a short training, with which the methods el2n and grand score samples."""
 
     initialisations: int = Field(default=2, ge=1, le=20, title="Initialisations")
     """Number of surrogates; ten in the paper."""

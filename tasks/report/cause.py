@@ -45,7 +45,7 @@ def scores(account: Account) -> Section:
     records = [record for record in (influence, effort) if record is not None]
     chosen = account.rows("coreset") if account.night.find("coreset") else None
     series: dict[str, pl.Series] = {}
-    lead = f"{int(number(records[0].facts['samples']) or 0):,} samples scored."
+    lead = f"{int(number(records[0].facts['samples']) or 0):,} samples were scored."
     if influence is not None:
         series[schema.INFLUENCE] = account.rows("influence")[schema.INFLUENCE]
         lead += f" {influence.facts['share positive']:.0%} have a positive influence: learning them lowers the risk."
@@ -72,7 +72,7 @@ def coreset(account: Account) -> Section:
     return Section(
         "Coreset",
         f"{record.rows or 0:,} of {train:,} samples ({(record.rows or 0) / train:.1%}) were chosen by '{record.facts['method']}', from "
-        f"{len(groups)} {'group' if len(groups) == 1 else 'groups'}. The examples show titles, and nobody's name.",
+        f"{len(groups)} {'group' if len(groups) == 1 else 'groups'}. The examples show titles and no user.",
         [_examples(account, chosen), facts(record)],
         charts,
     )

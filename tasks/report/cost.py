@@ -11,14 +11,14 @@ PARTS = {
     "providing the base model": ("base_model",),
     "scoring and choosing": ("influence", "effort", "coreset"),
     "tuning": ("fine_tune",),
-    "tuning again for service": ("refit",),
+    "tuning again with the newest days": ("refit",),
     "evaluation": ("evaluation", "proxy"),
     "registration and verdict": ("promotion",),
 }
 """Parts of a night's time, and the stages that belong to each."""
 ONLY_TO_CHOOSE = {"scoring and choosing", "training the surrogate"}
 """Parts that a night without a choice would not need. (Without a surrogate, such a night would lack a baseline.)"""
-SCALED = {"tuning", "tuning again for service"}
+SCALED = {"tuning", "tuning again with the newest days"}
 
 
 def spent(night: Night) -> dict[str, float]:
@@ -61,7 +61,7 @@ def cost(account: Account) -> Section:
         f"{duration(estimate)}, so tonight cost {share:.0%} of that. This estimate is extrapolated: tuning is scaled by the number of "
         "samples, and everything else stays as it was measured tonight.",
         [Table(["", "tonight, measured", "all samples"], rows), _foretold(account.night), facts(tuned)],
-        [Bars("Seconds of each part (marked: the choice of samples)", bars, "{:,.1f}")],
+        [Bars("Seconds of each part; the choice of samples is marked", bars, "{:,.1f}")],
     )
 
 

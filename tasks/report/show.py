@@ -26,7 +26,7 @@ def show_stage(night: Night, snapshot: Snapshot) -> None:
     try:
         tracking.log_stage(night, snapshot)
     except RegistryError as error:
-        log.warning("%s is not in MLflow yet, the end of the night will add it: %s", snapshot.stage, error)
+        log.warning("%s is not in MLflow yet; the end of the night will add it: %s", snapshot.stage, error)
 
 
 def stage_page(night: Night, snapshot: Snapshot) -> str:

@@ -55,7 +55,7 @@ def list_of(nights: Sequence[Night], *, below: str | None) -> Section:
         )
     return Section(
         "Night by night",
-        "The newest night stands first." + (f" The sections below are about night {below}." if below else ""),
+        "The newest night is the first." + (f" The sections below are about night {below}." if below else ""),
         [Table(["night", "outcome", "new rows", "time", "why"], rows)],
     )
 

@@ -40,7 +40,7 @@ def trace(lake: Lake, sample_id: str, options: ReaderOptions | None = None) -> l
     """
     samples = _rows(lake, "samples", pl.col(schema.SAMPLE_ID) == sample_id)
     if not samples:
-        raise DataError(f"no sample '{sample_id}' in {lake.root}; the tables samples and coresets hold them")
+        raise DataError(f"no sample '{sample_id}' in {lake.root}; look for one in the tables samples and coresets")
     scored = [step for stage in SCORED for step in _scored(lake, stage, sample_id)]
     return [*_events(lake, samples[0], options), _sample(lake, samples[0]), *scored, *_models(lake, sample_id)]
 

@@ -49,7 +49,9 @@ def evaluate_candidate(tonight: Tonight) -> Snapshot:
     }
     champion = tonight.night.manifest.champion
     if champion is not None and CHAMPION not in extras:
-        facts["champion"] = f"{champion.bundle} has another bundle format: tonight counts as without one"
+        facts["champion"] = (
+            f"{champion.bundle} has another bundle format, so the candidate is judged as if there were no champion"
+        )
     return Snapshot(stage="evaluation", table="evaluations", version=version, rows=len(per_user), facts=facts)
 
 

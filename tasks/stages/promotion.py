@@ -175,7 +175,9 @@ def require_same_answers(served: Any, *, recommender: Recommender, histories: li
     """
     answers = served.predict(pd.DataFrame({"history": histories}), params={"k": 10})["item_ids"]
     if [list(items) for items in answers] != recommender.recommend(histories, 10):
-        raise RegistryError(f"the {recommender.name} loads back from MLflow with other recommendations: not registered")
+        raise RegistryError(
+            f"the {recommender.name} gives other recommendations after MLflow has loaded it back, so it was not registered"
+        )
 
 
 def _lineage(night: Night) -> dict[str, str]:

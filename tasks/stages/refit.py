@@ -40,8 +40,8 @@ def refit(tonight: Tonight) -> Snapshot:
         bundle.save(published.folder, repeated.recommender, base=repeated.base, lineage=lineage)
     tonight.drop_checkpoints("refit")
     facts = {
-        "refit": "the candidate's recipe, with held-out samples",
-        "figures": f"of the recipe; {tuned.path} is the model that was judged",
+        "refit": "tuned again like the candidate, with held-out samples",
+        "figures": f"those of {tuned.path}, the model that the gate judged",
         "examples": len(examples),
         "of the held-out slices": len(newest),
         "epochs": repeated.facts["best epoch"],

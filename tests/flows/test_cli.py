@@ -105,9 +105,9 @@ def test_the_plan_names_files_that_no_night_has_taken(capsys, monkeypatch, tmp_p
     places = ["--set", f"sources.root={tmp_path}", "--set", f"lake.root={tmp_path}/lake"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *places)
     assert code == 0
-    assert "/log/new.csv\n1 file with rows that no night has ingested, about 300 rows\ntonight takes about " in out
-    assert "by nights on other logs" in out
-    assert "\nthis is extrapolated: " in out  # the measured logs begin at 10,000 rows
+    assert "/log/new.csv\n1 file with rows that no night has ingested, about 300 rows\ntonight will take about " in out
+    assert ", estimated from nights on other logs, " in out
+    assert "\nthis estimate is extrapolated, because " in out  # the measured logs begin at 10,000 rows
     sets = [*places, "--set", "language_model.base_model=some/model"]
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *sets)
     assert (code, out.splitlines()[-1].split(": ")[1]) == (0, "base model, fine tune, evaluation")
@@ -119,7 +119,7 @@ def test_the_plan_says_how_long_each_step_takes_by_the_nights_before(capsys, mon
     code, out, _ = run(capsys, monkeypatch, "plan", "--config", DEMO, *sets)
     found = json.loads(run(capsys, monkeypatch, "plan", "--config", DEMO, "--json", *sets)[1])
     assert code == 0
-    assert "tonight takes about " in out
+    assert "tonight will take about " in out
     assert list(found["seconds"]) == ["ingest", "retrain", "score", "select", "fine-tune", "evaluate", "promote"]
     second = reopen(summaries[1].night, place.lake)
     if len(found["by"]) == 1:  # another test may have added a night
@@ -147,7 +147,7 @@ def test_recommendations_of_champion_surrogate_and_popularity_stand_side_by_side
     assert (code, out.splitlines()[0].startswith("history: ")) == (0, True)
     for wrong, error in (
         (["nobody"], "user 'nobody' has no interaction"),
-        (["--history", "x"], "no item 'x' in the cat"),
+        (["--history", "x"], "the catalogue has no item 'x'"),
     ):
         code, _, err = run(capsys, monkeypatch, "recommend", *wrong, "--config", DEMO, *sets)
         assert (code, error in err) == (1, True)
@@ -251,7 +251,7 @@ def test_files_are_taken_again_from_the_command_line(capsys, monkeypatch, small,
     found = json.loads(out[out.index("{") :])
     assert (code, found["withdrawn"], found["inserted"], found["quarantined"]) == (0, 3, 4, 0)
     code, _, err = run(capsys, monkeypatch, *arguments, "--replay-quarantine")
-    assert (code, err) == (1, "error: --again reads quarantined rows, too; leave --replay-quarantine out\n")
+    assert (code, err) == (1, "error: --again also reads quarantined rows; omit --replay-quarantine\n")
 
 
 def test_a_type_of_event_that_never_occurs_gives_an_exit_code(capsys, monkeypatch, small, tmp_path, prefect_server):
@@ -273,7 +273,7 @@ def test_the_doctor_shows_how_rows_would_land(capsys, monkeypatch, small):
     code, out, _ = run(capsys, monkeypatch, "doctor", "--sources", "--config", str(small), *sets)
     assert code == 0
     assert "CSV, utf-8, commas between fields" in out
-    assert "of its first 4 records 3 would be stored, 0 be filtered out, 1 be quarantined" in out
+    assert "of its first 4 records, 3 would be stored, 0 would be filtered out, and 1 would be quarantined" in out
     assert "rating is not a number" in out
 
 
@@ -281,7 +281,7 @@ def test_a_study_wants_a_settings_file_and_the_fidelity_study_its_options_after_
     code, _, err = run(capsys, monkeypatch, "study")
     assert (code, err) == (1, "error: dealrec study needs a settings file; name one with --config\n")
     code, _, err = run(capsys, monkeypatch, "study", "--json", "fidelity")
-    assert (code, err) == (1, "error: options of 'study fidelity' stand after its name\n")
+    assert (code, err) == (1, "error: write the options of 'study fidelity' after its name\n")
 
 
 def test_the_fidelity_study_runs_from_the_command_line(capsys, monkeypatch, tmp_path):

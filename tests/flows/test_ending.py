@@ -31,4 +31,4 @@ def test_a_command_that_is_told_to_end_waits_for_a_server_that_is_gone_no_longer
         said, errors = process.communicate(timeout=40)
     assert said == "is told\n"
     assert process.returncode in ((128 + sent,) if busy_s or sent == signal.SIGTERM else (-sent, 1))
-    assert ("error: told to end, the command still ran after 0.2 s" in errors) == bool(busy_s)
+    assert ("error: the command was told to end, still ran after 0.2 s" in errors) == bool(busy_s)

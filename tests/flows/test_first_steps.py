@@ -43,7 +43,7 @@ def test_init_writes_settings_that_work_for_a_log_of_other_names(shop, capsys, m
     code, _, err = run(capsys, monkeypatch, "init", "raw")
     assert (code, err) == (
         1,
-        "error: 'pipeline.toml' is there already; edit it, name another file with --to, or replace it with --force\n",
+        "error: 'pipeline.toml' exists already; edit it, name another file with --to, or replace it with --force\n",
     )
 
 
@@ -51,7 +51,7 @@ def test_init_asks_with_an_option_what_it_cannot_tell(tmp_path):
     rows = "\n".join(f"u{n % 5},i{n % 7},v{n % 3},2026-01-01 10:00:{n % 60:02}" for n in range(60))
     (tmp_path / "events.csv").write_text(f"a,b,c,at\n{rows}\n")
     to = tmp_path / "pipeline.toml"
-    with pytest.raises(SettingsError, match=r"Which column names the user\? It may be a, b, c; name it with --user"):
+    with pytest.raises(SettingsError, match=r"Which column holds the user\? It may be a, b, c; name it with --user"):
         init(str(tmp_path), Answers(), to=to, force=False)
     with pytest.raises(SettingsError, match="--item z: there is no such column; the columns are a, b, c, at"):
         init(str(tmp_path), Answers(user="a", item="z"), to=to, force=False)

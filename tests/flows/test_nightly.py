@@ -184,7 +184,7 @@ def test_every_sample_can_be_followed_from_its_raw_line_to_the_model(town):
 
 
 def test_a_sample_that_does_not_exist_is_an_error_with_the_next_step(town):
-    with pytest.raises(DataError, match="no sample 'x' in .*; the tables samples and coresets hold them"):
+    with pytest.raises(DataError, match="no sample 'x' in .*; look for one in the tables samples and coresets"):
         trace(town[0].lake, "x")
 
 
@@ -245,7 +245,7 @@ def test_a_champion_set_in_mlflow_is_taken_over_and_rolled_back_in_one_step(pref
         assert (taken.version, promotions.champion(place.lake).version) == (version, version)
     rows = promotions.decisions(place.lake).filter(action=promotions.SET_BY_HAND)
     assert rows["who"].to_list() == ["MLflow", "MLflow"]
-    assert all("the gate said: " in reason for reason in rows[schema.REASON])
+    assert all("the gate's verdict was: " in reason for reason in rows[schema.REASON])
     assert follow_registry(config=DEMO, overrides=place.overrides) is None
     restored = {"candidate": 2, "champion": int(first), "previous": int(first)}
     for _ in range(2):  # a rollback that is sent again puts nothing else in charge

@@ -44,7 +44,7 @@ def test_files_on_ray_give_the_same_rows_as_here(prefect_server, tmp_path, monke
 def test_ray_without_its_extra_names_the_setting_and_the_command(monkeypatch):
     monkeypatch.setattr(shards, "find_spec", lambda name: None)
     with (
-        pytest.raises(SettingsError, match=r"run.engine = 'ray' needs the extra: pip install -e '.\[ray\]'"),
+        pytest.raises(SettingsError, match=r"run.engine = 'ray' needs an extra; run pip install -e '.\[ray\]'"),
         shards.engine(RunConfig(engine="ray"), name="shards"),
     ):
         pass

@@ -37,7 +37,7 @@ def test_the_model_that_is_served_has_learnt_the_held_out_slices_and_the_next_ni
     assert Tonight(second).boundaries.test_start >= bounds.end
     assert served.facts["epochs"] == judged.facts["best epoch"]
     assert served.facts["of the held-out slices"] == first.need("coreset").rows
-    assert served.facts["figures"] == f"of the recipe; {judged.path} is the model that was judged"
+    assert served.facts["figures"] == f"those of {judged.path}, the model that the gate judged"
     before, after = (Tonight(first).local_copy(record) for record in (judged, served))
     fits = [calibration.read(bundle.description(folder)["calibration"]) for folder in (before, after)]
     if fits[0] is not None:
@@ -134,4 +134,4 @@ def test_a_shadow_that_has_all_it_needs_becomes_champion_and_the_candidate_does_
     assert (facts["promoted"], facts["winner"], facts["champion"]) == (True, first.name, summaries[0].version)
     last = promotions.decisions(lake).tail(1).row(0, named=True)
     assert (last["action"], last["version"], last["who"]) == ("promoted", summaries[0].version, "gate")
-    assert last[schema.REASON].startswith(f"Promoted: night {first.name}'s model, judged again: ")
+    assert last[schema.REASON].startswith(f"Promoted: the model of night {first.name}, judged again: ")

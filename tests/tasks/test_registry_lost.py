@@ -100,7 +100,8 @@ def test_after_a_move_of_the_folder_a_night_stops_until_mlflow_knows_the_new_one
     here = RegistryConfig(tracking_uri=f"sqlite:///{moved}/mlflow.db", artifacts=str(moved / "artifacts"))
     with disable_run_logger():
         with pytest.raises(
-            SettingsError, match=f"names the folder {tmp_path}/artifacts .* which is gone.*doctor --repair"
+            SettingsError,
+            match=f"names the folder {tmp_path}/artifacts for artifacts, but this folder is gone.*doctor --repair",
         ):
             champions.require_experiment(here)
         registry_file.follow_move(here)

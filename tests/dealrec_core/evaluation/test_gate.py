@@ -65,7 +65,8 @@ def test_three_lucky_users_are_not_enough():
     assert found.evidence == pytest.approx(expected, abs=1e-3)
     assert (found.promoted, found.needed, found.shadow) == (False, 20.0, "tonight")
     assert found.reason.endswith(
-        " to 1, and a promotion needs 20 to 1. The champion stays. Night tonight's model stays as shadow."
+        " to 1, and a promotion needs 20 to 1. The champion stays. "
+        "The model of night tonight stays as shadow: the next nights judge it again."
     )
 
 
@@ -110,7 +111,7 @@ def test_the_challenger_with_most_of_what_it_needs_is_promoted_and_the_one_ahead
     candidate = trial(BETTER, WORSE, tried={"number": 2})
     found = verdict(shadow, candidate)
     assert (found.promoted, found.winner) == (True, "earlier")
-    assert found.reason.startswith("Promoted: night earlier's model, judged again: ndcg@20 rose ")
+    assert found.reason.startswith("Promoted: the model of night earlier, judged again: ndcg@20 rose ")
     lucky = trial(np.array([1.0] * 3 + [0.0] * 197), np.zeros(200), tried={"role": "shadow", "model": "earlier"})
     assert verdict(lucky, trial(WORSE, BETTER, tried={"number": 2})).shadow == "earlier"
 
@@ -128,7 +129,9 @@ def test_a_better_candidate_that_clearly_loses_for_a_slice_is_rejected_by_name()
     found = trial(candidate, incumbent, slices=slices)
     strict = verdict(found, maximum_slice_loss=0.1)
     assert not strict.promoted
-    assert strict.reason.startswith("Rejected: new users lose 0.250, at most 0.1 allowed, although ndcg@20 rose ")
+    assert strict.reason.startswith(
+        "Rejected: new users lose 0.250, and at most 0.1 is allowed, although ndcg@20 rose "
+    )
     assert strict.slices == pytest.approx({"new users": -0.25, "everyone else": 1.0})
     assert verdict(found, maximum_slice_loss=0.25).promoted
     small = trial(candidate, incumbent, slices={"29 new users": np.arange(120) >= 91})
@@ -141,7 +144,7 @@ def test_a_slice_may_lose_two_of_its_standard_errors():
     candidate[118:] = 0.0  # 36 users: 18 without a gain, 18 who lose 1: mean -0.5, deviation 0.5, error 0.5 / 6
     found = trial(candidate, incumbent, slices={"new users": np.arange(136) >= 100})
     assert found.slices["new users"] == pytest.approx((-0.5, 0.5 / 6))
-    assert "at most 0.167 allowed" in verdict(found).reason
+    assert "at most 0.167 is allowed" in verdict(found).reason
     assert verdict(found, maximum_slice_loss=None).promoted
 
 

@@ -354,7 +354,7 @@ def test_the_look_warns_of_the_future_and_of_an_event_id_that_repeats_and_stops_
     sources = config(tmp_path, PLAIN + b"u3,Am,1704067300\n", event_id="user_id")
     assert preview.look(sources, today=date(2024, 1, 1)).warnings == []
     (warning,) = preview.look(sources, today=date(2023, 12, 31)).warnings
-    assert warning.startswith("3 of 3 rows are later than today, the last of 2024-01-01: they wait")
+    assert warning.startswith("3 of 3 rows are later than today, the last on 2024-01-01, and wait")
     (tmp_path / "raw" / "part-0").write_text(CSV.replace("u2", "u1") + "u1,x,1704067300\n")
     assert "column 'user_id' has 1 values in 3 rows" in preview.look(sources).warnings[0]
     (tmp_path / "raw" / "part-0").write_text("user_id,item_id,timestamp\n")

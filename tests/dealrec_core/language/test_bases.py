@@ -90,7 +90,7 @@ def test_an_index_that_does_not_answer_is_one_line(wheel: Path, monkeypatch: pyt
 
 
 def test_a_file_is_no_model_of_another_name(wheel: Path) -> None:
-    with pytest.raises(SettingsError, match=rf"is no folder; only {NAME} is made from a file"):
+    with pytest.raises(SettingsError, match=rf"is not a folder; only {NAME} can be made from a file"):
         get_model("other", wheel)
 
 
