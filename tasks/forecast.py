@@ -11,17 +11,17 @@ from dealrec_core.settings import Config
 MEASURED_ROWS = (10_000, 100_000, 300_000, 1_000_000)
 """Interactions of the measured logs."""
 MEASURED_S: dict[str, tuple[float, ...]] = {
-    "ingest": (0.9, 1.2, 1.1, 2.7),
-    "samples": (0.5, 0.9, 1.2, 3.7),
-    "surrogate": (2.3, 22.5, 99.6),
-    "influence": (5.0, 33.1, 65.4),
-    "base_model": (10.0, 10.3, 8.3),
-    "effort": (20.8, 217.6, 504.1),
-    "coreset": (0.5, 1.0, 1.4),
-    "fine_tune": (17.9, 25.5, 54.3),
-    "evaluation": (1.2, 1.5, 1.8),
-    "proxy": (3.4, 10.1, 42.5),
-    "promotion": (2.9, 4.4, 3.2),
+    "ingest": (0.9, 1.2, 1.1, 3.6),
+    "samples": (0.5, 0.9, 1.2, 4.4),
+    "surrogate": (2.3, 22.5, 99.6, 689.3),
+    "influence": (5.0, 33.1, 65.4, 598.6),
+    "base_model": (10.0, 10.3, 8.3, 12.5),
+    "effort": (20.8, 217.6, 504.1, 2040.9),
+    "coreset": (0.5, 1.0, 1.4, 5.9),
+    "fine_tune": (17.9, 25.5, 54.3, 195.1),
+    "evaluation": (1.2, 1.5, 1.8, 4.5),
+    "proxy": (3.4, 10.1, 42.5, 349.8),
+    "promotion": (2.9, 4.4, 3.2, 6.2),
 }
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
 
@@ -32,8 +32,9 @@ TRAIN_SHARE = 0.7
 """Train samples for each interaction of these logs."""
 HELD_OUT_SHARE = 0.06
 """Users who can be judged on, for each interaction of these logs."""
-STEEPEST = {"surrogate": 1.0, "proxy": 1.0}
-"""Largest slope of a stage above the measured sizes. The softmax in training grows with the catalogue, up to 4,096 items."""
+STEEPEST = {"surrogate": 1.0, "influence": 1.0, "proxy": 1.0}
+"""Largest slope of a stage above the measured sizes, in which the softmax grows with the catalogue: up to 4,096 items in training and up
+to 8,192 in influence."""
 METHODS = {
     "influence": {"coverage", "dealrec", "greedy", "targeted"},
     "effort": {"coverage", "dealrec", "goracs", "greedy"},
