@@ -32,7 +32,7 @@ def trials(tonight: Tonight, lists: Lists) -> list[Trial]:
     learnt nothing of the slice and was never judged, so all of it is new to the candidate.
     """
     bounds, before = tonight.boundaries, _before(tonight)
-    number = max((trial.number for trial in before), default=0) + 1 if CHAMPION in lists else 0
+    number = gate.next_number(before) if CHAMPION in lists else 0
     whole = _judged(tonight, lists, CANDIDATE, tonight.night.name, number=number, since=bounds.test_start)
     if CHAMPION not in lists:
         return [whole]

@@ -11,7 +11,7 @@ The n-th challenger of a champion needs n (n + 1) / (1 − confidence). The chan
 to 1 − confidence: this bounds the chance that a champion is ever replaced by a model that is not better.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -133,6 +133,15 @@ def needed(number: int | np.ndarray, confidence: float) -> float | np.ndarray:
     [10, 20, 60, 120]
     """
     return np.maximum(number * (number + 1), 1) / (1 - confidence)
+
+
+def next_number(before: Sequence[Trial]) -> int:
+    """Place of the next challenger among those of a champion, from 1.
+
+    before: the trials against this champion. A challenger that gained exactly nothing from every user, because its tuning changed nothing,
+        uses up no place: its money stays what it was, so that the next one goes on with the same bet.
+    """
+    return 1 + max((trial.number for trial in before if any(trial.winnings)), default=0)
 
 
 def summed(
