@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--folder", help="keeps lakes and server there")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    found: dict[str, Any] = {"options": {name: str(value) for name, value in vars(options).items()}, "seeds": {}}
+    asked = {name: str(value) for name, value in vars(options).items() if name not in ("folder", "results", "data")}
+    found: dict[str, Any] = {"options": asked, "seeds": {}}
     with town.folder(options.folder) as folder, town.prefect_server(folder):
         for seed in options.seeds:
             place = folder / f"seed-{seed}"
