@@ -85,9 +85,7 @@ def _models(lake: Lake, sample_id: str) -> list[Step]:
     nights = [row[schema.NIGHT] for row in _rows(lake, "coresets", pl.col(schema.SAMPLE_ID) == sample_id)]
     decisions = promotions.decisions(lake).filter(pl.col(schema.NIGHT).is_in(nights))
     if decisions.is_empty() and lake.exists("coresets"):
-        absent = (
-            "no registered model has this sample in its coreset; it may have learnt it as one of the newest samples"
-        )
+        absent = "no registered model has this sample in its coreset; it may have learnt it as one of the newest samples"
         return [Step("model", [("", absent)])]
     columns = {schema.NIGHT: "{}", "version": "{}", "bundle": "{}"}
     return [
