@@ -167,7 +167,7 @@ class Answers:
 def test_a_model_that_answers_otherwise_after_loading_back_is_not_let_through():
     histories = [["a"], []]
     promotion.require_same_answers(Answers(["a", "b"]), recommender=Answers(["a", "b"]), histories=histories)
-    with pytest.raises(RegistryError, match="candidate loads back .* not registered"):
+    with pytest.raises(RegistryError, match="candidate gives other recommendations .* not registered"):
         promotion.require_same_answers(Answers(["b", "a"]), recommender=Answers(["a", "b"]), histories=histories)
 
 
