@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _work(stage: Any) -> Any:
-    """What a stage does, without Prefect."""
+    """The function of a stage, which runs without Prefect."""
     return stage.fn.__wrapped__
 
 

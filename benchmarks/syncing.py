@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _nothing(fd: Any) -> None:
-    """In the place of a sync."""
+    """Takes the place of `os.fsync`: it leaves the writing to the system."""
 
 
 def _ingest(folder: Path, is_synced: bool) -> None:

@@ -92,10 +92,14 @@ def follow_move(config: RegistryConfig) -> None:
     if (before := _moved_from(config)) is None:
         return
     old, new = before.as_uri(), Path(str(config.artifacts)).resolve().as_uri()
-    with closing(sqlite3.connect(_file(config))) as store, store:
-        for table, column in PLACES.items():
-            change = f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?"  # noqa: S608 - of PLACES
-            store.execute(change, (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
+    try:
+        with closing(sqlite3.connect(_file(config))) as store, store:
+            for table, column in PLACES.items():
+                begins = f"substr({column} || '/', 1, ?) = ?"
+                change = f"update {table} set {column} = ? || substr({column}, ?) where {begins}"  # noqa: S608 - names of PLACES alone
+                store.execute(change, (new, len(old) + 1, len(old) + 1, f"{old}/"))
+    except sqlite3.Error as error:
+        raise _unusable(config, error) from error
 
 
 def _moved_from(config: RegistryConfig) -> Path | None:
@@ -121,6 +125,10 @@ def _rows(config: RegistryConfig, query: str, *values: str | None) -> list[tuple
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
             return store.execute(query, values).fetchall()
     except sqlite3.Error as error:
-        raise RegistryError(
-            f"MLflow's file {file} cannot be read: {error}; is it the file of another program?"
-        ) from error
+        raise _unusable(config, error) from error
+
+
+def _unusable(config: RegistryConfig, error: sqlite3.Error) -> RegistryError:
+    return RegistryError(
+        f"MLflow's file {_file(config)} cannot be used: {error}; is it the file of another program, or in use?"
+    )

@@ -20,7 +20,11 @@ Lists = Mapping[str, Sequence[Sequence[str]]]
 def shadow(tonight: Tonight) -> Trial | None:
     """The last trial of the challenger that stayed as shadow of tonight's champion, None where none did."""
     before = _before(tonight)
+    finished = {
+        night.name for night in tonight.night.earlier if night.find("promotion")
+    }  # the others were killed, and have no version
     last = [trial for trial in before if trial.through == before[-1].through and trial.role != CHAMPION]
+    last = [trial for trial in last if trial.model in finished]
     ahead = [trial for trial in last if trial.evidence > 1]
     return gate.best(ahead, tonight.config.gate) if ahead else None
 

@@ -138,8 +138,8 @@ def needed(number: int | np.ndarray, confidence: float) -> float | np.ndarray:
 def next_number(before: Sequence[Trial]) -> int:
     """Place of the next challenger among those of a champion, from 1.
 
-    before: the trials against this champion. A challenger that gained exactly nothing from every user, because its tuning changed nothing,
-        uses up no place: its money stays what it was, so that the next one goes on with the same bet.
+    before: the trials against this champion. A challenger that ranks exactly as the champion does, because its tuning changed nothing,
+        uses up no place. Its money stays 1, so that it is never promoted, and the next challenger may have its place.
     """
     return 1 + max((trial.number for trial in before if any(trial.winnings)), default=0)
 

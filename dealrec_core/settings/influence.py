@@ -23,8 +23,8 @@ class _Scoring(Section):
     risk: Literal["recent", "validation", "train"] = Field(default="validation", title="Risk")
     """Samples whose mean loss is the risk: the validation slice, its most recent half (for a log that drifts quickly), or train (paper)."""
     loss: LossName = Field(default="sampled", title="Loss")
-    """Loss of a sample. sampled: softmax, in a catalogue of more than `negatives` items over fixed ones that stand for all; softmax: over
-    the whole catalogue, at a cost of samples times items; bce: binary, with fixed negatives."""
+    """Loss of a sample. sampled: softmax over the catalogue, or, if it has more items than `negatives`, over that many drawn items with
+    weights; softmax: always over the whole catalogue, which takes samples times items; bce: binary, with fixed negatives."""
     negatives: int = Field(default=8192, ge=1, title="Negatives")
     """Number of fixed random items in the losses sampled and bce; sampled draws items to which the surrogate gives a high probability. More
     items are more exact and slower."""

@@ -35,14 +35,14 @@ def test_an_erased_user_is_found_only_where_the_page_says(town, tmp_path):
 
 
 def places(home: Path, ids: list[str]) -> set[str]:
-    """The folders and files right below the home and the lake in which one of the ids stands."""
+    """The folders right below the home that have a file with one of the ids."""
     word = re.compile(rb"(?<!\w)(%s)(?!\w)" % b"|".join(re.escape(value.encode()) for value in ids))
     files = [path for path in home.rglob("*") if path.is_file() and word.search(text(path))]
     return {str(path.relative_to(home)).split("/")[0] + "/" for path in files}
 
 
 def text(path: Path) -> bytes:
-    """What a file says, unpacked; of a Parquet file its rows."""
+    """The unpacked content of a file. A Parquet file is returned as rows of JSON."""
     if path.suffix == ".parquet":
         return pl.read_parquet(path).write_ndjson().encode()
     content = path.read_bytes()

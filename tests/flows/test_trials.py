@@ -89,18 +89,21 @@ def test_a_shadow_is_judged_on_new_events_alone_and_its_evidence_is_multiplied(s
     middle: datetime = moments[len(moments) // 2]
     earlier = {
         "role": "candidate",
-        "model": "earlier",
+        "model": second.earlier[0].name,
         "number": 4,
         "through": middle,
         "winnings": [1.0] * len(gate.STAKES),
     }
-    monkeypatch.setattr(trials, "_before", lambda _: [candidate.model_copy(update=earlier)])
     cases = tonight.cases
     nothing = [["none"]] * len(cases)
     lists = {"champion": nothing, "candidate": nothing, "shadow": cases["targets"].to_list()}
+    unfinished = candidate.model_copy(
+        update={**earlier, "model": "killed before its promotion", "winnings": [2.0] * len(gate.STAKES)}
+    )
+    monkeypatch.setattr(trials, "_before", lambda _: [unfinished, candidate.model_copy(update=earlier)])
     champion, shadow, fresh = trials.trials(tonight, lists)
     new = tonight.cases_since(middle)
-    assert (shadow.role, shadow.model, shadow.number, shadow.since) == ("shadow", "earlier", 4, middle)
+    assert (shadow.role, shadow.model, shadow.number, shadow.since) == ("shadow", second.earlier[0].name, 4, middle)
     assert champion.users == shadow.users == len(new) < len(cases)
     assert shadow.all_users == candidate.all_users + len(new)
     assert fresh.number == 5

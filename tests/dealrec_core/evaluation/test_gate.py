@@ -89,7 +89,7 @@ def test_the_chances_of_all_challengers_of_a_champion_sum_to_what_is_allowed():
 def test_a_challenger_that_ranks_as_the_champion_does_uses_up_no_place():
     worse, same = trial(WORSE, BETTER), trial(BETTER, BETTER, tried={"number": 2})
     assert [gate.next_number(before) for before in ([], [same], [worse], [worse, same])] == [1, 1, 2, 2]
-    assert not verdict(same, confidence=0).promoted  # nobody can be promoted without a place
+    assert not verdict(same, confidence=0).promoted  # so it needs no place
 
 
 @pytest.mark.parametrize(
