@@ -30,6 +30,8 @@ from dealrec_core.surrogate.recommender import SurrogateRecommender
 from tasks import storage
 
 LOG_COLUMNS = [schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_ID]
+FEWEST = 100
+"""Users whom no model has learnt about, below which a calibration is fitted on all users of the validation slice."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,20 @@ class Tonight:
 
     @cached_property
     def validation_cases(self) -> pl.DataFrame:
-        """Users of the validation slice, as `cases` shows those of the held-out slice; at most `evaluation.calibration_users`."""
+        """Users of the validation slice, as `cases` shows those of the held-out slice; at most `evaluation.calibration_users`.
+
+        Without what tonight's model may learn of the slice, since a calibration fitted on it would trust the model too much, unless that
+        leaves fewer than `FEWEST` users: then no calibration would be sure of itself.
+        """
         bounds, count = self.boundaries, self.config.evaluation.calibration_users
         shifted = bounds.model_copy(update={"test_start": bounds.validation_start, "end": bounds.test_start})
         length, seed = self.config.samples.history_length, self.config.run.seed
+        learnable = self.validation.lazy().filter(~split.kept_back())
+        log = self.log.lazy().join(learnable, on=[schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP], how="anti")
+        with suppress(DataError):
+            cases = split.cases(log, shifted, history_length=length, users=count, seed=seed)
+            if len(cases) >= min(FEWEST, count):
+                return cases
         return split.cases(self.log.lazy(), shifted, history_length=length, users=count, seed=seed)
 
     def priors(self, now: datetime) -> Priors:

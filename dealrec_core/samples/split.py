@@ -162,6 +162,17 @@ def any_held_out(interactions: pl.LazyFrame, bounds: Boundaries) -> bool:
     return bool(users.select(both.any()).collect(engine="streaming").item())
 
 
+def kept_back() -> pl.Expr:
+    """Whether a sample is among the half, by its id, that no model learns while it stands in a held-out slice.
+
+    Nights choose epochs on these: on samples that the champion has learnt, nothing would be better than the champion.
+
+    >>> pl.DataFrame({"sample_id": ["2e1", "b7f", "697", "478"]}).filter(kept_back())["sample_id"].to_list()
+    ['b7f', '478']
+    """
+    return pl.col(schema.SAMPLE_ID).str.slice(-1).is_in(list("89abcdef"))
+
+
 def drawn(frame: pl.DataFrame, most: int | None, random: np.random.Generator) -> pl.DataFrame:
     """At most `most` rows, drawn without replacement and in their own order; all of them for None."""
     if most is None or len(frame) <= most:

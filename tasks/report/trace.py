@@ -81,11 +81,14 @@ def _scored(lake: Lake, stage: str, sample_id: str) -> list[Step]:
 
 
 def _models(lake: Lake, sample_id: str) -> list[Step]:
-    """The models that were tuned on this sample, and the gate's verdict on them."""
+    """The models with this sample in their coresets, and the gate's verdict on them."""
     nights = [row[schema.NIGHT] for row in _rows(lake, "coresets", pl.col(schema.SAMPLE_ID) == sample_id)]
     decisions = promotions.decisions(lake).filter(pl.col(schema.NIGHT).is_in(nights))
     if decisions.is_empty() and lake.exists("coresets"):
-        return [Step("model", [("", "no registered model was tuned on this sample")])]
+        absent = (
+            "no registered model has this sample in its coreset; it may have learnt it as one of the newest samples"
+        )
+        return [Step("model", [("", absent)])]
     columns = {schema.NIGHT: "{}", "version": "{}", "bundle": "{}"}
     return [
         Step("model", [*_shown(row, columns), ("decision", row["action"]), ("why", row[schema.REASON])])

@@ -1,5 +1,6 @@
 """Tunes tonight's model on the coreset and packs it as a recommender that anyone can load."""
 
+import numpy as np
 import polars as pl
 
 from dealrec_core import schema
@@ -7,6 +8,7 @@ from dealrec_core.coreset import memory
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, ItemStatistics
+from dealrec_core.samples import split
 from tasks import storage
 from tasks.calibrated import calibrated
 from tasks.progress import shown
@@ -18,12 +20,13 @@ from tasks.tonight import Tonight
 def fine_tune(tonight: Tonight) -> Snapshot:
     """Writes the folder `models/recommender/<night>`: model, catalogue and settings, which load by themselves."""
     config, name, chosen = tonight.config, tonight.night.name, tonight.coreset
-    remembered_samples = remembered(tonight)
+    remembered_samples, recent = remembered(tonight), newest_samples(tonight.validation, tonight)
     trained_through, folder = tonight.boundaries.test_start, tonight.checkpoints("fine_tune")
-    newest = tonight.validation.sort(schema.TIMESTAMP, schema.SAMPLE_ID)
+    # The newest of those that no model learns come last.
+    newest = tonight.validation.sort(split.kept_back(), schema.TIMESTAMP, schema.SAMPLE_ID)
     latest = newest.tail(config.algorithms.fine_tune.validation_examples)
     items = ItemStatistics(tonight.item_counts)
-    examples = pl.concat([chosen, remembered_samples])
+    examples = pl.concat([chosen, remembered_samples, recent])
     with shown("fine_tune", "steps at most") as progress:
         tuned = tonight.base.tune(examples, latest, items, checkpoint_folder=folder, progress=progress)
     recommender, calibration = calibrated(tonight, tuned.recommender)
@@ -41,11 +44,22 @@ def fine_tune(tonight: Tonight) -> Snapshot:
         "backend": tonight.backend.name,
         "examples": len(examples),
         "of earlier coresets": len(remembered_samples),
+        "of the validation slice": len(recent),
         **tuned.facts,
         **calibration,
         "trained through": trained_through.isoformat(),
     }
     return Snapshot(stage="fine_tune", path=path, sha256=published.sha256, rows=len(chosen), facts=facts)
+
+
+def newest_samples(held_out: pl.DataFrame, tonight: Tonight) -> pl.DataFrame:
+    """Some of the held-out samples, drawn at random: as many for each of the coreset as `fine_tune.refit` says.
+
+    Half of all samples is kept back for good, so that epochs are chosen on samples which no model has learnt, the champion neither.
+    """
+    most = round(tonight.config.fine_tune.refit * len(tonight.coreset))
+    learnable = held_out.filter(~split.kept_back()).sort(schema.SAMPLE_ID)
+    return split.drawn(learnable, most, np.random.default_rng(tonight.config.run.seed))
 
 
 def remembered(tonight: Tonight) -> pl.DataFrame:

@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from dealrec_core import schema
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, ItemStatistics, Tuned
-from dealrec_core.samples import calibration, split
+from dealrec_core.samples import calibration
 from dealrec_core.samples.calibration import Weights
 from tasks import storage
 from tasks.progress import shown
 from tasks.stage import stage
-from tasks.stages.fine_tune import remembered
+from tasks.stages.fine_tune import newest_samples, remembered
 from tasks.stages.promotion import verdict_of
 from tasks.tonight import Tonight
 
@@ -30,7 +29,7 @@ def refit(tonight: Tonight) -> Snapshot:
     if (reason := _reason_against(tonight)) is not None:
         facts: dict[str, Fact] = {"refit": f"none: {reason}", "trained through": tuned.facts["trained through"]}
         return tuned.model_copy(update={"stage": "refit", "facts": facts})
-    newest = _held_out(tonight)
+    newest = newest_samples(pl.concat([tonight.validation, tonight.served.validation]), tonight)
     examples = pl.concat([tonight.coreset, remembered(tonight), newest])
     repeated = _repeated(tonight, examples, epochs=int(str(tuned.facts["best epoch"])))
     through, path = tonight.boundaries.end.isoformat(), f"models/recommender/{night.name}-refit"
@@ -62,13 +61,6 @@ def _reason_against(tonight: Tonight) -> str | None:
     if not verdict.promoted:
         return "the gate does not promote"
     return None if verdict.winner == tonight.night.name else "the gate promotes a shadow"
-
-
-def _held_out(tonight: Tonight) -> pl.DataFrame:
-    """Samples of the validation and the held-out slice, drawn at random: as many for each of the coreset as `fine_tune.refit` says."""
-    slices = pl.concat([tonight.validation, tonight.served.validation]).sort(schema.SAMPLE_ID)
-    most = round(tonight.config.fine_tune.refit * len(tonight.coreset))
-    return split.drawn(slices, most, np.random.default_rng(tonight.config.run.seed))
 
 
 def _repeated(tonight: Tonight, examples: pl.DataFrame, *, epochs: int) -> Tuned:

@@ -62,7 +62,7 @@ def test_the_coreset_of_the_night_before_is_learnt_again(tiger_town: Town) -> No
     earlier = set(chosen.filter(pl.col(schema.NIGHT) == first.name)[schema.SAMPLE_ID])
     facts = second.need("fine_tune").facts
     assert facts["of earlier coresets"] == len(earlier - ours) > 0
-    assert facts["examples"] == len(earlier | ours)
+    assert facts["examples"] == len(earlier | ours) + facts["of the validation slice"]
 
 
 def test_the_evaluation_says_what_is_masked_and_how_lists_are_beside_recall(tiger_town: Town) -> None:

@@ -19,7 +19,7 @@ from dealrec_core.ingest import duplicates
 from dealrec_core.lake import lock, promotions
 from dealrec_core.lake import nights as nights
 from dealrec_core.recommenders import bundle
-from dealrec_core.samples import sequences
+from dealrec_core.samples import sequences, split
 from dealrec_core.samples.calibration import Weights
 from dealrec_core.surrogate import checkpoint
 from flows import cli
@@ -35,6 +35,7 @@ from tasks.calibrated import calibrated
 from tasks.report.account import duration
 from tasks.report.outcome import outcome
 from tasks.report.trace import trace
+from tasks.stages.fine_tune import newest_samples
 from tasks.stages.influence import risk_samples
 from tasks.tonight import Tonight
 from tests.flows.conftest import DEMO, LOG, Town, new_town
@@ -118,7 +119,8 @@ def test_a_day_on_which_all_new_rows_are_of_the_future_is_empty_and_loses_none(p
     assert (books["postponed"][0], books["inserted"][0]) == (1, 0)
 
 
-def test_nothing_of_the_held_out_slice_is_trained_on(town):
+def test_nothing_of_the_held_out_slice_is_trained_on(town, monkeypatch):
+    monkeypatch.setattr("tasks.tonight.FEWEST", 1)
     place, _ = town
     for night in (found for found in nights.nights(place.lake) if found.find("samples")):
         facts = night.need("samples").facts
@@ -132,6 +134,13 @@ def test_nothing_of_the_held_out_slice_is_trained_on(town):
         )
         assert newest.isoformat() < str(facts["validation_start"]) < str(facts["test_start"])
         assert night.need("fine_tune").facts["trained through"] == facts["test_start"]
+        learnt = newest_samples(Tonight(night).validation, Tonight(night))
+        assert 0 < len(learnt) == night.need("fine_tune").facts["of the validation slice"]
+        assert learnt[schema.TIMESTAMP].max() < Tonight(night).boundaries.test_start
+        assert learnt.filter(split.kept_back()).is_empty()  # epochs are chosen on the others, and so are calibrations
+        judged = Tonight(night).validation_cases.explode("targets").rename({"targets": schema.ITEM_ID})
+        kept = Tonight(night).validation.filter(split.kept_back())
+        assert 0 < len(judged) == len(judged.join(kept, on=[schema.USER_ID, schema.ITEM_ID], how="semi"))
 
 
 def test_an_item_of_the_held_out_slice_alone_leaves_no_trace_in_a_calibration(town):
