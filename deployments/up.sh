@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts Prefect's server, MLflow, the bridge between them and two workers on this machine, applies all deployments, and stops them
-# together on Ctrl-C. A service that ends is started again, three times at most. The pages answer before the deployments are applied.
+# together on Ctrl-C. A service that ends is started again, three times at most; one that ran for ten minutes has its three starts back.
+# The pages answer before the deployments are applied.
 # Both servers ask for a password; the first start makes the passwords and keeps them below var/secrets, where only this user can read
 # them (docs/security.md).
 set -euo pipefail
@@ -54,11 +55,16 @@ export PREFECT_API_AUTH_STRING=$prefect_login MLFLOW_TRACKING_USERNAME=dealrec M
     echo "export MLFLOW_TRACKING_URI=$DEALREC_REGISTRY__TRACKING_URI" >> "$secrets/login.sh"
 )
 
-names=() pids=() starts=() groups=()
+names=() pids=() starts=() since=() groups=()
 family() {  # family PID: the process and all that it started; the process first, so that it starts nothing while they are killed
     local child
     echo "$1"
     for child in $(pgrep -P "$1"); do family "$child"; done
+}
+
+all_run() {  # all_run PID...
+    local pid
+    for pid; do kill -0 "$pid" 2>/dev/null || return 1; done
 }
 
 gone() {  # gone SECONDS PID...: waits for that long until none of them runs
@@ -84,7 +90,7 @@ trap 'exit 0' INT TERM HUP
 
 launch() {  # launch PLACE: the service of that place, in the background and a process group of its own, output to var/logs/NAME.log
     local name=${names[$1]}
-    starts[$1]=$((${starts[$1]:-0} + 1))
+    starts[$1]=$((${starts[$1]:-0} + 1)) since[$1]=$SECONDS
     set -m
     "run-$name" < /dev/null >> "$logs/$name.log" 2>&1 &
     set +m
@@ -97,17 +103,17 @@ start() {  # start NAME: for the first time; its log begins anew
     launch $((${#names[@]} - 1))
 }
 
-answers() {  # answers NAME URL PID: waits until the address answers, for as long as the service works on it
-    local work="" seen="" since=$SECONDS told=$SECONDS
-    while kill -0 "$3" 2>/dev/null && [ $((SECONDS - since)) -lt "$patience" ]; do
-        if curl --silent --fail --output /dev/null "$2"; then echo "$1 answers after $SECONDS s"; return; fi
+answers() {  # answers NAME URL PID: waits until the address answers, for as long as the service works on it; 1 where it does not
+    local work="" seen="" quiet=$SECONDS told=$SECONDS
+    while kill -0 "$3" 2>/dev/null && [ $((SECONDS - quiet)) -lt "$patience" ]; do
+        if curl --silent --fail --max-time 30 --output /dev/null "$2"; then echo "$1 answers after $SECONDS s"; return; fi
         work="$(ps -o time= -p "$(family "$3" | paste -sd, -)") $(wc -c < "$logs/$1.log")"
-        [ "$work" = "$seen" ] || { seen=$work; since=$SECONDS; }
+        [ "$work" = "$seen" ] || { seen=$work; quiet=$SECONDS; }
         [ $((SECONDS - told)) -lt 60 ] || { told=$SECONDS; echo "$1 is still starting after $SECONDS s; see $logs/$1.log"; }
         sleep 0.5
     done
     echo "error: $1 does not answer at $2; see $logs/$1.log (is the port taken? set PREFECT_PORT or MLFLOW_PORT)" >&2
-    exit 1
+    return 1
 }
 
 run-prefect() {
@@ -154,18 +160,19 @@ if [ -n "$first" ] && [ -t 1 ]; then   # once, and never into a file
     echo "                 this link opens MLflow     http://dealrec:$mlflow_password@127.0.0.1:$mlflow_port/"
 fi
 while true; do
-    wait -n "${pids[@]}" || true
+    if all_run "${pids[@]}"; then wait -n "${pids[@]}" || true; fi
     for place in "${!pids[@]}"; do
         if kill -0 "${pids[place]}" 2>/dev/null; then continue; fi
+        case ${names[place]} in   # a worker ends without Prefect, which has its turn first; a child of a killed server still holds its port
+            worker-*) answers prefect "http://127.0.0.1:$prefect_port/api/health" "${pids[0]}" || continue 2 ;;
+            *) kill -KILL -- "-${pids[place]}" 2>/dev/null || true ;;
+        esac
         status=0
         wait "${pids[place]}" || status=$?
+        [ $((SECONDS - since[place])) -lt 600 ] || starts[place]=1
         said="${names[place]} ended with exit status $status; see $logs/${names[place]}.log"
         if [ "${starts[place]}" -gt 3 ]; then echo "error: $said; it is not started again" >&2; exit 1; fi
         echo "warning: $said; it is started again (${starts[place]} of 3)" >&2
-        case ${names[place]} in
-            worker-*) answers prefect "http://127.0.0.1:$prefect_port/api/health" "${pids[0]}" ;;   # a worker ends without it
-            *) kill -KILL -- "-${pids[place]}" 2>/dev/null || true ;;   # a child of a killed server still holds its port
-        esac
         launch "$place"
     done
 done

@@ -128,6 +128,12 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def _said(folder: Path) -> str:
+    """What up.sh and the ends of its services' logs say."""
+    logs = [folder / "up.log", *sorted((folder / "logs").glob("*.log"))]
+    return "\n".join(f"== {path.name}\n{path.read_text('utf-8', errors='replace')[-3000:]}" for path in logs)
+
+
 @pytest.fixture(scope="session")
 def alarms() -> Iterator[tuple[str, list[dict]]]:
     """An address that takes JSON, and what it was sent."""
@@ -177,7 +183,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]
             said = (folder / "up.log").read_text()
             if "dealrec is up" in said:
                 break
-            assert process.poll() is None, f"{said}\n{(folder / 'logs' / 'deploy.log').read_text()[-2000:]}"
+            assert process.poll() is None, _said(folder)
             time.sleep(1)
         else:
             raise AssertionError(f"not up after 800 s: {said}")
@@ -189,9 +195,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, alarms: tuple[str, list[dict]
             process,
             alarms[1],
         )
+        assert process.poll() is None, f"the site ended by itself\n{_said(folder)}"
     finally:
         below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        os.kill(process.pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

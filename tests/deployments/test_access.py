@@ -21,6 +21,8 @@ OPEN_MLFLOW = {
     ("GET", "/api/3.0/mlflow/server-info"),
     ("GET", "/ajax-api/3.0/mlflow/server-info"),
 }
+PATIENCE_S = 120
+"""On a busy machine Prefect was seen to answer nothing for 60 s: a lock of SQLite lasts that long."""
 STATIC = {("GET", "/static-files/{path}")}
 """The files of MLflow's page, which hold no data. Prefect's page, its settings and the description of its API are open, too."""
 
@@ -28,7 +30,7 @@ STATIC = {("GET", "/static-files/{path}")}
 def walk(address: str, routes: set[tuple[str, str]]) -> dict[int, set[tuple[str, str]]]:
     """The routes by the status of the answer that a stranger gets."""
     answers: dict[int, set[tuple[str, str]]] = {}
-    with httpx.Client(base_url=address, timeout=120) as client, ThreadPoolExecutor(4) as pool:
+    with httpx.Client(base_url=address, timeout=PATIENCE_S) as client, ThreadPoolExecutor(4) as pool:
 
         def ask(route: tuple[str, str]) -> int:
             method, path = route
@@ -53,7 +55,7 @@ def test_prefect_answers_no_route_but_health_without_a_login(site):
 
 
 def test_a_login_alone_changes_nothing_without_the_token_against_forged_requests(site):
-    logged_in = httpx.Client(base_url=f"{site.prefect}/api", auth=site.client.auth)
+    logged_in = httpx.Client(base_url=f"{site.prefect}/api", auth=site.client.auth, timeout=PATIENCE_S)
     assert logged_in.get("/work_pools/cpu").status_code == 200
     assert logged_in.post("/flow_runs/count", json={}).status_code == 403
     forged = {**FOREIGN, "Prefect-Csrf-Token": "a guess", "Prefect-Csrf-Client": "evil"}
@@ -83,10 +85,14 @@ def test_a_new_user_of_mlflow_may_do_nothing(site, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", administrator["PASSWORD"])
     get_app_client("basic-auth", site.mlflow).create_user("new", "a long password")
     names = {"name": "hidden"}
-    with httpx.Client(base_url=f"{site.mlflow}/api/2.0/mlflow", auth=tuple(administrator.values())) as client:
+    with httpx.Client(
+        base_url=f"{site.mlflow}/api/2.0/mlflow", auth=tuple(administrator.values()), timeout=PATIENCE_S
+    ) as client:
         client.post("/registered-models/create", json=names).raise_for_status()
         experiment = client.post("/experiments/create", json=names).raise_for_status().json()["experiment_id"]
-    with httpx.Client(base_url=f"{site.mlflow}/api/2.0/mlflow", auth=("new", "a long password")) as client:
+    with httpx.Client(
+        base_url=f"{site.mlflow}/api/2.0/mlflow", auth=("new", "a long password"), timeout=PATIENCE_S
+    ) as client:
         answers = [
             client.get("/registered-models/get", params=names),
             client.get("/experiments/get", params={"experiment_id": experiment}),
@@ -101,12 +107,15 @@ def test_a_new_user_of_mlflow_may_do_nothing(site, monkeypatch):
 def test_a_foreign_page_is_told_nothing(site):
     asked = {**FOREIGN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     for address in (f"{site.prefect}/api/flow_runs/filter", f"{site.mlflow}/api/2.0/mlflow/experiments/search"):
-        for answer in (httpx.options(address, headers=asked), httpx.post(address, json={}, headers=FOREIGN)):
+        for answer in (
+            httpx.options(address, headers=asked, timeout=PATIENCE_S),
+            httpx.post(address, json={}, headers=FOREIGN, timeout=PATIENCE_S),
+        ):
             assert answer.status_code in (400, 401, 403)
             assert "access-control-allow-origin" not in answer.headers
-    health = httpx.get(f"{site.prefect}/api/health", headers=FOREIGN)
+    health = httpx.get(f"{site.prefect}/api/health", headers=FOREIGN, timeout=PATIENCE_S)
     assert "access-control-allow-origin" not in health.headers
-    own = httpx.get(f"{site.prefect}/api/health", headers={"Origin": site.prefect})
+    own = httpx.get(f"{site.prefect}/api/health", headers={"Origin": site.prefect}, timeout=PATIENCE_S)
     assert own.headers["access-control-allow-origin"] == site.prefect
 
 
@@ -119,7 +128,7 @@ def test_no_socket_of_prefect_talks_without_a_login(site, path, subprotocol):
     async def talk() -> None:
         address = f"{site.prefect.replace('http', 'ws')}/api/{path}"
         subprotocols = [subprotocol] if subprotocol else None
-        async with websockets.connect(address, subprotocols=subprotocols) as socket:
+        async with websockets.connect(address, subprotocols=subprotocols, open_timeout=PATIENCE_S) as socket:
             await socket.send('{"type": "auth", "token": "a guess"}')
             await socket.recv()
 
@@ -128,7 +137,8 @@ def test_no_socket_of_prefect_talks_without_a_login(site, path, subprotocol):
 
 
 def test_the_bridge_passes_nothing_on_without_a_signature(site):
-    assert httpx.post(site.bridge, json={"data": {"name": "recommender", "alias": "champion"}}).status_code == 401
+    change = {"data": {"name": "recommender", "alias": "champion"}}
+    assert httpx.post(site.bridge, json=change, timeout=PATIENCE_S).status_code == 401
 
 
 def test_only_this_user_reads_the_secrets_and_no_command_line_or_log_shows_one(site):

@@ -17,6 +17,7 @@ case "$*" in
     *"flows.cli deploy"*) exit 0 ;;
     *"prefect server"*) name=prefect ;;
     *"mlflow server"*) name=mlflow ;;
+    *"worker start"*) name=worker ;;
     *) name=other ;;
 esac
 env > "$DEALREC_VAR/$name.environment"
@@ -122,6 +123,18 @@ def test_a_service_that_dies_is_named_and_started_again_and_at_its_fourth_end_th
     assert f"error: {said} not started again" in up.said()
     assert len(below) >= 11
     assert alive(list(below)) == []
+
+
+def test_a_worker_that_ends_together_with_prefect_is_started_again_after_it(start, tmp_path):
+    up = start()
+    up.wait_until_up()
+    up.wait_for((tmp_path / "worker.pid").exists)
+    (tmp_path / "prefect.answers").unlink()
+    os.kill(int((tmp_path / "worker.pid").read_text()), signal.SIGKILL)
+    time.sleep(1)  # up.sh asks Prefect, which does not answer any more
+    os.kill(int((tmp_path / "prefect.pid").read_text()), signal.SIGKILL)
+    up.wait_for(lambda: up.said().count("is started again (1 of 3)") == 2)
+    assert up.said().index("warning: prefect ended") < up.said().index("warning: worker-")
 
 
 def test_a_server_is_waited_for_as_long_as_it_works_and_not_longer(start):

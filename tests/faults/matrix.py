@@ -121,6 +121,8 @@ CELLS = [
          f"{UP}/test_access.py::test_only_this_user_reads_the_secrets_and_no_command_line_or_log_shows_one"),
     Cell("make up", "a service dies", "a stand-in is killed four times", "named and started again three times, then all are stopped",
          f"{UP}/test_up.py::test_a_service_that_dies_is_named_and_started_again_and_at_its_fourth_end_the_others_are_stopped"),
+    Cell("make up", "a worker and Prefect die together", "stand-ins are killed", "started again, Prefect first",
+         f"{UP}/test_up.py::test_a_worker_that_ends_together_with_prefect_is_started_again_after_it"),
     Cell("make up", "a service hangs at Ctrl-C", "stand-ins that ignore signals", "ends, nothing is left running",
          f"{UP}/test_up.py::test_it_ends_on_a_signal_also_where_every_service_hangs_and_leaves_nothing_running"),
     Cell("access", "no login", "every route and socket", "health, ready and server info alone",

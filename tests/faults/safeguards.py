@@ -140,6 +140,8 @@ SAFEGUARDS = [
               "if [ -n \"$first\" ] && [ -t 1 ]; then", "if [ -n \"$first\" ]; then"),
     Safeguard("make up", "a service dies", "make up waits for the first service that ends", "deployments/up.sh",
               "wait -n \"${pids[@]}\" || true", "wait \"${pids[@]}\" || true"),
+    Safeguard("make up", "a worker and Prefect die together", "a worker waits until Prefect runs again", "deployments/up.sh",
+              "|| continue 2 ;;", "|| exit 1 ;;"),
     Safeguard("make up", "a service hangs at Ctrl-C", "services that do not stop are killed", "deployments/up.sh",
               "gone 10 \"${all[@]}\" || kill -KILL \"${all[@]}\" 2>/dev/null || true", "wait"),
     Safeguard("access", "no login", "Prefect's server asks for a login", "deployments/up.sh",
