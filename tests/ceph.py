@@ -13,6 +13,8 @@ from pathlib import Path
 PROGRAMS = ("radosgw", "ceph-mon", "ceph-mgr", "ceph-osd", "ceph", "monmaptool", "ceph-authtool", "radosgw-admin")
 PACKAGES = "radosgw ceph-mon ceph-mgr ceph-osd"
 KEY, SECRET = "key", "secret"
+OTHERS = ("worker", "mlflow")
+"""Two more users, who may do nothing at first; their names are their keys, too, and their secret is SECRET."""
 START_S = 120
 
 CONFIGURATION = """
@@ -55,7 +57,7 @@ def missing() -> str | None:
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """The address of a server that knows the user KEY with SECRET; about 12 seconds to start."""
+    """The address of a server that knows the user `dealrec`, whose key is KEY with SECRET, and OTHERS; about 12 seconds to start."""
     monitor, gateway = _free_port(), _free_port()
     cluster, store = str(uuid.uuid4()), str(uuid.uuid4())
     configuration = folder / "ceph.conf"
@@ -98,8 +100,9 @@ def serve(folder: Path) -> Iterator[str]:
                 break
         start("radosgw", "-n", "client.admin")
         _wait_for(gateway)
-        user = ["--uid", "dealrec", "--display-name", "dealrec", "--access-key", KEY, "--secret-key", SECRET]
-        run("radosgw-admin", "-c", str(configuration), "user", "create", *user)
+        for name, key in {"dealrec": KEY, **dict(zip(OTHERS, OTHERS, strict=True))}.items():
+            user = ["--uid", name, "--display-name", name, "--access-key", key, "--secret-key", SECRET]
+            run("radosgw-admin", "-c", str(configuration), "user", "create", *user)
         yield f"http://127.0.0.1:{gateway}"
 
 
