@@ -1,15 +1,21 @@
 """deployments/up.sh with stand-ins for the servers: its secrets, its patience, and how it ends."""
 
 import os
+import re
+import shlex
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+
+from tests.deployments.conftest import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """#!/usr/bin/env bash
@@ -23,6 +29,7 @@ esac
 env > "$DEALREC_VAR/$name.environment"
 if [ "$name" = "$PARENT" ]; then sleep 1000 & fi
 echo $$ > "$DEALREC_VAR/$name.pid"
+if [ "$name" = "$REAL" ]; then touch "$DEALREC_VAR/$name.answers"; exec "$PYTHON" "$@"; fi
 if [ -n "$HANG" ]; then trap '' TERM INT; fi
 if [ "$name" = "$SILENT" ]; then exec sleep 1000; fi
 if [ "$name" = "$SLOW" ]; then for step in 1 2 3 4 5 6 7; do sleep 0.7; echo "step $step"; done; fi
@@ -50,7 +57,12 @@ class Start:
         self.log = (folder / "up.log").open("w+")
         self.process = subprocess.Popen(
             [ROOT / "deployments" / "up.sh"],
-            env={**os.environ, "SILENT": "", "SLOW": "", "HANG": "", "PARENT": "", **places, **environment},
+            env={
+                **os.environ,
+                **dict.fromkeys(("SILENT", "SLOW", "HANG", "PARENT", "REAL"), ""),
+                **places,
+                **environment,
+            },
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
@@ -168,3 +180,34 @@ def test_secrets_are_made_once_for_this_user_alone_and_each_service_has_only_its
     again = {name: path.read_text().strip() for name, path in files.items() if not path.suffix}
     assert [name for name in made if again[name] != made[name]] == ["prefect-password"]
     assert f"PREFECT_API_AUTH_STRING=dealrec:{again['prefect-password']}" in files["login.sh"].read_text()
+
+
+@pytest.mark.services
+def test_mlflows_password_is_changed_as_the_page_says(start, tmp_path):
+    (tmp_path / "var").symlink_to(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "security.md").read_text("utf-8"), re.DOTALL)
+    address = f"http://127.0.0.1:{free_ports(1)[0]}"
+    options = {"REAL": "mlflow", "PYTHON": sys.executable, "MLFLOW_PORT": address.rsplit(":", 1)[1]}
+    up = start(**options)
+    up.wait_until_up()
+    up.wait_for(lambda: answer(f"{address}/health") == 200)
+    old = (tmp_path / "secrets" / "mlflow-password").read_text().strip()
+    shell = f". secrets/login.sh; exec {shlex.quote(sys.executable)} -c {shlex.quote(snippet)}"
+    subprocess.run(["bash", "-c", shell], cwd=tmp_path, check=True, timeout=120)
+    os.kill(up.process.pid, signal.SIGTERM)
+    up.process.wait(120)
+    again = start(**options)
+    again.wait_until_up()
+    again.wait_for(lambda: answer(f"{address}/health") == 200)
+    new = (tmp_path / "secrets" / "mlflow-password").read_text().strip()
+    assert f"MLFLOW_TRACKING_PASSWORD={new}" in (tmp_path / "secrets" / "login.sh").read_text().splitlines()[-2]
+    asked = f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    assert [answer(asked, ("dealrec", password)) for password in (old, new)] == [401, 200]
+
+
+def answer(address: str, login: tuple[str, str] | None = None) -> int:
+    """The status of the answer; 0 where there is none."""
+    try:
+        return httpx.get(address, auth=login, timeout=60).status_code
+    except httpx.TransportError:
+        return 0
