@@ -58,14 +58,19 @@ def main() -> None:
 
 def write_log(folder: Path, rows: int) -> None:
     """The interactions of the first night, in files in order of time, and the titles of all items."""
-    random, items = np.random.default_rng(0), _counts(rows)[1]
-    users = random.permutation(np.repeat(np.arange(_counts(rows)[0]), EVENTS_OF_A_USER))
-    times = np.sort(random.random(len(users)))
-    frame = _frame(users, _taken(users, times, items, random), times * DAYS)
+    frame = first_log(rows)
     (folder / "log").mkdir(parents=True)
     for number, part in enumerate(frame.iter_slices(math.ceil(len(frame) / FILES))):
         part.write_parquet(folder / "log" / f"first-{number}.parquet")
-    _write_items(folder / "items" / "all.csv", items)
+    _write_items(folder / "items" / "all.csv", _counts(rows)[1])
+
+
+def first_log(rows: int) -> pl.DataFrame:
+    """The interactions of the first night in order of time."""
+    random, (count, items) = np.random.default_rng(0), _counts(rows)
+    users = random.permutation(np.repeat(np.arange(count), EVENTS_OF_A_USER))
+    times = np.sort(random.random(len(users)))
+    return _frame(users, _taken(users, times, items, random), times * DAYS)
 
 
 def write_news(folder: Path, rows: int) -> None:
