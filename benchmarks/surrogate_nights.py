@@ -97,11 +97,12 @@ def _nights(log: pl.DataFrame, seed: int, *, with_influence: bool) -> dict[str, 
         train, *_ = frames = _slices(log[: int(len(log) * (until + number * STEP))])
         added, _ = differences(before, train.with_row_index("row"))
         rows = added["row"].to_numpy()
-        for name, own in {
+        ways: dict[str, dict[str, Any]] = {
             "whole": {},
             "new": {"new_rows": rows},
             "targets": {"alone": True, "part": _with_as_many_others(rows, len(train), seed=seed + number)},
-        }.items():
+        }
+        for name, own in ways.items():
             models[name], seconds = _timed(frames, item_ids, initial=models[name], seed=seed + number, **own, **fit)
             spent[name] += seconds
         test = encode(frames[2], item_ids)
