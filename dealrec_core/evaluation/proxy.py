@@ -1,7 +1,7 @@
 """Is a coreset better than random ones of its size? A cheap comparison by a proxy of the tuned language model.
 
-The proxy is a SASRec of one block that sees nothing but the coreset. It knows no titles, so it is a hint, not a proof:
-docs/study.md says how far it agreed with both backends on Games.
+The proxy is a SASRec of one block that learns the coreset and what else tonight's model learns. It knows no titles, so it is a hint, not a
+proof: docs/study.md says how far a proxy of the coreset alone agreed with both backends on Games.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def fit(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Trained:
-    """The proxy, trained on a coreset alone; recent samples choose its best epoch."""
+    """The proxy, trained on these samples alone; recent samples choose its best epoch."""
     learnt, held = encode(coreset, item_ids), encode(recent, item_ids)
     return train(learnt, held, item_count=len(item_ids), config=settings, seed=seed, device=device)
 
@@ -64,21 +64,23 @@ def compare(
     cases: pl.DataFrame,
     item_ids: list[str],
     *,
+    beside: pl.DataFrame,
     evaluation: EvaluationConfig,
     seeds: int,
     seed: int,
 ) -> Comparison:
     """Trains, for each seed, a proxy on the coreset and one on a random coreset of its size, and compares them on the cases.
 
-    coreset, pool: SAMPLES columns; random coresets are drawn from the whole pool.
+    coreset, pool, beside: SAMPLES columns. Both proxies also learn `beside`, and random coresets are drawn from the rest of the pool.
+    A coreset would otherwise be praised for what the model learns anyway.
     """
-    ordered = pool.sort(schema.SAMPLE_ID)
+    ordered = pool.join(beside, on=schema.SAMPLE_ID, how="anti").sort(schema.SAMPLE_ID)
     random = np.random.default_rng(seed)
     values: dict[str, list[np.ndarray]] = {"chosen": [], "random": []}
     for run in range(seeds):
         rows = np.sort(random.choice(len(ordered), len(coreset), replace=False))
         for name, samples in (("chosen", coreset.sort(schema.SAMPLE_ID)), ("random", ordered[rows])):
-            trained = fit(samples, recent, item_ids, settings=config(), seed=seed + run)
+            trained = fit(pl.concat([samples, beside]), recent, item_ids, settings=config(), seed=seed + run)
             values[name].append(_ndcg(trained.model, item_ids, cases, evaluation))
     first, second = np.stack(values["chosen"]), np.stack(values["random"])
     gap = difference(first, second, resamples=2000, seed=seed)
