@@ -129,7 +129,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _said(folder: Path) -> str:
-    """What up.sh and the ends of its services' logs say."""
+    """The output of up.sh, and the last 3,000 characters of the log of each service."""
     logs = [folder / "up.log", *sorted((folder / "logs").glob("*.log"))]
     return "\n".join(f"== {path.name}\n{path.read_text('utf-8', errors='replace')[-3000:]}" for path in logs)
 
