@@ -27,7 +27,7 @@ from dealrec_core.language import language_model
 from dealrec_core.language.fine_tuning import fine_tune
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import baselines, semantic_ids, tiger
-from dealrec_core.recommenders.bigrec import BIGRec, title_recall
+from dealrec_core.recommenders.bigrec import BIGRec, title_ndcg
 from dealrec_core.recommenders.tiger import Tiger
 from dealrec_core.samples.recommender import Recommender
 from dealrec_core.settings.language import FineTuneConfig, LanguageModelConfig, LoraConfig, PromptConfig
@@ -153,7 +153,7 @@ def _bigrec(games: Games, work: Path) -> Recommender:
         held,
         config=FINE_TUNE,
         seed=0,
-        quality=title_recall(tokenizer, held, games.catalogue.titles, config=config),
+        quality=title_ndcg(tokenizer, held, games.catalogue.titles, config=config),
         checkpoint_folder=work / "bigrec",
     )
     return BIGRec("bigrec", tuned.model.merge_and_unload(), tokenizer, games.catalogue, _popular(games), config)

@@ -161,16 +161,33 @@ class BIGRec:
         return self._embedded(self._title_rows)
 
 
-def title_recall(
+def title_ndcg(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     titles: Sequence[str],
     config: BIGRecConfig,
     k: int = 10,
 ) -> Callable[[Any], float]:
-    """A function that gives a model's share of examples whose target is among the k most probable titles.
+    """A function that gives a model's mean NDCG@k of the examples' targets, by `title_places`. Fine-tuning keeps its best epoch."""
+    places_of = title_places(tokenizer, examples, titles, config, k)
 
-    Fine-tuning keeps the epoch where it is largest. titles: the possible answers, in catalogue order.
+    def ndcg(model: Any) -> float:
+        places = places_of(model)
+        return float(np.where(places < k, 1 / np.log2(places + 2), 0).mean())
+
+    return ndcg
+
+
+def title_places(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    titles: Sequence[str],
+    config: BIGRecConfig,
+    k: int,
+) -> Callable[[Any], np.ndarray]:
+    """A function that gives the place of each example's target among a model's k most probable titles, from 0; k if it is not there.
+
+    titles: the possible answers, in catalogue order. The places, int64 (N,), are sorted by the length of the prompt.
     """
     prompter = Prompter(tokenizer, config.prompt)
     number = {answer: place for place, answer in enumerate({tuple(prompter.answer(title)): None for title in titles})}
@@ -181,14 +198,14 @@ def title_recall(
     ]
     questions.sort(key=lambda pair: len(pair[0]))
 
-    def recall(model: Any) -> float:
-        hits = 0
+    def places(model: Any) -> np.ndarray:
+        found: list[int] = []
         for start in range(0, len(questions), config.batch_size):
             part = questions[start : start + config.batch_size]
-            ranked = best_titles(
-                model, [prompt for prompt, _ in part], answers, beams=k, pad=int(tokenizer.pad_token_id)
-            )
-            hits += sum(target in numbers[:k] for numbers, (_, target) in zip(ranked, part, strict=True))
-        return hits / len(questions)
+            prompts = [prompt for prompt, _ in part]
+            ranked = best_titles(model, prompts, answers, beams=k, pad=int(tokenizer.pad_token_id))
+            for (_, target), numbers in zip(part, ranked, strict=True):
+                found.append(numbers.index(target) if target in numbers[:k] else k)
+        return np.array(found)
 
-    return recall
+    return places

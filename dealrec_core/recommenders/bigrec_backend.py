@@ -19,7 +19,7 @@ from dealrec_core.language.language_model import padded, weighted_mean
 from dealrec_core.language.progress import Progress, silent
 from dealrec_core.language.prompts import Example, Prompter
 from dealrec_core.recommenders import bundle, tuned
-from dealrec_core.recommenders.bigrec import BIGRec, title_recall
+from dealrec_core.recommenders.bigrec import BIGRec, title_ndcg
 from dealrec_core.recommenders.tuned import ItemStatistics, Tuned
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.tree import Algorithms
@@ -147,10 +147,10 @@ class OpenedLanguageModel:
         del self.__dict__["_model"]  # tuning changes it
         parameters = model.num_parameters()
         quality = None
-        if config.best_epoch_by == "recall" and stop is None:
+        if config.best_epoch_by == "ndcg" and stop is None:
             title_of = self.catalogue.title_of
             titles = [title_of[item] for item in self.catalogue.item_ids if item in statistics.popularity]
-            quality = title_recall(self._tokenizer, self.examples(held), titles, config=self.settings.bigrec)
+            quality = title_ndcg(self._tokenizer, self.examples(held), titles, config=self.settings.bigrec)
         trained = fine_tuning.fine_tune(
             model,
             self._prompter,
@@ -166,9 +166,7 @@ class OpenedLanguageModel:
         )
         given = self._tokenizer, self.catalogue, statistics.popular, self.settings.bigrec, statistics.popularity
         recommender = BIGRec("candidate", trained.model, *given)
-        result = tuned.tuned(
-            recommender, trained, start, parameters=parameters, measure="recall" if quality else "loss"
-        )
+        result = tuned.tuned(recommender, trained, start, parameters=parameters, measure="ndcg" if quality else "loss")
         inside = self.settings.language_model.embedded
         return replace(result, base=Path(self.base) if inside else bases.locate(self.base))
 

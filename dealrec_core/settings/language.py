@@ -88,8 +88,8 @@ class LoraConfig(NightlyLora):
 
     alpha: int | None = Field(default=None, ge=1, title="LoRA alpha")
     """Scale of what the matrices add: alpha / rank. None is twice the rank."""
-    dropout: float = Field(default=0.05, ge=0, lt=1, title="LoRA dropout")
-    """Share of the adapter's inputs dropped in training."""
+    dropout: float | None = Field(default=None, ge=0, lt=1, title="LoRA dropout")
+    """Share of the adapter's inputs dropped in training. None is 0 for a base model below 20 million weights, and 0.05 for larger ones."""
 
 
 class NightlyFineTune(Section):
@@ -129,8 +129,8 @@ class FineTuneConfig(NightlyFineTune):
     """All settings of fine-tuning; a study sets those that a night does not have."""
 
     lora: LoraConfig = LoraConfig()
-    best_epoch_by: Literal["recall", "loss"] = Field(default="recall", title="Measure of the best epoch")
-    """Measure of the best epoch. recall: that of validation targets among the ten most probable titles, then the loss; loss: the loss of
+    best_epoch_by: Literal["ndcg", "loss"] = Field(default="ndcg", title="Measure of the best epoch")
+    """Measure of the best epoch. ndcg: that of validation targets among the ten most probable titles, then the loss; loss: the loss of
     answer tokens."""
     checkpoint_steps: int = Field(default=100, ge=1, title="Steps between checkpoints")
     """Number of steps between checkpoints, from which a killed run continues with an equal result."""

@@ -31,7 +31,7 @@ GONE = {
     "fine_tune.lora.alpha": "moved to the study's settings; a night always uses twice fine_tune.lora.rank",
     "fine_tune.replay_nights": "is fine_tune.memory now: samples of earlier coresets for each of tonight's",
     "gate.slice_users": "was removed; a slice counts from 30 users",
-    "fine_tune.judge": "is best_epoch_by in the study's settings; a night always uses recall",
+    "fine_tune.judge": "is best_epoch_by in the study's settings; a night always uses NDCG",
     "run.warm_start": "was removed; another surrogate.width or surrogate.drift_tolerance = 0 trains from scratch",
     "surrogate.history_length": "was removed; a night uses samples.history_length",
     "tiger.history_length": "was removed; a night uses samples.history_length",

@@ -21,6 +21,14 @@ def test_a_fresh_adapter_changes_nothing(series_world: SeriesWorld) -> None:
     assert validation_loss(with_lora(model, LoraConfig(), seed=0), rows, device=CPU) == pytest.approx(before, rel=1e-6)
 
 
+@pytest.mark.parametrize(("given", "dropout"), [(None, 0.0), (0.2, 0.2)])
+def test_a_light_model_drops_nothing_unless_told(
+    series_world: SeriesWorld, given: float | None, dropout: float
+) -> None:
+    model = with_lora(series_world.load()[0], LoraConfig(dropout=given), seed=0)
+    assert model.peft_config["default"].lora_dropout == dropout
+
+
 @pytest.mark.parametrize("kind", ["fresh", "folder"])
 def test_a_borrowed_adapter_leaves_the_model_as_it_was(series_world: SeriesWorld, tmp_path: Path, kind: str) -> None:
     with_lora(series_world.load()[0], LoraConfig(), seed=0).save_pretrained(str(tmp_path))

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from dealrec_core.errors import SettingsError
+from dealrec_core.evaluation import metrics
 from dealrec_core.language.lora import with_lora
 from dealrec_core.language.prompts import Prompter
 from dealrec_core.recommenders import baselines, grounding
-from dealrec_core.recommenders.bigrec import BIGRec, title_recall
+from dealrec_core.recommenders.bigrec import BIGRec, title_ndcg
 from dealrec_core.samples.items import Catalogue
 from dealrec_core.settings.language import LoraConfig
 from dealrec_core.settings.recommenders import BIGRecConfig
@@ -113,11 +114,18 @@ def test_neighbours_bring_forward_what_others_took_with_the_history(series_world
         replace(weighed, neighbours=None).recommend([["3-0"]], 5)
 
 
-def test_title_recall_is_the_share_of_targets_found(series_world: SeriesWorld) -> None:
+def test_title_ndcg_is_the_mean_discount_of_the_places_of_the_targets(series_world: SeriesWorld) -> None:
     model, tokenizer = series_world.load()
     examples, titles = series_world.examples(20), series_world.catalogue.titles
     config = BIGRecConfig(prompt=series_world.prompt)
-    assert title_recall(tokenizer, examples, titles, config=config, k=len(titles))(model) == 1.0
-    assert title_recall(tokenizer, examples, ["Crimson Harbor 1"], config=config, k=1)(model) == pytest.approx(
+    found = title_ndcg(tokenizer, examples, titles, config=config, k=10)(model)
+    lists = BIGRec("x", model, tokenizer, series_world.catalogue, [], config)
+    place_of = {title: place for place, title in enumerate(titles)}
+    histories = [
+        [series_world.catalogue.item_ids[place_of[title]] for title in example.history] for example in examples
+    ]
+    targets = [[series_world.catalogue.item_ids[place_of[example.target]]] for example in examples]
+    assert found == pytest.approx(metrics.ndcg(lists.recommend(histories, 10), targets, k=10).mean())
+    assert title_ndcg(tokenizer, examples, ["Crimson Harbor 1"], config=config, k=1)(model) == pytest.approx(
         np.mean([example.target == "Crimson Harbor 1" for example in examples])
     )

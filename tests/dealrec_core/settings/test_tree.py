@@ -98,7 +98,7 @@ def test_one_number_of_beams_holds_for_both_backends():
 def test_a_night_gives_the_algorithms_what_it_sets_and_defaults_for_what_it_does_not():
     algorithms = load(DEMO, ["influence.damping=2", "fine_tune.lora.rank=4"]).algorithms
     assert (algorithms.influence.damping, algorithms.influence.curvature) == (2.0, "gauss_newton")
-    assert (algorithms.fine_tune.lora.rank, algorithms.fine_tune.lora.dropout) == (4, 0.05)
+    assert (algorithms.fine_tune.lora.rank, algorithms.fine_tune.lora.dropout) == (4, None)
 
 
 def test_the_settings_import_nothing_heavy():
