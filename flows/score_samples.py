@@ -14,7 +14,7 @@ from tasks.stages.influence import score_influence
 def score_samples(request: NightRequest = NightRequest()) -> Snapshot:
     """Computes the scores that the selection method needs, and provides the base model; a random choice needs no score."""
     with one_night(request) as night:
-        needs = NEEDS[night.config.coreset.method]
+        needs = NEEDS[night.config.coreset.tried]
         if "influence" in needs:
             score_influence(night)
         base_model = provide_base_model(night)

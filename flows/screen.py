@@ -105,7 +105,10 @@ def _score(records: Records) -> str:
 
 
 def _select(records: Records) -> str:
-    return f"{records['coreset'].rows:,} samples chosen"
+    facts = records["coreset"].facts
+    how = "at random" if facts["method"] == "random" else f"by {facts['method']}"
+    against = f"; the method against random ones: {facts['word']}" if "word" in facts else ""
+    return f"{records['coreset'].rows:,} samples chosen {how}{against}"
 
 
 def _fine_tune(records: Records) -> str:
@@ -125,7 +128,7 @@ def _evaluate(records: Records) -> str:
         named = ", ".join(f"{name} {value}" for name, value in recalls.items())
         parts.append(f"{found.facts['users']:,} users, recall: {named}")
     if found := records.get("refit"):
-        parts += ["tuned again with the newest days"] if found.path and found.path.endswith("-refit") else []
+        parts += ["tuned on with the newest days"] if found.path and found.path.endswith("-refit") else []
     return "; ".join(parts)
 
 

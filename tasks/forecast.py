@@ -17,22 +17,21 @@ MEASURED_S: dict[str, tuple[float, ...]] = {
     "influence": (5.0, 33.1, 65.4, 598.6),
     "base_model": (10.0, 10.3, 8.3, 12.5),
     "effort": (20.8, 217.6, 504.1, 2040.9),
-    "coreset": (0.5, 1.0, 1.4, 5.9),
+    "coreset": (3.9, 11.1, 44.0, 355.7),
     "fine_tune": (17.9, 25.5, 54.3, 195.1),
     "evaluation": (1.2, 1.5, 1.8, 4.5),
-    "proxy": (3.4, 10.1, 42.5, 349.8),
     "promotion": (2.9, 4.4, 3.2, 6.2),
 }
 """Seconds on one core that each stage of a first night took on these logs (docs/scale.md), with the demo's small models.
 
-A stage that was not measured at the largest sizes has fewer of them. Effort is that of all samples. A refit is left out, since it
-follows only where the gate promotes.
+Most of the stage coreset is its comparison with random coresets, which a random coreset does not need. Effort is that of all samples. A
+refit is left out, since it follows only where the gate promotes.
 """
 TRAIN_SHARE = 0.7
 """Train samples for each interaction of these logs."""
 HELD_OUT_SHARE = 0.06
 """Users who can be judged on, for each interaction of these logs."""
-STEEPEST = {"surrogate": 1.0, "influence": 1.0, "proxy": 1.0}
+STEEPEST = {"surrogate": 1.0, "influence": 1.0, "coreset": 1.0}
 """Largest slope of a stage above the measured sizes, in which the softmax grows with the catalogue: up to 4,096 items in training and up
 to 8,192 in influence."""
 METHODS = {
@@ -114,9 +113,9 @@ def _factors(config: Config, rows: int) -> dict[str, float | None]:
         "effort": config.effort.share,
         "fine_tune": examples * tuning.epochs / 3,
         "evaluation": min(config.evaluation.users or rows, max(HELD_OUT_SHARE * rows, 300)) / 300,
-        "proxy": examples,
+        "coreset": 0.1 if config.coreset.method == "random" else examples,
     }
-    method = config.coreset.method
+    method = config.coreset.tried
     factors = {stage: asked.get(stage, 1.0) for stage in MEASURED_S if method in METHODS.get(stage, {method})}
     by_weights = {stage: None if weights is None else factors[stage] * weights for stage in BY_WEIGHTS & factors.keys()}
     return {**factors, **by_weights}

@@ -207,7 +207,7 @@ def summarise(night: Night, *, before: bool = False) -> NightSummary:
         champion=str(promotion.facts["champion"]) if promotion.facts["champion"] else None,
         in_charge=_in_charge(promotion, night.name),
         recall=recalls,
-        against_random=str(proxy.facts["comparison"]) if (proxy := night.find("proxy")) else None,
+        against_random=str(facts["comparison"]) if "comparison" in (facts := night.need("coreset").facts) else None,
     )
 
 

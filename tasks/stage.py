@@ -23,7 +23,7 @@ from tasks.tonight import Tonight
 MAY_PASS = (LakeError, RegistryError, SourceError, OSError)
 """Faults that another try may not meet again; every other dealrec error is the same the second time."""
 
-COMPUTES = {"surrogate", "base_model", "influence", "effort", "fine_tune", "evaluation", "refit"}
+COMPUTES = {"surrogate", "base_model", "influence", "effort", "coreset", "fine_tune", "evaluation", "refit"}
 """Stages that take a GPU where the settings give them one."""
 GPU = "gpu"
 """Prefect's global concurrency limit: one GPU is never used by two stages at once."""

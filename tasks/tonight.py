@@ -137,6 +137,12 @@ class Tonight:
         return self._samples("validation")
 
     @cached_property
+    def aimed_at(self) -> pl.DataFrame:
+        """The validation samples that a choice of samples may aim at: all but those kept back, by which the choice is judged."""
+        others = self.validation.filter(~split.kept_back())
+        return self.validation if others.is_empty() else others
+
+    @cached_property
     def cases(self) -> pl.DataFrame:
         """The held-out users: history before the held-out slice, and everything they took in it."""
         length, users, seed = self.config.samples.history_length, self.config.evaluation.users, self.config.run.seed

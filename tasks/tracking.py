@@ -14,10 +14,9 @@ INPUTS: dict[str, tuple[list[str], set[str]]] = {
     "base_model": ([], {"language_model", "tiger", "semantic_ids"}),
     "influence": (["samples"], {"influence"}),
     "effort": (["samples"], {"effort"}),
-    "coreset": (["samples", "influence", "effort"], {"coreset"}),
+    "coreset": (["samples", "influence", "effort"], {"coreset", "fine_tune"}),
     "fine_tune": (["coreset", "samples"], {"fine_tune", "recommender"}),
     "evaluation": (["ingest"], {"evaluation"}),
-    "proxy": (["coreset", "samples"], {"evaluation"}),
     "refit": (["coreset", "samples"], {"fine_tune", "recommender"}),
     "promotion": (["evaluation"], {"gate"}),
 }

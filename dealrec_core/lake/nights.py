@@ -32,7 +32,6 @@ STAGES = {
     "coreset": "dealrec select",
     "fine_tune": "dealrec fine-tune",
     "evaluation": "dealrec evaluate",
-    "proxy": "dealrec evaluate",
     "refit": "dealrec evaluate",
     "promotion": "dealrec promote",
 }

@@ -10,7 +10,7 @@ Fill = Literal["strata", "highest"]
 
 Normalisation = Literal["rank", "minmax", "robust", "none"]
 
-NightlyMethod = Literal[
+Method = Literal[
     "dealrec",
     "greedy",
     "random",
@@ -29,12 +29,11 @@ NightlyMethod = Literal[
     "tf-dcon",
 ]
 
-MethodName = Literal[NightlyMethod, "dealrec-released"]
+MethodName = Literal[Method, "dealrec-released"]
+NightlyMethod = Literal["auto", Method]
 
 
 class _Budget(Section):
-    method: MethodName = Field(default="dealrec", title="Selection method")
-    """Rule that chooses the coreset."""
     ratio: float = Field(default=0.02, gt=0, le=1, title="Share of the samples")
     """Size of the coreset as a share of the train samples; about 2% in the paper. Raise it if recall still rises with more samples."""
     least: int = Field(default=1, ge=1, title="Least number of samples")
@@ -58,19 +57,26 @@ class _Budget(Section):
 class NightlyCoreset(_Budget):
     """How many samples are chosen, and by which rule."""
 
-    method: NightlyMethod = Field(default="targeted", title="Selection method")
-    """Rule that chooses the coreset. targeted prefers samples whose target is popular now and whose influence on the ranking is high;
-    dealrec is the paper's rule; greedy chooses the highest scores; coverage guarantees places for categories, popularity and recency;
-    random is the baseline; the others are published methods with features of their own. Change it after `dealrec study` has compared the
-    methods on your log."""
+    method: NightlyMethod = Field(default="auto", title="Selection method")
+    """Rule that chooses the coreset. auto: targeted if a comparison shows tonight that its coreset is better than random ones, otherwise
+    random. targeted prefers samples whose target is popular now and whose influence on the ranking is high; dealrec is the paper's rule;
+    greedy chooses the highest scores; coverage guarantees places for categories, popularity and recency; random is the baseline; the
+    others are published methods with features of their own. Change it after `dealrec study` has compared the methods on your log."""
     least: int = Field(default=1024, ge=1, title="Least number of samples")
     """Smallest number of samples, whatever the share; with fewer samples all are chosen. The paper's 2% were 1,024, and
     a model learns little from a few hundred. Lower it for quick trials."""
+
+    @property
+    def tried(self) -> Method:
+        """The method whose scores a night computes."""
+        return "targeted" if self.method == "auto" else self.method
 
 
 class CoresetConfig(_Budget):
     """All settings of a selection; a study sets those that a night does not have."""
 
+    method: MethodName = Field(default="dealrec", title="Selection method")
+    """Rule that chooses the coreset."""
     influence_weight: float = Field(default=1.0, ge=0, title="Influence weight")
     """Weight of influence in the score; 0 leaves influence out, for ablations."""
     normalisation: Normalisation | None = Field(default=None, title="Normalisation")

@@ -55,10 +55,11 @@ class Config(Section):
         """The settings that the algorithms take in this night: one history length, and one number of beams for both backends."""
         settings = self.model_dump(include=set(Algorithms.model_fields))
         length, recommender = self.samples.history_length, self.recommender
+        settings["coreset"]["method"] = self.coreset.tried
         settings["surrogate"] |= {"history_length": length}
         settings["bigrec"] = recommender.model_dump(exclude={"backend", "titles"}) | {
             "history_length": recommender.titles
         }
         settings["tiger"] |= {"history_length": min(length, TIGER_ITEMS), "beams": recommender.beams}
         algorithms = Algorithms.model_validate(settings)
-        return algorithms.model_copy(update={"influence": of_method(algorithms.influence, self.coreset.method)})
+        return algorithms.model_copy(update={"influence": of_method(algorithms.influence, self.coreset.tried)})

@@ -11,14 +11,14 @@ PARTS = {
     "providing the base model": ("base_model",),
     "scoring and choosing": ("influence", "effort", "coreset"),
     "tuning": ("fine_tune",),
-    "tuning again with the newest days": ("refit",),
-    "evaluation": ("evaluation", "proxy"),
+    "tuning on with the newest days": ("refit",),
+    "evaluation": ("evaluation",),
     "registration and verdict": ("promotion",),
 }
 """Parts of a night's time, and the stages that belong to each."""
 ONLY_TO_CHOOSE = {"scoring and choosing", "training the surrogate"}
 """Parts that a night without a choice would not need. (Without a surrogate, such a night would lack a baseline.)"""
-SCALED = {"tuning", "tuning again with the newest days"}
+SCALED = {"tuning", "tuning on with the newest days"}
 
 
 def spent(night: Night) -> dict[str, float]:

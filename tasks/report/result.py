@@ -80,8 +80,8 @@ def verdict(account: Account) -> Section:
     decided = promotions.decisions(account.night.lake).reverse().head(20)
     texts = decided.with_columns(pl.col("at").dt.strftime("%Y-%m-%d %H:%M"))
     rows = texts.select("at", "action", "version", schema.NIGHT, "who", schema.REASON).rows()
-    against = account.night.find("proxy")
-    random = f" Tonight's coreset against random ones of its size: {against.facts['comparison']}." if against else ""
+    chosen = account.night.need("coreset").facts
+    random = f" Coreset: {chosen['comparison']}." if "comparison" in chosen else ""
     return Section(
         "Verdict",
         f"Version {record.facts['version']}: {record.facts['reason']}{random}",

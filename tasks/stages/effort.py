@@ -63,7 +63,7 @@ def choosable(tonight: Tonight) -> pl.DataFrame:
     All of them where the method does not use both scores. Never fewer than the coreset's number of samples.
     """
     share, train = tonight.config.effort.share, tonight.train
-    if share == 1 or not {schema.INFLUENCE, schema.EFFORT} <= set(NEEDS[tonight.config.coreset.method]):
+    if share == 1 or not {schema.INFLUENCE, schema.EFFORT} <= set(NEEDS[tonight.config.coreset.tried]):
         return train
     count = max(math.ceil(share * len(train)), budget.samples(tonight.config.algorithms.coreset, len(train)))
     scores = train.join(tonight.rows("influence"), on=schema.SAMPLE_ID, how="left", maintain_order="left")

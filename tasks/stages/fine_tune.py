@@ -1,15 +1,14 @@
 """Tunes tonight's model on the coreset and packs it as a recommender that anyone can load."""
 
-import numpy as np
 import polars as pl
 
 from dealrec_core import schema
-from dealrec_core.coreset import memory
 from dealrec_core.lake.nights import Fact, Snapshot
 from dealrec_core.recommenders import bundle
 from dealrec_core.recommenders.backend import BASE, ItemStatistics
 from dealrec_core.samples import split
 from tasks import storage
+from tasks.beside import newest_samples, remembered
 from tasks.calibrated import calibrated
 from tasks.progress import shown
 from tasks.stage import stage
@@ -20,7 +19,7 @@ from tasks.tonight import Tonight
 def fine_tune(tonight: Tonight) -> Snapshot:
     """Writes the folder `models/recommender/<night>`: model, catalogue and settings, which load by themselves."""
     config, name, chosen = tonight.config, tonight.night.name, tonight.coreset
-    remembered_samples, recent = remembered(tonight), newest_samples(tonight.validation, tonight)
+    remembered_samples, recent = remembered(tonight, chosen), newest_samples(tonight, tonight.validation, chosen)
     trained_through, folder = tonight.boundaries.test_start, tonight.checkpoints("fine_tune")
     # The newest of those that no model learns come last.
     newest = tonight.validation.sort(split.kept_back(), schema.TIMESTAMP, schema.SAMPLE_ID)
@@ -50,23 +49,3 @@ def fine_tune(tonight: Tonight) -> Snapshot:
         "trained through": trained_through.isoformat(),
     }
     return Snapshot(stage="fine_tune", path=path, sha256=published.sha256, rows=len(chosen), facts=facts)
-
-
-def newest_samples(held_out: pl.DataFrame, tonight: Tonight) -> pl.DataFrame:
-    """Some of the held-out samples, drawn at random: as many for each of the coreset as `fine_tune.refit` says.
-
-    Half of all samples is kept back for good, so that epochs are chosen on samples which no model has learnt, the champion neither.
-    """
-    most = round(tonight.config.fine_tune.refit * len(tonight.coreset))
-    learnable = held_out.filter(~split.kept_back()).sort(schema.SAMPLE_ID)
-    return split.drawn(learnable, most, np.random.default_rng(tonight.config.run.seed))
-
-
-def remembered(tonight: Tonight) -> pl.DataFrame:
-    """Train samples of earlier coresets that are not in tonight's, as many as `fine_tune.memory` allows, newest nights first."""
-    nights = [night.name for night in reversed(tonight.night.earlier) if night.find("coreset") is not None]
-    table = tonight.night.scan("coresets", tonight.night.need("coreset").version)
-    chosen = table.select(schema.NIGHT, schema.SAMPLE_ID).collect()
-    others = tonight.train.join(tonight.coreset, on=schema.SAMPLE_ID, how="anti")
-    most = round(tonight.config.fine_tune.memory * len(tonight.coreset))
-    return memory.remembered(chosen, others, nights=nights, most=most)

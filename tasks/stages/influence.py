@@ -67,7 +67,7 @@ def risk_samples(tonight: Tonight) -> pl.DataFrame:
         DataError: there are none.
     """
     config = tonight.config.influence
-    samples = tonight.train if config.risk == "train" else tonight.validation
+    samples = tonight.train if config.risk == "train" else tonight.aimed_at
     if samples.is_empty():
         message = "the validation slice is empty; raise samples.validation_fraction or set influence.risk = 'train'"
         raise DataError(message)

@@ -7,18 +7,23 @@ from typing import Any
 
 import polars as pl
 import pytest
+from prefect.logging import disable_run_logger
 
 from dealrec_core import coreset
 from dealrec_core.coreset import emission
 from dealrec_core.coreset.methods import NEEDS
 from dealrec_core.errors import DataError
+from dealrec_core.evaluation import proxy
+from dealrec_core.evaluation.comparison import Difference
 from dealrec_core.lake import nights
 from dealrec_core.language import language_model
 from dealrec_core.recommenders.features import features
+from dealrec_core.samples import split
 from flows.nightly import nightly
 from tasks import events
 from tasks.stages import coreset as task
 from tasks.stages import effort as effort_stage
+from tasks.stages.influence import risk_samples
 from tasks.tonight import Tonight
 from tests.flows.conftest import new_town
 
@@ -47,7 +52,8 @@ def test_the_same_night_emits_the_same_bytes_and_announces_them(town, monkeypatc
     recorded = night.need("coreset")
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit_event", lambda event, **told: sent.append({"event": event, **told}))
-    again = task.select_coreset.fn.__wrapped__(Tonight(night))
+    with disable_run_logger():
+        again = task.select_coreset.fn.__wrapped__(Tonight(night))
     assert again.sha256 == recorded.sha256
     payload = sent[0]["payload"]
     assert sent[0]["event"] == "coreset.emitted"
@@ -58,6 +64,50 @@ def test_the_same_night_emits_the_same_bytes_and_announces_them(town, monkeypatc
 def test_the_summary_says_whether_the_coreset_beats_random(town):
     _, summaries = town
     assert summaries[-1].against_random.split(":")[0] in ("better", "worse", "no difference shown")
+
+
+@pytest.mark.parametrize(
+    ("method", "word", "used"),
+    [
+        ("auto", "better", "targeted"),
+        ("auto", "no difference shown", "random"),
+        ("auto", "worse", "random"),
+        ("targeted", "worse", "targeted"),
+        ("random", "worse", "random"),
+    ],
+)
+def test_auto_learns_a_random_coreset_unless_the_method_is_better(town, monkeypatch, method, word, used):
+    asked: list[dict[str, Any]] = []
+    gap = Difference(mean=0.1, low=0.05, high=0.2, p=0.01, above=1.0)
+
+    def compare(coreset, pool, judges, *_, beside, **__):
+        asked.append({"coreset": coreset, "judges": judges, "beside": beside})
+        return proxy.Comparison(word, 0.2, 0.1, gap, 3)
+
+    monkeypatch.setattr(proxy, "compare", compare)
+    tonight = Tonight(with_settings(newest(town[0]), method=method))
+    with disable_run_logger():
+        decided, selection, facts = task._decided(tonight)
+    assert decided == used
+    assert selection.frame["reason"].str.starts_with(used).all()
+    if method == "random":
+        assert not asked
+        assert not facts
+        return
+    assert facts["word"] == word
+    assert str(facts["comparison"]).endswith("the night learns a random coreset") == (used == "random")
+    assert len(asked[0]["coreset"]) == len(selection.frame)
+    assert asked[0]["judges"].filter(~split.kept_back()).is_empty()
+    assert len(asked[0]["beside"]) > 0
+    assert selection.frame["influence"].null_count() == 0  # it was computed, so that trace and report can show it
+
+
+def test_nothing_aims_at_the_samples_that_judge(town):
+    tonight = Tonight(with_settings(newest(town[0]), method="auto"))
+    inputs = task._inputs(tonight)
+    for samples in (inputs.recent, inputs.aims, risk_samples(tonight)):
+        assert len(samples) > 0
+        assert samples.filter(split.kept_back()).is_empty()
 
 
 def with_settings(night, **changes):

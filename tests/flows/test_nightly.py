@@ -31,11 +31,11 @@ from flows.retrain_surrogate import retrain_surrogate
 from flows.roll_back import roll_back
 from flows.score_samples import score_samples
 from tasks import registry
+from tasks.beside import newest_samples
 from tasks.calibrated import calibrated
 from tasks.report.account import duration
 from tasks.report.outcome import outcome
 from tasks.report.trace import trace
-from tasks.stages.fine_tune import newest_samples
 from tasks.stages.influence import risk_samples
 from tasks.tonight import Tonight
 from tests.flows.conftest import DEMO, LOG, Town, new_town
@@ -134,7 +134,7 @@ def test_nothing_of_the_held_out_slice_is_trained_on(town, monkeypatch):
         )
         assert newest.isoformat() < str(facts["validation_start"]) < str(facts["test_start"])
         assert night.need("fine_tune").facts["trained through"] == facts["test_start"]
-        learnt = newest_samples(Tonight(night).validation, Tonight(night))
+        learnt = newest_samples(Tonight(night), Tonight(night).validation, Tonight(night).coreset)
         assert 0 < len(learnt) == night.need("fine_tune").facts["of the validation slice"]
         assert learnt[schema.TIMESTAMP].max() < Tonight(night).boundaries.test_start
         assert learnt.filter(split.kept_back()).is_empty()  # epochs are chosen on the others, and so are calibrations

@@ -32,17 +32,13 @@ def samples(name: str, count: int, *, shift: int | None) -> pl.DataFrame:
 def test_a_coreset_is_better_only_if_it_teaches_what_the_model_does_not_learn_anyway(learnt_anyway):
     coreset, noise = samples("good", 300, shift=1), samples("noise", 3000, shift=None)
     beside = samples("newest", 2000, shift=1)
-    tests = samples("tests", 200, shift=1).select(
-        pl.col(schema.SAMPLE_ID).alias(schema.USER_ID), schema.HISTORY, pl.concat_list(schema.ITEM_ID).alias("targets")
-    )
     found = proxy.compare(
         coreset,
         pl.concat([coreset, noise]),
-        samples("recent", 100, shift=1),
-        tests,
+        samples("judges", 200, shift=1).with_columns(pl.col(schema.SAMPLE_ID).alias(schema.USER_ID)),
         ITEMS,
         beside=beside if learnt_anyway else beside.clear(),
-        evaluation=EvaluationConfig(k=10),
+        evaluation=EvaluationConfig(),
         seeds=2,
         seed=0,
     )
@@ -52,10 +48,5 @@ def test_a_coreset_is_better_only_if_it_teaches_what_the_model_does_not_learn_an
 def test_random_coresets_are_drawn_from_what_is_not_learnt_anyway():
     pool, known = samples("good", 60, shift=1), samples("good", 60, shift=1)[:40]
     rest = pool.join(known, on=schema.SAMPLE_ID, how="anti")
-    tests = pool.select(
-        pl.col(schema.SAMPLE_ID).alias(schema.USER_ID), schema.HISTORY, pl.concat_list(schema.ITEM_ID).alias("targets")
-    )
-    compared = proxy.compare(
-        rest, pool, known, tests, ITEMS, beside=known, evaluation=EvaluationConfig(k=10), seeds=1, seed=0
-    )
+    compared = proxy.compare(rest, pool, known, ITEMS, beside=known, evaluation=EvaluationConfig(), seeds=1, seed=0)
     assert compared.chosen == compared.random  # only one draw is possible

@@ -47,11 +47,11 @@ def test_a_record_is_read_once_and_one_that_comes_later_is_seen(lake, monkeypatc
 
 def test_a_night_knows_what_it_recorded_itself_without_reading_it(lake, monkeypatch):
     night = opened(lake, 1)
-    night.record(Snapshot(stage="proxy", rows=1))
+    night.record(Snapshot(stage="refit", rows=1))
     paths = reads(monkeypatch)
-    assert night.need("proxy").rows == 1
+    assert night.need("refit").rows == 1
     assert paths == []
-    assert lake.exists_path(f"nights/{night.name}/stages/proxy.json")
+    assert lake.exists_path(f"nights/{night.name}/stages/refit.json")
 
 
 def test_earlier_nights_are_those_opened_before_and_their_manifests_are_read_once(lake, monkeypatch):
@@ -75,8 +75,8 @@ def test_a_night_is_sent_to_another_process_without_what_it_has_read(lake):
 
 
 def test_a_stage_that_is_needed_and_has_not_finished_names_its_command(lake):
-    with pytest.raises(DataError, match="stage 'proxy' .* has not finished; run `dealrec evaluate --day 2026-01-01`"):
-        opened(lake, 1).need("proxy")
+    with pytest.raises(DataError, match="stage 'refit' .* has not finished; run `dealrec evaluate --day 2026-01-01`"):
+        opened(lake, 1).need("refit")
 
 
 def test_another_program_is_another_night(monkeypatch, tmp_path):
