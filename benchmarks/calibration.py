@@ -9,6 +9,7 @@ Writes benchmarks/results/calibration.json; CPU seconds are of one thread.
 """
 
 import argparse
+import copy
 import json
 import os
 import tempfile
@@ -93,8 +94,11 @@ def _tiger(options: argparse.Namespace) -> dict[str, Any]:
     train = games.sequences(period="train", most=1)
     fit = partial(tiger.train, ids=ids, config=TIGER, seed=0, device=torch.device("cpu"))
     judged = fit(train, held)
-    refitted = fit(joined(train, games.sequences(period="validation", most=1)), held, stop=judged.best_epoch)
-    first, served = (Tiger("tiger", trained.model, ids, [], TIGER) for trained in (judged, refitted))
+    first = Tiger("tiger", copy.deepcopy(judged.model), ids, [], TIGER)
+    newest = games.sequences(period="validation", most=1)
+    known = train.sampled(len(newest), seed=0)  # a refit goes on from the candidate, with as many samples that it knows
+    refitted = fit(joined(newest, known), held, initial=judged.model, stop=judged.best_epoch)
+    served = Tiger("tiger", refitted.model, ids, [], TIGER)
     users = {"fit_users": options.fit_users, "test_users": options.test_users}
     return {"epochs": judged.best_epoch, **_on_games(games, first, served=served, **users)}
 

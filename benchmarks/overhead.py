@@ -86,12 +86,11 @@ def _stages() -> list[Any]:
     from tasks.stages.influence import score_influence
     from tasks.stages.ingest import ingest
     from tasks.stages.promotion import promote
-    from tasks.stages.proxy import compare_with_random
     from tasks.stages.samples import build_samples
     from tasks.stages.surrogate import retrain_surrogate
 
     scoring = [score_influence, provide_base_model, score_effort]
-    judging = [evaluate_candidate, compare_with_random, promote]
+    judging = [evaluate_candidate, promote]
     return [ingest, build_samples, retrain_surrogate, *scoring, select_coreset, fine_tune, *judging]
 
 

@@ -65,10 +65,9 @@ NEEDS: dict[str, dict[str, str]] = {
     "influence": {**SAMPLES, "surrogate": ""},
     "base_model": {**SAMPLES, **CATALOGUE},
     "effort": {**SAMPLES, **CATALOGUE, "base_model": ""},
-    "coreset": {**SAMPLES, **CATALOGUE, "influence": "", "effort": ""},
+    "coreset": {**SAMPLES, **CATALOGUE, "influence": "", "effort": "", "surrogate": ""},
     "fine_tune": {**SAMPLES, **CATALOGUE, "coreset": "", "base_model": ""},
     "evaluation": {**EVENTS, "items": "item_id title", "surrogate": "", "fine_tune": ""},
-    "proxy": {**SAMPLES, **EVENTS, "coreset": "", "surrogate": ""},
     "refit": {**SAMPLES, **EVENTS, "items": "item_id title", "coreset": "", "base_model": "", "fine_tune": ""},
     "promotion": {**EVENTS, "evaluation": "", "coreset": "", "surrogate": "", "fine_tune": ""},
 }

@@ -3,8 +3,9 @@
 The learner is a proxy with a base, as a language model has one: a SASRec of width 32 that has learnt the older halves of all
 histories and is tuned on 2% of the samples (AdamW at 1e-3, at most 6 epochs, the epoch with the best uncut DCG on recent samples).
 Users with a future are split once. Rules are compared on one half; then `--judge RULE` compares one rule, tuned with new seeds, with
-random and dsir on the other half. The measure is NDCG@100 over the whole catalogue. Intervals are of the paired difference over
-users, with the variance between seeds added, by t with as many degrees of freedom as seeds allow.
+random and dsir on the other half. With `--beside` every tuning also learns newest samples, as those of a night do. The measure is
+NDCG@100 over the whole catalogue. Intervals are of the paired difference over users, with the variance between seeds added, by t with
+as many degrees of freedom as seeds allow.
 
 Data: the released Games split; the ratings of 4 and more of MovieLens-small, each user's events cut 8:1:1; and `synthetic`, the
 control: users draw from the tastes of their group at random, so nothing drifts and there is nothing recent to follow. Writes
@@ -38,7 +39,7 @@ from dealrec_core.coreset.combine import normalise
 from dealrec_core.coreset.dsir import log_weights
 from dealrec_core.coreset.traits import categories
 from dealrec_core.samples.items import Catalogue
-from dealrec_core.samples.sequences import Sequences
+from dealrec_core.samples.sequences import Sequences, joined
 from dealrec_core.settings.influence import InfluenceConfig
 from dealrec_core.settings.surrogate import SurrogateConfig
 from dealrec_core.surrogate import training
@@ -231,6 +232,42 @@ class Bench:
         return cell
 
 
+class Beside(Bench):
+    """The bench where every tuning also learns newest samples, as many as the coreset has.
+
+    Recent samples are cut in halves, as in a night: one half is learnt, the other chooses the epoch.
+    """
+
+    def __init__(self, name: str, data: Path) -> None:
+        super().__init__(name, data)
+        order, half = np.random.default_rng(23).permutation(len(self.log.recent)), len(self.log.recent) // 2
+        self.learnable, self.kept_back = (self.log.recent.take(np.sort(part)) for part in (order[:half], order[half:]))
+
+    def newest(self, count: int, seed: int) -> Sequences:
+        """Samples of the learnable half, drawn at random."""
+        rows = np.random.default_rng(1000 + seed).permutation(len(self.learnable))[:count]
+        return self.learnable.take(np.sort(rows))
+
+    def cell(self, rule: str, seed: int) -> dict[str, np.ndarray]:
+        """As for `Bench`. Rule none learns newest samples alone, and newest learns twice as many of them."""
+        if rule == "base":
+            return super().cell(rule, seed)
+
+        def make() -> dict[str, Any]:
+            started = time.process_time()
+            rows = np.arange(0) if rule in ALONE else self.chosen(rule, seed)
+            newest = self.newest(self.budget * (2 if rule == "newest" else 1), seed)
+            model = tuned(
+                self.base, joined(self.pool.take(rows), newest), self.kept_back.sampled(STOPPING, seed=1), seed=seed
+            )
+            histories, targets, _ = self.log.cases
+            return {**ndcg(model, histories, targets), "rows": rows, "cpu_s": time.process_time() - started}
+
+        cell = self._kept(f"beside-{rule}-{seed}", make)
+        print(self.name, "beside", rule, seed, f"{cell['cpu_s']:.1f} s", flush=True)
+        return cell
+
+
 def tuned(base: Any, coreset: Sequences, recent: Sequences, *, seed: int) -> Any:
     """The base after at most EPOCHS over the coreset; the epoch of the best uncut DCG on the recent samples, 0 included."""
     model = copy.deepcopy(base)
@@ -307,6 +344,8 @@ def compared(bench: Bench, seeds: dict[str, range], *, judges: bool) -> dict[str
     return table
 
 
+ALONE = ("none", "newest")
+"""Rules of `Beside` that choose no coreset."""
 RULES = ("dsir", "dsir+ranking", "quota", "quota+ranking")
 
 
@@ -317,20 +356,23 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(DATASETS), choices=DATASETS)
     parser.add_argument("--rules", nargs="*", default=RULES, choices=RULES)
     parser.add_argument("--seeds", type=int, nargs=2, default=(SEEDS, OF_RANDOM), help="of a rule, and of random")
+    parser.add_argument("--beside", action="store_true", help="every tuning also learns newest samples")
     parser.add_argument("--judge", help="the rule to judge, after the others have been compared")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.only:
-        bench = Bench(name, options.data)
+        bench = (Beside if options.beside else Bench)(name, options.data)
         count, of_random = options.seeds
         seeds = {"random": range(of_random)}
         if options.judge:
             seeds |= {"dsir": range(count), options.judge: range(NEW, NEW + count)}
         else:
-            seeds |= dict.fromkeys(options.rules, range(count))
+            rules = (*ALONE, *options.rules) if options.beside else options.rules
+            seeds |= dict.fromkeys(rules, range(count))
         table = compared(bench, seeds, judges=bool(options.judge))
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machine": machine()}
-        results.setdefault("judged" if options.judge else "compared", {})[name] = table
+        part = "judged" if options.judge else "compared"
+        results.setdefault(f"{part} beside newest samples" if options.beside else part, {})[name] = table
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         json.dump(table, sys.stdout, indent=1)
 

@@ -1,4 +1,4 @@
-"""Many nights on a log that drifts: the champion against a random coreset, everything tuned, no refit, and the first model for ever.
+"""Many nights on a log that drifts: the champion against other coresets, everything tuned, no refit, and the first model for ever.
 
     python benchmarks/thirty_nights.py                                        # 30 nights, three seeds, TIGER: hours
     python benchmarks/thirty_nights.py --nights 6 --seeds 0 --arms product judged --backend bigrec
@@ -40,6 +40,7 @@ MOVIELENS = str(town.ROOT / "deployments" / "examples" / "movielens.toml")
 ARMS: dict[str, list[str]] = {
     "product": [],
     "judged": ["fine_tune.refit=0"],
+    "targeted": ["coreset.method=targeted"],
     "random": ["coreset.method=random"],
     "everything": ["coreset.ratio=1.0", "fine_tune.memory=0"],
 }
