@@ -104,7 +104,7 @@ class NightlyFineTune(Section):
     Raise it if the model forgets; the time of tuning grows with it. With 0 the model learns only tonight's coreset."""
     refit: float = Field(default=1.0, ge=0, le=1000, title="Newest samples")
     """Number of newest samples that the model learns for each sample of tonight's coreset, at most: of the validation slice in tuning,
-    and of the held-out slice too when a promoted model is tuned again to be served. 0 learns the train slice alone and serves the
+    and of the held-out slice too when a promoted model is tuned on to be served. 0 learns the train slice alone and serves the
     model that the gate has judged."""
     epochs: int = Field(default=3, ge=1, le=1000, title="Most epochs")
     """Largest number of passes over the samples; 50 in the paper. More samples in fewer passes teach a model more in equal time, so raise

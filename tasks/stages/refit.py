@@ -28,11 +28,11 @@ def refit(tonight: Tonight) -> Snapshot:
     is no user on whom the refitted model could be judged, and the next night's new events will do that.
     """
     night, tuned = tonight.night, tonight.night.need("fine_tune")
-    newest, again = _examples(tonight)
-    if (reason := _reason_against(tonight, newest)) is not None:
+    if (reason := _reason_against(tonight)) is not None:
         facts: dict[str, Fact] = {"refit": f"none: {reason}", "trained through": tuned.facts["trained through"]}
         return tuned.model_copy(update={"stage": "refit", "facts": facts})
-    examples = pl.concat([newest, again])
+    newest, known = _examples(tonight)
+    examples = pl.concat([newest, known])
     continued = _continued(tonight, examples, epochs=int(str(tuned.facts["best epoch"])))
     through, path = tonight.boundaries.end.isoformat(), f"models/recommender/{night.name}-refit"
     base = night.need("base_model").sha256
@@ -55,26 +55,30 @@ def refit(tonight: Tonight) -> Snapshot:
 
 def _examples(tonight: Tonight) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Newest samples that the candidate has not learnt, and as many of those of the train slice that it has."""
-    coreset = tonight.coreset
-    learnt = newest_samples(tonight, tonight.validation, coreset)
-    held_out = pl.concat([tonight.validation, tonight.served.validation])
-    newest = newest_samples(tonight, held_out.join(learnt, on=schema.SAMPLE_ID, how="anti"), coreset)
-    known = pl.concat([coreset, remembered(tonight, coreset)]).sort(schema.SAMPLE_ID)
+    newest = _not_learnt(tonight)
+    known = pl.concat([tonight.coreset, remembered(tonight, tonight.coreset)]).sort(schema.SAMPLE_ID)
     return newest, split.drawn(known, len(newest), np.random.default_rng(tonight.config.run.seed))
 
 
-def _reason_against(tonight: Tonight, newest: pl.DataFrame) -> str | None:
+def _not_learnt(tonight: Tonight) -> pl.DataFrame:
+    """Newest samples of both held-out slices that tuning has not learnt."""
+    learnt = newest_samples(tonight, tonight.validation, tonight.coreset)
+    held_out = pl.concat([tonight.validation, tonight.served.validation])
+    return newest_samples(tonight, held_out.join(learnt, on=schema.SAMPLE_ID, how="anti"), tonight.coreset)
+
+
+def _reason_against(tonight: Tonight) -> str | None:
     """Why the model is served as it was judged; None where the recipe is to be repeated."""
     if not tonight.config.fine_tune.refit:
         return "fine_tune.refit is 0"
-    if newest.is_empty():
-        return "the candidate has learnt every sample that may be learnt"
     if not tonight.night.need("fine_tune").facts["best epoch"]:
         return "no epoch was better than the start"
     verdict = verdict_of(tonight)
     if not verdict.promoted:
         return "the gate does not promote"
-    return None if verdict.winner == tonight.night.name else "the gate promotes a shadow"
+    if verdict.winner != tonight.night.name:
+        return "the gate promotes a shadow"
+    return "the candidate has learnt every sample that may be learnt" if _not_learnt(tonight).is_empty() else None
 
 
 def _continued(tonight: Tonight, examples: pl.DataFrame, *, epochs: int) -> Tuned:
