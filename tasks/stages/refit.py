@@ -68,7 +68,7 @@ def _not_learnt(tonight: Tonight) -> pl.DataFrame:
 
 
 def _reason_against(tonight: Tonight) -> str | None:
-    """Why the model is served as it was judged; None where the recipe is to be repeated."""
+    """Why the model is served as it was judged; None where it is to be tuned on."""
     if not tonight.config.fine_tune.refit:
         return "fine_tune.refit is 0"
     if not tonight.night.need("fine_tune").facts["best epoch"]:
