@@ -38,6 +38,9 @@ def judged(town, tmp_path_factory) -> tuple[Lake, str]:
     frame = lake.scan(trials.TABLE).with_columns(pl.when(role=CANDIDATE).then(sure).otherwise("winnings")).collect()
     version = lake.replace(trials.TABLE, frame, schema=schema.TRIALS)
     night.record(found.model_copy(update={"facts": {**found.facts, "trials version": version}}))
+    tuned = night.need("fine_tune")  # the small model may have learnt nothing, and would be called unchanged
+    moved = {name: value for name, value in tuned.facts.items() if name != promotions.UNCHANGED}
+    night.record(tuned.model_copy(update={"facts": moved}))
     return lake, night.name
 
 
