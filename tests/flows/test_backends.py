@@ -193,7 +193,10 @@ def test_a_champion_of_another_bundle_format_counts_as_none(tmp_path_factory, pr
     path.write_text(json.dumps(described))
     _published_again(folder)
     listing = (folder / "sha256sums.json").read_bytes()
-    for record in (first.need("fine_tune"), first.need("refit")):  # both name one folder where there was nothing to refit
+    for record in (
+        first.need("fine_tune"),
+        first.need("refit"),
+    ):  # both name one folder where there was nothing to refit
         if record.path == first.served.path:
             first.record(record.model_copy(update={"sha256": hashlib.sha256(listing).hexdigest()}))
     assert nightly(place.request(1, "fine_tune.start=champion")).outcome in ("promoted", "rejected", "unchanged")
