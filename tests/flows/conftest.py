@@ -64,6 +64,7 @@ def new_town(folder: Path) -> Town:
     sizes = [
         "evaluation.users=40",
         "fine_tune.epochs=2",
+        "fine_tune.learning_rate=1e-2",  # so that the small model moves, and some epoch is better than the start
         "coreset.ratio=0.1",
         "coreset.least=1",
         "coreset.method=dealrec",
